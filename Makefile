@@ -1,0 +1,47 @@
+# Two commands do everything on a fresh machine with Python 3.11+ and make:
+#   make demo    installs into .venv and runs a whole federated study on synthetic phantoms
+#   make test    installs into .venv and runs linters, types and tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+FOLDERS := platform privacy medical_datasets evaluation
+OUT ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
+
+.PHONY: demo test test-all install lint types wheel clean help
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# The stamp is newer than what decides the environment, so a second `make` installs nothing.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Wardround needs Python 3.11 or newer; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip setuptools
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+install: $(VENV)/.installed
+
+demo: install
+	$(BIN)/wardround demo --out $(OUT)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# The root is the package, whatever the folder it was cloned into is called; mypy finds it through a link of that name.
+types: install
+	@mkdir -p .lint && ln -sfn .. .lint/wardround
+	MYPYPATH=.lint $(BIN)/mypy $(FOLDERS:%=-p wardround.%)
+
+test: lint types
+	$(BIN)/python -m pytest
+
+test-all: lint types
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+wheel: install
+	$(BIN)/python -m build --wheel --outdir dist .
+
+clean:
+	rm -rf build dist .lint .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,0 +1,213 @@
+"""From a :class:`Dossier` to the words, tables and figures of the study's front page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .figures_svg import Series, dot_plot, learning_curve
+from .page_parts import (
+    UNKNOWN,
+    Cell,
+    HeadlineFigure,
+    Table,
+    byte_size,
+    duration,
+    number,
+    plural,
+    privacy_facts,
+    provenance_facts,
+    span,
+)
+from .report_model import Dossier, Score, SiteRow
+
+
+@dataclass(frozen=True, slots=True)
+class DossierView:
+    """All that the template prints, in order."""
+
+    dossier: Dossier
+    facts: tuple[tuple[str, str], ...]
+    headline: HeadlineFigure | None
+    side: tuple[HeadlineFigure, ...]
+    reading: str
+    sites: Table
+    dots: str
+    curve: str
+    rounds: Table
+    privacy: tuple[tuple[str, str], ...]
+    provenance: tuple[tuple[str, str], ...]
+
+
+def dossier_view(dossier: Dossier) -> DossierView:
+    """Compute the front page."""
+    training = [row for row in dossier.sites if row.role == "training"]
+    unseen = [row for row in dossier.sites if row.role == "unseen"]
+    names = [_name(row) for row in dossier.sites]
+    series = tuple(
+        _series(label, [getattr(row, key) for row in dossier.sites])
+        for label, key in (("Federated", "federated"), ("Local only", "local_only"), ("Zero-shot", "zero_shot"))
+        if any(getattr(row, key) is not None for row in dossier.sites)
+    )
+    curve = ""
+    if any(row.validation_balanced_accuracy is not None for row in dossier.rounds):
+        curve = learning_curve(
+            "curve",
+            "Balanced accuracy on validation images by round",
+            [row.round for row in dossier.rounds],
+            [row.validation_balanced_accuracy for row in dossier.rounds],
+        )
+    return DossierView(
+        dossier=dossier,
+        facts=(
+            ("Method", dossier.method),
+            ("Images", dossier.dataset),
+            ("Sites", plural(len(training), "training site") + (f", {len(unseen)} unseen" if unseen else "")),
+            ("Rounds", str(len(dossier.rounds))),
+            ("Secure aggregation", "on" if dossier.privacy.secure_aggregation else "OFF"),
+            (
+                "Differential privacy",
+                "off" if dossier.privacy.epsilon is None else f"epsilon {dossier.privacy.epsilon:.2f}",
+            ),
+            ("Bytes sent by sites", byte_size(dossier.privacy.bytes_sent)),
+            ("Time", duration(dossier.seconds)),
+        ),
+        headline=_headline(dossier),
+        side=_side(dossier, unseen),
+        reading=_reading(dossier),
+        sites=_sites(dossier),
+        dots=dot_plot("dots", "Balanced accuracy at every site with 95 % intervals", names, series) if names else "",
+        curve=curve,
+        rounds=Table(
+            "Every round of the study.",
+            (
+                "Round",
+                "Sites",
+                "Dropped",
+                "Seconds",
+                "Sent by sites",
+                "Sent to sites",
+                "Training loss",
+                "Balanced accuracy",
+            ),
+            tuple(
+                (
+                    Cell(str(row.round)),
+                    Cell(str(row.participants)),
+                    Cell(str(row.dropped)),
+                    Cell(f"{row.seconds:.1f}"),
+                    Cell(byte_size(row.bytes_up)),
+                    Cell(byte_size(row.bytes_down)),
+                    Cell(number(row.train_loss, 3)),
+                    Cell(number(row.validation_balanced_accuracy)),
+                )
+                for row in dossier.rounds
+            ),
+            stacked=False,
+        ),
+        privacy=privacy_facts(dossier.privacy, sends=True),
+        provenance=provenance_facts(dossier.provenance),
+    )
+
+
+def _name(row: SiteRow) -> str:
+    return row.site if row.role == "training" or "unseen" in row.site.lower() else f"{row.site} (unseen)"
+
+
+def _series(label: str, scores: list[Score | None]) -> Series:
+    return Series(
+        label,
+        tuple(score.balanced_accuracy if score else None for score in scores),
+        tuple(score.low if score else None for score in scores),
+        tuple(score.high if score else None for score in scores),
+    )
+
+
+def _reading(dossier: Dossier) -> str:
+    pairs = [
+        (row.federated.balanced_accuracy, row.zero_shot.balanced_accuracy)
+        for row in dossier.sites
+        if row.zero_shot is not None
+    ]
+    known = [(federated, zero) for federated, zero in pairs if federated is not None and zero is not None]
+    if not known:
+        return "No site has both a federated and a zero-shot figure to compare."
+    better = sum(federated > zero for federated, zero in known)
+    return (
+        f"Federated training beats the untrained model at {better} of {plural(len(known), 'site')} in balanced "
+        "accuracy. Sites differ in case mix and in which classes they hold: compare models within a site, not sites "
+        "with one another."
+    )
+
+
+def _headline(dossier: Dossier) -> HeadlineFigure | None:
+    if dossier.overall is None:
+        return None
+    cell = _score_cell(dossier.overall)
+    between = span(dossier.overall.low, dossier.overall.high)
+    sub = f"95 % interval {between}, all training sites" if between else cell.sub
+    return HeadlineFigure("Balanced accuracy, federated", cell.main, sub)
+
+
+def _side(dossier: Dossier, unseen: list[SiteRow]) -> tuple[HeadlineFigure, ...]:
+    given = [
+        ("Local only", dossier.overall_local_only),
+        ("Zero-shot", dossier.overall_zero_shot),
+        *((f"Federated, {_name(row)}", row.federated) for row in unseen[:1]),
+    ]
+    return tuple(
+        HeadlineFigure(label, _score_cell(score).main, _score_cell(score).sub) for label, score in given if score
+    )
+
+
+def _score_cell(score: Score | None, *, strong: bool = False) -> Cell:
+    if score is None:
+        return Cell("not scored")
+    if score.balanced_accuracy is None:
+        return Cell(UNKNOWN, score.note)
+    return Cell(number(score.balanced_accuracy), span(score.low, score.high) or score.note, strong=strong)
+
+
+def _sites(dossier: Dossier) -> Table:
+    rows = [_site_row(row) for row in dossier.sites]
+    if dossier.overall is not None:
+        training = [row for row in dossier.sites if row.role == "training"]
+        rows.append(
+            (
+                Cell("All training sites", "test images pooled"),
+                _score_cell(dossier.overall_zero_shot),
+                _score_cell(dossier.overall_local_only),
+                _score_cell(dossier.overall, strong=True),
+                Cell(number(dossier.overall.ece, 3)),
+                Cell(f"{sum(row.train_n for row in training):,} / {dossier.overall.n:,}"),
+                Cell(byte_size(dossier.privacy.bytes_sent)),
+                Cell("\N{EN DASH}"),
+            )
+        )
+    return Table(
+        "Balanced accuracy with 95 % intervals (groups resampled), and calibration error of the federated model.",
+        (
+            "Site",
+            "Zero-shot",
+            "Local only",
+            "Federated",
+            "Calibration error",
+            "Images: train / test",
+            "Bytes sent",
+            "Ledger",
+        ),
+        tuple(rows),
+    )
+
+
+def _site_row(row: SiteRow) -> tuple[Cell, ...]:
+    role = "unseen: took no part in training" if row.role == "unseen" else ""
+    return (
+        Cell(row.site, role, href=row.report_link),
+        _score_cell(row.zero_shot),
+        _score_cell(row.local_only),
+        _score_cell(row.federated, strong=True),
+        Cell(number(row.federated.ece, 3)),
+        Cell(f"{row.train_n:,} / {row.test_n:,}"),
+        Cell(byte_size(row.bytes_sent)),
+        Cell("open", href=row.ledger_link) if row.ledger_link else Cell("none"),
+    )

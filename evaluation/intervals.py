@@ -1,0 +1,209 @@
+"""Intervals: Wilson for proportions, bootstrap by group for balanced accuracy and macro AUROC.
+
+Images of one patient resemble each other, so patients are resampled, not images: with 20 patients of 10
+slices each the interval of images is half as wide as the truth. The percentile bootstrap covers less than it
+promises with few groups; an :class:`Interval` says so in words, and below :data:`FEWEST_GROUPS` there is no
+interval at all.
+
+References:
+    Wilson (1927), JASA 22:209-212. Efron and Tibshirani (1993), An Introduction to the Bootstrap, ch. 13.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .arrays import FloatArray, IntArray, check_predictions, check_temperature, group_codes, log_odds
+from .errors import InvalidPredictionsError
+
+Z_95 = 1.959963984540054
+FEWEST_GROUPS = 10
+COMFORTABLE_GROUPS = 40
+RESAMPLES = 1000
+TOO_FEW = "too few groups"
+UNDER_COVERS = "fewer than 40 groups: the interval is somewhat too narrow"
+ONE_CLASS = "only one class present"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A 95 % interval, or the reason why there is none.
+
+    Attributes:
+        low: lower bound, or None.
+        high: upper bound, or None.
+        n_groups: groups that were resampled.
+        note: empty, or what a reader has to know: too few groups, one class, coverage below 95 %.
+    """
+
+    low: float | None
+    high: float | None
+    n_groups: int
+    note: str = ""
+
+
+def wilson(successes: int, n: int, z: float = Z_95) -> tuple[float, float] | None:
+    """Wilson score interval of ``successes`` out of ``n``, or None for n = 0.
+
+    >>> low, high = wilson(8, 10)
+    >>> round(low, 4), round(high, 4)
+    (0.4902, 0.9433)
+    """
+    if not 0 <= successes <= n:
+        raise InvalidPredictionsError(f"{successes} successes out of {n}", remedy="Counts need 0 <= k <= n")
+    if n == 0:
+        return None
+    share = successes / n
+    centre = share + z * z / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    # The bounds at 0 and n are exact in algebra and off by an ulp in floats.
+    low = 0.0 if successes == 0 else max(0.0, (centre - half) / scale)
+    high = 1.0 if successes == n else min(1.0, (centre + half) / scale)
+    return low, high
+
+
+def _weights(n_groups: int, resamples: int, generator: np.random.Generator) -> FloatArray:
+    """How often each group was drawn, (resamples, n_groups): n_groups draws with replacement."""
+    drawn = generator.multinomial(n_groups, np.full(n_groups, 1.0 / n_groups), size=resamples)
+    return np.asarray(drawn, dtype=np.float64)
+
+
+def _balanced_accuracies(weights: FloatArray, labels: IntArray, correct: FloatArray, codes: IntArray) -> FloatArray:
+    """Balanced accuracy of every resample, (resamples,); nan where fewer than two classes were drawn."""
+    present = np.unique(labels)
+    totals = np.zeros((weights.shape[1], len(present)))
+    hits = np.zeros_like(totals)
+    column = np.searchsorted(present, labels)
+    np.add.at(totals, (codes, column), 1.0)
+    np.add.at(hits, (codes, column), correct)
+    drawn, right = weights @ totals, weights @ hits
+    seen = drawn > 0
+    recall = np.divide(right, drawn, out=np.zeros_like(right), where=seen)
+    count = seen.sum(axis=1)
+    means: FloatArray = np.where(count >= 2, recall.sum(axis=1) / np.maximum(count, 1), np.nan)
+    return means
+
+
+def _one_class_aurocs(weights: FloatArray, positive: FloatArray, score: FloatArray, codes: IntArray) -> FloatArray:
+    """AUROC of one class against the rest for every resample, ties counted half; nan where undefined."""
+    order = np.argsort(score, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])
+    per_image = weights[:, codes[order]]
+    tied_positive = np.add.reduceat(per_image * positive[order], starts, axis=1)
+    tied_negative = np.add.reduceat(per_image * (1.0 - positive[order]), starts, axis=1)
+    below = np.cumsum(tied_negative, axis=1) - tied_negative
+    pairs = tied_positive.sum(axis=1) * tied_negative.sum(axis=1)
+    wins = (tied_positive * (below + 0.5 * tied_negative)).sum(axis=1)
+    share: FloatArray = np.divide(wins, pairs, out=np.full(len(wins), np.nan), where=pairs > 0)
+    return share
+
+
+def _mean_known(rows: FloatArray) -> FloatArray:
+    """Mean over axis 0 of what is not nan, at least two rows known; nan otherwise."""
+    known = ~np.isnan(rows)
+    total = np.where(known, rows, 0.0).sum(axis=0)
+    count = known.sum(axis=0)
+    means: FloatArray = np.where(count >= 2, total / np.maximum(count, 1), np.nan)
+    return means
+
+
+def _percentiles(values: FloatArray, n_groups: int) -> Interval:
+    known = values[~np.isnan(values)]
+    if len(known) < len(values) / 2:
+        return Interval(None, None, n_groups, ONE_CLASS)
+    low, high = np.quantile(known, [0.025, 0.975])
+    note = UNDER_COVERS if n_groups < COMFORTABLE_GROUPS else ""
+    return Interval(float(low), float(high), n_groups, note)
+
+
+def _refusal(labels: IntArray, codes: IntArray) -> Interval | None:
+    n_groups = int(codes.max()) + 1 if len(codes) else 0
+    if n_groups < FEWEST_GROUPS:
+        return Interval(None, None, n_groups, TOO_FEW)
+    if len(np.unique(labels)) < 2:
+        return Interval(None, None, n_groups, ONE_CLASS)
+    return None
+
+
+def balanced_accuracy_interval(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    groups: Sequence[str] | Sequence[int],
+    generator: np.random.Generator,
+    *,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """95 % percentile bootstrap of balanced accuracy, whole groups resampled.
+
+    Args:
+        logits: (n, K). labels: (n,) int. groups: (n,) patient, lesion or cluster of each image.
+        generator: the only source of randomness.
+        resamples: bootstrap draws.
+
+    A resample averages recall over the classes it drew, as the figure itself does over the classes present.
+    """
+    z, y = check_predictions(logits, labels)
+    codes = group_codes(groups, len(y))
+    refused = _refusal(y, codes)
+    if refused is not None:
+        return refused
+    n_groups = int(codes.max()) + 1
+    correct = (z.argmax(axis=1) == y).astype(np.float64)
+    values = _balanced_accuracies(_weights(n_groups, resamples, generator), y, correct, codes)
+    return _percentiles(values, n_groups)
+
+
+def balanced_accuracy_difference(
+    logits: ArrayLike,
+    other: ArrayLike,
+    labels: ArrayLike,
+    groups: Sequence[str] | Sequence[int],
+    generator: np.random.Generator,
+    *,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """95 % interval of balanced accuracy of ``logits`` minus that of ``other``, on the same resampled groups.
+
+    Paired: both models are scored on the same draw, so what makes a group hard for both cancels.
+    """
+    z, y = check_predictions(logits, labels)
+    z_other, _ = check_predictions(other, labels)
+    codes = group_codes(groups, len(y))
+    refused = _refusal(y, codes)
+    if refused is not None:
+        return refused
+    n_groups = int(codes.max()) + 1
+    weights = _weights(n_groups, resamples, generator)
+    first, second = (
+        _balanced_accuracies(weights, y, (model.argmax(axis=1) == y).astype(np.float64), codes)
+        for model in (z, z_other)
+    )
+    return _percentiles(first - second, n_groups)
+
+
+def macro_auroc_interval(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    groups: Sequence[str] | Sequence[int],
+    generator: np.random.Generator,
+    *,
+    temperature: float | None = None,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """95 % percentile bootstrap of macro one-against-rest AUROC over the classes present, by group."""
+    z, y = check_predictions(logits, labels)
+    codes = group_codes(groups, len(y))
+    refused = _refusal(y, codes)
+    if refused is not None:
+        return refused
+    n_groups = int(codes.max()) + 1
+    weights = _weights(n_groups, resamples, generator)
+    scores = log_odds(z, check_temperature(temperature))
+    rows = [_one_class_aurocs(weights, (y == k).astype(np.float64), scores[:, k], codes) for k in np.unique(y)]
+    return _percentiles(_mean_known(np.stack(rows)), n_groups)

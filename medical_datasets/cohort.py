@@ -1,0 +1,121 @@
+"""The shared language of the loaders: data sets, classes, records and cohorts.
+
+A data set is described once, in its own file; class order comes from there and never from a folder listing, because
+alphabetical order differs between public copies of the same data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+Modality = Literal["brain-mri", "dermoscopy"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassLabel:
+    """One class of a data set.
+
+    Attributes:
+        name: the key used in files, studies and reports, e.g. ``"glioma"``.
+        clinical_name: how a clinician writes it, e.g. ``"Glioma"``.
+        prompts: sentences whose text features are averaged to the class prompt; at least one.
+        aliases: other spellings that folders and tables use for it, compared after :func:`normalise_name`.
+    """
+
+    name: str
+    clinical_name: str
+    prompts: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What is known of a data set before any picture of it is read.
+
+    Attributes:
+        key: the name that studies use, e.g. ``"brain-mri"``.
+        title: full name in words.
+        modality: kind of picture.
+        classes: classes in fixed order; a label is an index into this tuple.
+        group_key: what two related images share: patient, lesion or near-duplicate cluster.
+        licence: terms of the public copy, in words.
+        citation: paper or page to cite.
+        obtain: how a person gets it, in words.
+    """
+
+    key: str
+    title: str
+    modality: Modality
+    classes: tuple[ClassLabel, ...]
+    group_key: str
+    licence: str
+    citation: str
+    obtain: str
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names in label order."""
+        return tuple(label.name for label in self.classes)
+
+    def class_index(self, name: str) -> int | None:
+        """Label of a class by name or alias, or None when the data set has no such class."""
+        wanted = normalise_name(name)
+        for index, label in enumerate(self.classes):
+            if wanted in {normalise_name(spelling) for spelling in (label.name, *label.aliases)}:
+                return index
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image of a cohort.
+
+    Attributes:
+        path: the image file.
+        label: index into the cohort's classes.
+        group: patient, lesion or near-duplicate group; never on two sides of a split.
+        site: the site that holds it, or None where sites are made later.
+        subgroups: columns for subgroup figures, e.g. ``{"sex": "female", "age_band": "40-59"}``.
+    """
+
+    path: Path
+    label: int
+    group: str
+    site: str | None = None
+    subgroups: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file that was left out, and why. Shown to local people only: it names a file."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """Records of one data set, in a fixed order.
+
+    Attributes:
+        dataset: the data set; its ``classes`` are those of this cohort (a study may keep a subset).
+        root: the folder it was read from.
+        records: sorted by path relative to ``root``.
+        synthetic: True for phantoms; every report made from them says so.
+        skipped: files that were left out.
+    """
+
+    dataset: Dataset
+    root: Path
+    records: tuple[Record, ...]
+    synthetic: bool = False
+    skipped: tuple[Skipped, ...] = ()
+
+
+def normalise_name(name: str) -> str:
+    """Lower case with every character but letters and digits removed: ``"No_Tumor"`` -> ``"notumor"``."""
+    return "".join(character for character in name.lower() if character.isalnum())

@@ -1,0 +1,243 @@
+"""What a site's scanner or camera does to a clean phantom, and the ranges that keep the demo away from pretraining.
+
+A range is a pair (low, high); every picture draws its own value from the ranges of its site. The embedded model was
+trained on :data:`PRETRAINING_BRAIN` and :data:`PRETRAINING_SKIN`, augmentation included; the demo's sites draw from
+:data:`DEMO_BRAIN` and :data:`DEMO_SKIN`. Where the two do not overlap, the demo shows the model something new.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from scipy.ndimage import gaussian_filter
+
+from .canvas import Array, smooth_noise
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class BrainAppearance:
+    """Ranges of a scanner.
+
+    Attributes:
+        gamma: exponent on grey values; above 1 darkens the middle tones.
+        gain: factor on grey values.
+        floor: grey value of the air outside the head.
+        bias: strength of the slow shading across the picture.
+        noise: standard deviation of the noise, as a fraction of full scale (Rician: it lifts the black).
+        blur: standard deviation of the point spread, in hundredths of the picture's side.
+        zoom: magnification; tilt: rotation in degrees; shift: displacement as a fraction of half the picture.
+        uptake: how much of a tumour's own grey value shows; 1 all of it, 0 none (dose and timing of contrast agent).
+        inverted: probability that black and white are exchanged, as a single value twice.
+    """
+
+    gamma: Range = (1.0, 1.0)
+    gain: Range = (1.0, 1.0)
+    floor: Range = (0.0, 0.0)
+    bias: Range = (0.0, 0.0)
+    noise: Range = (0.0, 0.0)
+    blur: Range = (0.0, 0.0)
+    zoom: Range = (1.0, 1.0)
+    tilt: Range = (0.0, 0.0)
+    shift: Range = (0.0, 0.0)
+    uptake: Range = (1.0, 1.0)
+    inverted: Range = (0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class SkinAppearance:
+    """Ranges of a camera and of the people before it.
+
+    Attributes:
+        red, green, blue: channel gains (the cast of light and white balance).
+        gamma: exponent on values; above 1 darkens the middle tones.
+        saturation: 1 leaves colour as it is, 0 is grey.
+        vignette: darkening towards the corners, in [0, 1].
+        hairs: number of hairs; marks: number of ruler ticks.
+        tone: melanin of the skin, in [0, 1].
+        blur: standard deviation of the point spread, in hundredths of the picture's side.
+        noise: standard deviation of the noise, as a fraction of full scale.
+        zoom: magnification; shift: displacement as a fraction of half the picture.
+    """
+
+    red: Range = (1.0, 1.0)
+    green: Range = (1.0, 1.0)
+    blue: Range = (1.0, 1.0)
+    gamma: Range = (1.0, 1.0)
+    saturation: Range = (1.0, 1.0)
+    vignette: Range = (0.0, 0.0)
+    hairs: Range = (0.0, 0.0)
+    marks: Range = (0.0, 0.0)
+    tone: Range = (0.0, 0.5)
+    blur: Range = (0.0, 0.0)
+    noise: Range = (0.0, 0.0)
+    zoom: Range = (1.0, 1.0)
+    shift: Range = (0.0, 0.0)
+
+
+SiteAppearance = BrainAppearance | SkinAppearance
+
+PRETRAINING_BRAIN = BrainAppearance(
+    gamma=(0.6, 1.7), gain=(0.55, 1.15), floor=(0.0, 0.06), bias=(0.0, 0.3), noise=(0.0, 0.045), blur=(0.0, 0.9),
+    zoom=(0.9, 1.4), tilt=(-20.0, 20.0), shift=(0.0, 0.12), uptake=(0.7, 1.1), inverted=(0.05, 0.05),
+)  # fmt: skip
+PRETRAINING_SKIN = SkinAppearance(
+    red=(0.85, 1.1), green=(0.82, 1.08), blue=(0.8, 1.2), gamma=(0.6, 1.4), saturation=(0.6, 1.2),
+    vignette=(0.0, 0.5), hairs=(0.0, 6.0), marks=(0.0, 10.0), tone=(0.0, 0.3), blur=(0.0, 0.9), noise=(0.0, 0.03),
+    zoom=(0.8, 1.5), shift=(0.0, 0.15),
+)  # fmt: skip
+DEMO_BRAIN = BrainAppearance(
+    gamma=(1.7, 2.3), gain=(0.7, 1.1), floor=(0.0, 0.05), bias=(0.4, 0.65), noise=(0.07, 0.12), blur=(1.0, 1.6),
+    zoom=(0.9, 1.15), tilt=(-12.0, 12.0), shift=(0.0, 0.08), uptake=(0.4, 0.65), inverted=(0.0, 0.0),
+)  # fmt: skip
+DEMO_SKIN = SkinAppearance(
+    red=(0.62, 0.82), green=(0.85, 1.05), blue=(0.85, 1.2), gamma=(0.9, 1.4), saturation=(0.4, 0.65),
+    vignette=(0.55, 0.9), hairs=(10.0, 22.0), marks=(0.0, 6.0), tone=(0.5, 0.8), blur=(1.0, 1.6), noise=(0.06, 0.1),
+    zoom=(0.85, 1.2), shift=(0.0, 0.12),
+)  # fmt: skip
+
+
+def draw(span: Range, rng: np.random.Generator) -> float:
+    """One value from a range."""
+    return float(rng.uniform(*span))
+
+
+def disjoint(first: SiteAppearance, second: SiteAppearance) -> tuple[str, ...]:
+    """Names of the parameters whose ranges have no value in common."""
+    names = []
+    for item in fields(first):
+        a, b = getattr(first, item.name), getattr(second, item.name)
+        if a[1] < b[0] or b[1] < a[0]:
+            names.append(item.name)
+    return tuple(names)
+
+
+def narrow(wide: SiteAppearance, share: float, rng: np.random.Generator) -> SiteAppearance:
+    """A site's own ranges: inside ``wide``, each ``share`` of its width, placed at random."""
+    kept = {}
+    for item in fields(wide):
+        low, high = getattr(wide, item.name)
+        start = low + (high - low) * (1.0 - share) * float(rng.random())
+        kept[item.name] = (round(start, 4), round(start + (high - low) * share, 4))
+    return type(wide)(**kept)
+
+
+def reframe(picture: NDArray[np.uint8], zoom: float, tilt: float, dx: float, dy: float) -> NDArray[np.uint8]:
+    """Magnify, turn (degrees) and shift (fractions of half the picture); what comes into view repeats the edge's black."""
+    size = picture.shape[0]
+    half, angle = size / 2.0, np.deg2rad(tilt)
+    c, s = float(np.cos(angle)) / zoom, float(np.sin(angle)) / zoom
+    ox, oy = half * (1.0 + dx), half * (1.0 + dy)
+    image = Image.fromarray(picture)
+    matrix = (c, s, half - c * ox - s * oy, -s, c, half + s * ox - c * oy)
+    turned = image.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+    return np.asarray(turned)
+
+
+def scan(picture: NDArray[np.uint8], site: BrainAppearance, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Pass a clean slice through a site's scanner.
+
+    Args:
+        picture: uint8 (size, size, 3) with equal channels.
+        site: ranges to draw from (``uptake`` is applied when the slice is drawn, not here).
+        rng: source of every draw.
+
+    Returns:
+        uint8 (size, size, 3) with equal channels.
+    """
+    size = picture.shape[0]
+    shift = draw(site.shift, rng)
+    framed = reframe(
+        np.ascontiguousarray(picture[:, :, 0]),
+        draw(site.zoom, rng),
+        draw(site.tilt, rng),
+        shift * float(rng.uniform(-1, 1)),
+        shift * float(rng.uniform(-1, 1)),
+    )
+    grey: Array = framed.astype(np.float32) * np.float32(1.0 / 255.0)
+    sigma = draw(site.blur, rng) * size / 100.0
+    if sigma > 0.25:
+        grey = gaussian_filter(grey, sigma, truncate=3.0)
+    grey = np.clip(grey * np.float32(draw(site.gain, rng)), 0.0, 1.0) ** np.float32(draw(site.gamma, rng))
+    strength = draw(site.bias, rng)
+    if strength > 0.0:
+        grey = grey * np.exp(np.float32(strength) * np.clip(smooth_noise(rng, size, 1), -2.0, 2.0))
+    grey = grey + np.float32(draw(site.floor, rng)) * (np.float32(1.0) - grey)
+    noise = draw(site.noise, rng)
+    if noise > 0.0:
+        parts = rng.standard_normal((2, size, size), dtype=np.float32) * np.float32(noise)
+        grey = np.sqrt((grey + parts[0]) ** 2 + parts[1] ** 2)
+    if rng.random() < site.inverted[0]:
+        grey = np.float32(1.0) - grey
+    out = (np.clip(grey, 0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
+    return np.repeat(out[:, :, None], 3, axis=2)
+
+
+def photograph(picture: NDArray[np.uint8], site: SkinAppearance, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Pass a clean lesion through a site's camera: framing, hair, ruler, vignette, cast, blur and noise.
+
+    Args:
+        picture: uint8 RGB (size, size, 3).
+        site: ranges to draw from (``tone`` is applied when the lesion is drawn, not here).
+        rng: source of every draw.
+
+    Returns:
+        uint8 RGB (size, size, 3).
+    """
+    size = picture.shape[0]
+    shift = draw(site.shift, rng)
+    image = Image.fromarray(_crop(picture, draw(site.zoom, rng), shift * rng.uniform(-1, 1), shift * rng.uniform(-1, 1)))
+    _hair_and_ruler(image, round(draw(site.hairs, rng)), round(draw(site.marks, rng)), rng)
+    colour: Array = np.asarray(image).astype(np.float32) * np.float32(1.0 / 255.0)
+    sigma = draw(site.blur, rng) * size / 100.0
+    if sigma > 0.25:
+        colour = gaussian_filter(colour, (sigma, sigma, 0.0), truncate=3.0)
+    grey = colour.mean(axis=2, keepdims=True)
+    colour = np.clip(grey + (colour - grey) * np.float32(draw(site.saturation, rng)), 0.0, 1.0)
+    gains = np.array([draw(site.red, rng), draw(site.green, rng), draw(site.blue, rng)], dtype=np.float32)
+    colour = colour ** np.float32(draw(site.gamma, rng)) * gains
+    strength = draw(site.vignette, rng)
+    if strength > 0.0:
+        axis = np.linspace(-1.0, 1.0, size, dtype=np.float32)
+        corner = np.clip((axis[:, None] ** 2 + axis[None, :] ** 2) - np.float32(0.45), 0.0, None) * np.float32(1.1)
+        colour = colour * np.clip(np.float32(1.0) - np.float32(strength) * corner, 0.0, 1.0)[:, :, None]
+    noise = draw(site.noise, rng)
+    if noise > 0.0:
+        colour = colour + rng.standard_normal(colour.shape, dtype=np.float32) * np.float32(noise)
+    return (np.clip(colour, 0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
+
+
+def _crop(picture: NDArray[np.uint8], zoom: float, dx: float, dy: float) -> NDArray[np.uint8]:
+    size = picture.shape[0]
+    pad = max(0, int(np.ceil(size * (max(1.0 / zoom, 1.0) + abs(dx) + abs(dy) - 1.0) / 2.0)) + 2)
+    wide = np.pad(picture, ((pad, pad), (pad, pad), (0, 0)), mode="reflect")
+    side, middle = size / zoom, pad + size / 2.0
+    left, top = middle + dx * size / 2.0 - side / 2.0, middle + dy * size / 2.0 - side / 2.0
+    box = (max(left, 0.0), max(top, 0.0), min(left + side, wide.shape[1]), min(top + side, wide.shape[0]))
+    resized = Image.fromarray(wide).resize((size, size), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(resized)
+
+
+def _hair_and_ruler(image: Image.Image, hairs: int, marks: int, rng: np.random.Generator) -> None:
+    size = image.size[0]
+    pen = ImageDraw.Draw(image)
+    lean = rng.uniform(0.0, np.pi)
+    steps = np.linspace(0.0, 1.0, 9)[:, None]
+    for _ in range(hairs):
+        middle, angle = rng.uniform(0.0, size, 2), lean + rng.normal(0.0, 0.6)
+        reach = rng.uniform(0.2, 0.6) * size * np.array([np.cos(angle), np.sin(angle)])
+        bow = rng.normal(0.0, 0.12 * size, 2)
+        points = (1 - steps) ** 2 * (middle - reach) + 2 * steps * (1 - steps) * (middle + bow) + steps**2 * (middle + reach)
+        dark = int(rng.integers(10, 70))
+        pen.line([tuple(point) for point in points.tolist()], fill=(dark + 15, dark + 5, dark), width=1 + int(size >= 140 and rng.random() < 0.5))
+    if marks > 1:
+        step, along, x = rng.uniform(0.03, 0.06) * size, rng.uniform(0.0, 0.4) * size, rng.uniform(0.0, 0.06) * size
+        flip, upright = rng.random() < 0.5, rng.random() < 0.5
+        for k in range(marks):
+            long = (0.1 if k % 5 == 0 else 0.06) * size
+            a, b, d = along + k * step, (size - x if flip else x), (-long if flip else long)
+            pen.line([(b, a), (b + d, a)] if upright else [(a, b), (a, b + d)], fill=(30, 28, 30), width=1)

@@ -1,0 +1,108 @@
+"""Adapters as safetensors: deterministic bytes, a checksum, and the study and backbone they belong to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import rfc8785
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from ..privacy.atomic import write_atomic
+from .errors import CheckpointError
+from .update import State
+
+# One metadata key: safetensors writes several in no fixed order, and a run must repeat bit for bit.
+METADATA_KEY = "wardround"
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterInfo:
+    """What an adapter file says of itself.
+
+    Attributes:
+        study: the study's hash.
+        method: key of the method.
+        round: number of completed rounds; 0 for start values.
+        backbone: fingerprint of the frozen CLIP it was trained on.
+    """
+
+    study: str
+    method: str
+    round: int
+    backbone: str
+
+
+def dump_adapter(state: Mapping[str, Tensor], info: AdapterInfo) -> bytes:
+    """Equal states and infos give equal bytes; the tensors' SHA-256 stands in the header."""
+    tensors = {name: tensor.contiguous() for name, tensor in sorted(state.items())}
+    header = {**asdict(info), "sha256": _checksum(tensors)}
+    return save(tensors, metadata={METADATA_KEY: rfc8785.dumps(header).decode()})
+
+
+def parse_adapter(data: bytes, *, where: str) -> tuple[State, AdapterInfo]:
+    """Read what :func:`dump_adapter` wrote.
+
+    Raises:
+        CheckpointError: damaged, truncated, or not an adapter of ours.
+    """
+    remedy = "Delete it to go back to the checkpoint before it, or restore it from a backup"
+    try:
+        tensors: State = load(data)
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][METADATA_KEY])
+        checksum = header.pop("sha256")
+        info = AdapterInfo(**header)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"not a readable adapter ({type(error).__name__})", where=where, remedy=remedy) from None
+    if checksum != _checksum(tensors):
+        raise CheckpointError("the adapter's checksum does not match its content", where=where, remedy=remedy)
+    return tensors, info
+
+
+def write_adapter(path: Path, state: Mapping[str, Tensor], info: AdapterInfo) -> str:
+    """Write an adapter atomically; returns the SHA-256 of the file in hexadecimal."""
+    data = dump_adapter(state, info)
+    write_atomic(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_adapter(path: Path, *, study: str | None = None, backbone: str | None = None) -> tuple[State, AdapterInfo]:
+    """Read an adapter, and refuse one of another study or backbone.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another study or backbone.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"the adapter cannot be read ({type(error).__name__})", where=str(path), remedy="Check path and rights"
+        ) from None
+    state, info = parse_adapter(data, where=str(path))
+    if study is not None and info.study != study:
+        raise CheckpointError(
+            "the adapter belongs to another study",
+            where=str(path),
+            remedy="Resume with the study file the run was started with, or choose another --out",
+        )
+    if backbone is not None and info.backbone != backbone:
+        raise CheckpointError(
+            f"the adapter was trained on a backbone with fingerprint {info.backbone[:16]}…, not {backbone[:16]}…",
+            where=str(path),
+            remedy="Use the backbone and weights that model/card.json names",
+        )
+    return state, info
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

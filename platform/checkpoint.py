@@ -1,0 +1,68 @@
+"""The coordinator's checkpoints: each round's adapter, atomically, and the attempts that were made at the next one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from ..privacy.atomic import canonical_json, write_atomic
+from .adapter_file import AdapterInfo, read_adapter, write_adapter
+from .errors import CheckpointError
+from .update import State
+
+KEPT = 3  # newest checkpoints that are kept: one may be damaged, and the one before it must still be there
+ATTEMPT_FILE = "attempt.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """Checkpoints of one study in ``folder``; made when the first one is saved."""
+
+    folder: Path
+
+    def save(self, state: Mapping[str, Tensor], info: AdapterInfo) -> str:
+        """Write the adapter after ``info.round`` rounds; returns its file's SHA-256 in hexadecimal."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        digest = write_adapter(self._path(info.round), state, info)
+        for path in self._all()[:-KEPT]:
+            path.unlink()
+        return digest
+
+    def newest(self, *, study: str, backbone: str) -> tuple[State, AdapterInfo] | None:
+        """The newest checkpoint, or None when there is none.
+
+        Raises:
+            CheckpointError: it is damaged, or belongs to another study or backbone. It is not passed over silently.
+        """
+        paths = self._all()
+        return read_adapter(paths[-1], study=study, backbone=backbone) if paths else None
+
+    def next_attempt(self, number: int) -> int:
+        """The attempt to make at a round, from 0; written down before it is returned, so no session id comes twice.
+
+        Raises:
+            CheckpointError: the record of attempts is damaged.
+        """
+        path = self.folder / ATTEMPT_FILE
+        attempt = 0
+        if path.is_file():
+            try:
+                last = json.loads(path.read_bytes())
+                attempt = int(last["attempt"]) + 1 if int(last["round"]) == number else 0
+            except (ValueError, KeyError, TypeError):
+                raise CheckpointError(
+                    "the record of attempts is damaged", where=str(path), remedy="Restore it from a backup"
+                ) from None
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomic(path, canonical_json({"round": number, "attempt": attempt}))
+        return attempt
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"round-{number:05d}.safetensors"
+
+    def _all(self) -> list[Path]:
+        return sorted(self.folder.glob("round-*.safetensors")) if self.folder.is_dir() else []

@@ -1,0 +1,150 @@
+"""What a person sees: progress on standard error, results on standard output, errors that name the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+OUT = Console(highlight=False, soft_wrap=True)
+ERR = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def show_error(what: str, where: str, remedy: str) -> None:
+    """An error in three lines: what was wrong, where, and what to do. Nothing in it is read as markup."""
+    for line, first in zip(what.splitlines() or [what], [True] + [False] * what.count("\n"), strict=False):
+        ERR.print(Text("error: " if first else "       ", style="bold red").append(line, style="default"))
+    if where:
+        ERR.print(Text("where: ", style="bold").append(where, style="default"))
+    if remedy:
+        ERR.print(Text("do:    ", style="bold green").append(remedy, style="default"))
+
+
+def percent(value: float | None) -> str:
+    """A share as per cent with one decimal, or a dash where it is not known."""
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def size(number: int | None) -> str:
+    """Bytes in a unit that is easy to read."""
+    if number is None:
+        return "–"
+    for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= step:
+            return f"{number / step:.1f} {unit}"
+    return f"{number} B"
+
+
+class RichWatcher:
+    """Draws a run on standard error: a bar per stage, a line per round."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[extra]}"),
+            TimeElapsedColumn(),
+            console=ERR,
+        )
+        self._task: TaskID | None = None
+        self._title = ""
+
+    def __enter__(self) -> RichWatcher:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def stage(self, title: str) -> None:
+        """Finish the bar before and start the next."""
+        self._finish()
+        self._title = title
+        self._task = self._progress.add_task(title, total=None, extra="")
+        if not ERR.is_terminal:
+            ERR.print(Text(f"· {title}"))
+
+    def progress(self, done: int, total: int, unit: str, rate: float | None = None) -> None:
+        """Move the bar."""
+        if self._task is not None:
+            extra = f"{unit} · {rate:.0f}/s" if rate else unit
+            self._progress.update(self._task, completed=done, total=total, extra=extra)
+
+    def round_done(self, record: Mapping[str, Any], total: int) -> None:
+        """Move the bar and show loss and balanced accuracy."""
+        loss, figure = record["train_loss"], record["validation"]["balanced_accuracy"]
+        text = f"loss {loss:.3f}" if loss is not None else ""
+        if figure is not None:
+            text += f" · validation balanced accuracy {percent(figure)} %"
+        if self._task is not None:
+            self._progress.update(self._task, completed=record["round"], total=total, extra=text)
+        if not ERR.is_terminal:
+            sites = len(record["participants"])
+            ERR.print(
+                Text(f"  round {record['round']}/{total}: {sites} sites, {record['seconds']['total']:.2f} s, {text}")
+            )
+
+    def note(self, text: str) -> None:
+        """A line above the bars."""
+        ERR.print(Text("note: ", style="bold yellow").append(text, style="default"))
+
+    def _finish(self) -> None:
+        if self._task is not None:
+            task = self._progress.tasks[self._task]
+            total = task.total if task.total is not None else 1
+            self._progress.update(self._task, total=total, completed=total)
+
+
+def summary_table(summary: Mapping[str, Any]) -> Table:
+    """The study's table: a row a site, the unseen site, and all training sites together."""
+    table = Table(title=f"{summary['study']} · {summary['method']} · {summary['rounds']} rounds", title_justify="left")
+    table.add_column("site")
+    for name in ("train", "test"):
+        table.add_column(name, justify="right")
+    for name in ("zero-shot", "local-only", "federated"):
+        table.add_column(f"{name}\nbal. acc. %", justify="right", style="bold" if name == "federated" else None)
+    table.add_column("federated\nECE %", justify="right")
+    table.add_column("bytes\nsent", justify="right")
+    base = summary["baselines"]
+    for name, row in summary["sites"].items():
+        table.add_row(
+            name,
+            str(row["train_n"]),
+            str(row["test_n"]),
+            *(_balanced(base[kind]["sites"].get(name)) for kind in ("zero_shot", "local_only")),
+            _balanced(row),
+            percent(row["ece"]),
+            size(row["bytes_sent"]),
+        )
+    table.add_section()
+    for name, row in summary["unseen"].items():
+        table.add_row(
+            f"{name} (unseen)",
+            "0",
+            str(row["n"]),
+            *(_balanced(base[kind]["unseen"].get(name)) for kind in ("zero_shot", "local_only")),
+            _balanced(row),
+            percent(row["ece"]),
+            "0 B",
+        )
+    row = summary["global"]
+    table.add_row(
+        "all training sites",
+        str(sum(site["train_n"] for site in summary["sites"].values())),
+        str(row["n"]),
+        *(_balanced(base[kind]["global"]) for kind in ("zero_shot", "local_only")),
+        _balanced(row),
+        percent(row["ece"]),
+        size(summary["bytes_up"]),
+    )
+    return table
+
+
+def _balanced(row: Mapping[str, Any] | None) -> str:
+    return "–" if row is None else percent(row["balanced_accuracy"])

@@ -1,0 +1,37 @@
+"""``wardround demo``: a whole federated study on phantoms, from nothing."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .run import run_study
+
+
+class DemoStudy(StrEnum):
+    """The two pictures of the pilots."""
+
+    BRAIN = "brain"
+    SKIN = "skin"
+
+
+def demo(
+    study: Annotated[DemoStudy, typer.Option("--study", help="Brain-tumour MRI or skin lesions.")] = DemoStudy.BRAIN,
+    method: Annotated[str, typer.Option("--method", metavar="NAME", help="The federated method: facmic.")] = "facmic",
+    sites: Annotated[int, typer.Option("--sites", metavar="N", help="Training sites, at least 3.")] = 4,
+    rounds: Annotated[int, typer.Option("--rounds", metavar="N", help="Federated rounds.")] = 10,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new folder for the run.")] = Path("demo"),
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Phantoms, splits and start values.")] = 0,
+) -> None:
+    """Run a federated study on synthetic phantoms: sites with shifted scanners, one of them unseen.
+
+    Example: wardround demo --study skin --out demo-skin
+    """
+    from ..demo_study import demo_study_values
+    from ..study_file import parse_study
+
+    values = demo_study_values(study.value, method=method, sites=sites, rounds=rounds, seed=seed)
+    run_study(parse_study(values, where=Path("demo")), out, resume=False)

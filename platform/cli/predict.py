@@ -1,0 +1,48 @@
+"""``wardround predict``: calibrated probabilities for single images, or an abstention."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from .console import ERR, OUT, percent
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Image files.")],
+    json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Print calibrated class probabilities of images, or abstain. Research use; not for diagnosis.
+
+    Example: wardround predict runs/brain scan.png
+    """
+    import json
+
+    from ..predicting import predict_images
+
+    with ERR.status("encoding"):
+        answer = predict_images(run, images)
+    if json_:
+        OUT.print_json(json.dumps([row.as_dict() for row in answer.rows], allow_nan=False))
+    else:
+        table = Table(title=f"{answer.study} · research use, not for diagnosis", title_justify="left")
+        table.add_column("image", overflow="fold")
+        table.add_column("answer")
+        for name in answer.classes:
+            table.add_column(f"{name} %", justify="right")
+        for row in answer.rows:
+            if row.probabilities is None:
+                table.add_row(str(row.path), f"unreadable: {row.reason}", *("–" for _ in answer.classes))
+            else:
+                table.add_row(str(row.path), row.answer or "abstains", *(percent(p) for p in row.probabilities))
+        OUT.print(table)
+        if answer.temperature is None:
+            OUT.print("No temperature could be fitted: these probabilities are not calibrated.")
+        if answer.synthetic:
+            OUT.print("The model was trained on synthetic phantoms: it knows nothing of patients.")
+    if any(row.probabilities is None for row in answer.rows):
+        raise typer.Exit(1)

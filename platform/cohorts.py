@@ -1,0 +1,164 @@
+"""From a study to who holds which record: sites, parts, and the public reference set. No pixels are read here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..medical_datasets.catalog import DATASETS, load_cohort
+from ..medical_datasets.cohort import Cohort
+from ..medical_datasets.splits import dirichlet_sites, split_by_group
+from ..medical_datasets.synthetic.population import PhantomStudy, demo_study
+from ..medical_datasets.synthetic.writer import materialise
+from .config import Study
+from .errors import StudyFileError
+from .training import derive_seed
+
+Index = NDArray[np.int64]
+MINIMUM_SITES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SitePlan:
+    """Which records of the cohort a site holds: disjoint index arrays into ``cohort.records``."""
+
+    name: str
+    train: Index
+    validation: Index
+    test: Index
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPlan:
+    """A cohort dealt out.
+
+    Attributes:
+        cohort: all records of the study.
+        sites: the training sites, at least three, in name order.
+        unseen: the site that takes no part; all its records are test records. None when the study has none.
+        reference: records of the public unlabelled set; their labels are never read. May be empty.
+    """
+
+    cohort: Cohort
+    sites: tuple[SitePlan, ...]
+    unseen: SitePlan | None
+    reference: Index
+
+
+def phantom_study(study: Study) -> PhantomStudy:
+    """The phantom sites that a synthetic study describes; its reference site is one more of them."""
+    kind = DATASETS[study.data.dataset].modality
+    extra = 1 if study.reference.source == "site" else 0
+    return demo_study(
+        "brain" if kind == "brain-mri" else "skin",
+        sites=study.sites.count + extra,
+        seed=study.seed,
+        images_per_site=study.data.images_per_site,
+    )
+
+
+def read_cohort(study: Study, phantoms: Path, progress: Callable[[int, int], None] | None = None) -> Cohort:
+    """Load (or generate) the study's records.
+
+    Args:
+        study: what to read.
+        phantoms: folder for generated images; written only when the study is synthetic.
+        progress: called with (done, total) while phantoms are drawn.
+
+    Raises:
+        StudyFileError: the study names a data set that does not exist.
+        DataError: from the loaders: missing folder, unknown or empty class, bad table.
+    """
+    if study.data.dataset not in DATASETS:
+        raise StudyFileError(
+            f"unknown data set '{study.data.dataset}'",
+            where="data.dataset",
+            remedy=f"Known: {', '.join(DATASETS)}; `wardround data list` describes them",
+        )
+    if study.data.source == "phantoms":
+        return materialise(phantom_study(study), phantoms, progress)
+    return load_cohort(study.data.dataset, Path(study.data.path), classes=study.data.classes or None)
+
+
+def deal(study: Study, cohort: Cohort) -> StudyPlan:
+    """Assign every record to a site and part, or to the reference set; by group, so that nothing leaks.
+
+    Raises:
+        StudyFileError: a site that the study names is not in the data, or fewer than three sites are left.
+        SplitError: too few groups.
+    """
+    labels = np.array([record.label for record in cohort.records], dtype=np.int64)
+    groups = np.array([record.group for record in cohort.records], dtype=object)
+    everything = np.arange(len(labels), dtype=np.int64)
+    reference, rest = _reference(study, cohort, labels, groups, everything)
+    owners = _owners(study, cohort, labels, groups, rest)
+    names = sorted(set(owners.tolist()))
+    unseen_name = study.sites.unseen
+    training = [name for name in names if name != unseen_name]
+    if len(training) < MINIMUM_SITES:
+        raise StudyFileError(
+            f"{len(training)} training site(s): {', '.join(training) or 'none'}; a federation needs at least "
+            f"{MINIMUM_SITES}, or the sum would show single sites",
+            where="sites",
+            remedy="Add sites, or partition = 'dirichlet' with count = 3",
+        )
+    sites = tuple(_split_site(study, name, rest[owners == name], labels, groups) for name in training)
+    empty = np.zeros(0, dtype=np.int64)
+    unseen = SitePlan(unseen_name, empty, empty, rest[owners == unseen_name]) if unseen_name in names else None
+    return StudyPlan(cohort, sites, unseen, reference)
+
+
+def _reference(
+    study: Study, cohort: Cohort, labels: Index, groups: NDArray[np.object_], everything: Index
+) -> tuple[Index, Index]:
+    source = study.reference.source
+    if source == "none":
+        return everything[:0], everything
+    if source == "site":
+        chosen = np.array([record.site == study.reference.site for record in cohort.records])
+        if not chosen.any():
+            raise _unknown_site("reference.site", study.reference.site, cohort)
+        return everything[chosen], everything[~chosen]
+    share = study.reference.fraction
+    seed = derive_seed(study.name, "reference", study.seed) % 2**31
+    split = split_by_group(labels, groups.tolist(), (1.0 - share, share / 2, share / 2), seed)
+    return np.sort(np.concatenate([split.validation, split.test])), split.train
+
+
+def _owners(
+    study: Study, cohort: Cohort, labels: Index, groups: NDArray[np.object_], rest: Index
+) -> NDArray[np.object_]:
+    """Site name of each record of ``rest``."""
+    if study.data.source == "phantoms" or study.sites.partition == "column":
+        owners = [cohort.records[i].site for i in rest]
+        if None in owners:
+            raise StudyFileError(
+                f"partition = 'column', but record {owners.index(None)} of the data names no site",
+                where="sites.partition",
+                remedy="Use a layout with a folder per site, or partition = 'dirichlet'",
+            )
+        if study.sites.unseen and study.sites.unseen not in owners:
+            raise _unknown_site("sites.unseen", study.sites.unseen, cohort)
+        return np.array(owners, dtype=object)
+    count = study.sites.count + (1 if study.sites.unseen else 0)
+    seed = derive_seed(study.name, "sites", study.seed) % 2**31
+    index = dirichlet_sites(labels[rest], groups[rest].tolist(), count, study.sites.alpha, seed)
+    names = [f"site-{i + 1}" for i in range(study.sites.count)] + [study.sites.unseen]
+    return np.array([names[i] for i in index], dtype=object)
+
+
+def _split_site(study: Study, name: str, rows: Index, labels: Index, groups: NDArray[np.object_]) -> SitePlan:
+    seed = derive_seed(study.name, "split", name, study.seed) % 2**31
+    split = split_by_group(labels[rows], groups[rows].tolist(), study.data.split, seed)
+    return SitePlan(name, rows[split.train], rows[split.validation], rows[split.test])
+
+
+def _unknown_site(key: str, name: str, cohort: Cohort) -> StudyFileError:
+    known: Sequence[str] = sorted({record.site for record in cohort.records if record.site})
+    return StudyFileError(
+        f"'{name}' is no site of the data", where=key, remedy=f"Sites there: {', '.join(known) or 'none'}"
+    )

@@ -1,0 +1,192 @@
+"""The study: every key, its default and its range, as frozen models.
+
+A study is what all sites of a federation must agree on. Its canonical form is hashed, and the hash stands in the
+roster, in every signature and in the ledger; so two sites with different studies never add up their updates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Annotated, Literal, Self
+
+import rfc8785
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class Section(BaseModel):
+    """A table of the study file: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataSection(Section):
+    """``[data]``: which pictures."""
+
+    dataset: str = Field(description="key of the data set: `wardround data list` prints them")
+    source: Literal["folder", "phantoms"] = Field(
+        default="folder", description="`folder` reads `path`; `phantoms` generates synthetic images"
+    )
+    path: str = Field(default="", description="folder of images, relative to the study file; `folder` only")
+    classes: tuple[str, ...] = Field(default=(), description="keep these classes only; empty: all of the data set")
+    split: tuple[Fraction, Fraction, Fraction] = Field(
+        default=(0.8, 0.1, 0.1), description="train, validation and test fractions, by group"
+    )
+    images_per_site: int = Field(default=280, ge=24, le=100_000, description="phantoms only: images of each site")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.source == "folder" and not self.path:
+            raise ValueError("path: a study with source = 'folder' needs the folder's path")
+        if abs(sum(self.split) - 1.0) > 1e-9:
+            raise ValueError(f"split: fractions must sum to 1, these sum to {sum(self.split):g}")
+        return self
+
+
+class SitesSection(Section):
+    """``[sites]``: how the pictures lie at hospitals."""
+
+    partition: Literal["dirichlet", "column"] = Field(
+        default="dirichlet",
+        description="`dirichlet` deals groups with label skew; `column` takes the site each image came with",
+    )
+    count: int = Field(default=3, ge=3, le=100, description="training sites; `dirichlet` and phantoms only")
+    alpha: float = Field(default=0.6, gt=0.0, le=1000.0, description="Dirichlet concentration; smaller is more skewed")
+    unseen: str = Field(
+        default="unseen",
+        description="the site that takes no part and is only tested on; with `column`, its name there (empty: none)",
+    )
+
+
+class ReferenceSection(Section):
+    """``[reference]``: the public, unlabelled set that adaptation aligns to; disjoint from every test set."""
+
+    source: Literal["fraction", "site", "none"] = Field(
+        default="fraction",
+        description="`fraction` of all groups, taken out before sites are made; a whole `site`; or `none`",
+    )
+    fraction: float = Field(default=0.1, gt=0.0, le=0.5, description="share of groups; `fraction` only")
+    site: str = Field(default="", description="name of the site that serves as the public set; `site` only")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.source == "site" and not self.site:
+            raise ValueError("site: a reference set with source = 'site' needs the site's name")
+        return self
+
+
+class BackboneSection(Section):
+    """``[backbone]``: the frozen CLIP."""
+
+    name: str = Field(default="embedded", description="`embedded`, or any open_clip model name")
+    weights: str = Field(
+        default="", description="open_clip tag, local file or folder, or `hf-hub:…`; empty for `embedded`"
+    )
+    allow_random: bool = Field(default=False, description="accept a model without pretrained weights")
+    fingerprint: str = Field(
+        default="", description="refuse a backbone with another fingerprint; empty: any (the run records it)"
+    )
+
+
+class TrainingSection(Section):
+    """``[training]``: what one site does in one round."""
+
+    local_epochs: int = Field(default=1, ge=1, le=100, description="passes over the training part per round")
+    batch_size: int = Field(default=32, ge=2, le=4096, description="images per step")
+    lr: float = Field(default=5e-4, gt=0.0, le=1.0, description="Adam step size; 5e-5 in the paper of FACMIC")
+    beta1: float = Field(default=0.9, ge=0.0, lt=1.0, description="Adam first-moment decay")
+    beta2: float = Field(default=0.98, ge=0.0, lt=1.0, description="Adam second-moment decay")
+    eps: float = Field(default=1e-6, gt=0.0, description="Adam denominator term")
+    weight_decay: float = Field(default=0.02, ge=0.0, description="Adam L2 penalty")
+    optimiser_state: Literal["keep", "reset"] = Field(
+        default="keep", description="keep Adam's moments at the site between rounds, or start each round anew"
+    )
+
+
+class FacmicSection(Section):
+    """``[facmic]``: options of FACMIC (arXiv 2410.14707)."""
+
+    adaptation_weight: float = Field(
+        default=1.0, ge=0.0, le=100.0, description="weight of LMMD in the loss; 0 switches it off"
+    )
+    reference_through_adapter: bool = Field(
+        default=True,
+        description="reference features pass the adapter (the paper); false: bypass it (the published code)",
+    )
+
+
+class SecureAggregationSection(Section):
+    """``[secure_aggregation]``: what the roster fixes."""
+
+    threshold: int = Field(default=0, ge=0, description="shares that rebuild a secret; 0: the default for n")
+    minimum_cohort: int = Field(default=3, ge=3, description="no sum over fewer sites is released")
+    weighting: Literal["weighted", "uniform"] = Field(
+        default="weighted", description="by public training counts (paper of FACMIC), or every site alike"
+    )
+    w_max: float = Field(default=4.0, ge=1.0, le=16.0, description="cap of a site's weight")
+    clip: float = Field(default=1.0, gt=0.0, le=64.0, description="bound of one coordinate of the delta")
+    fraction_bits: int = Field(default=20, ge=8, le=24, description="fixed-point fraction bits of the delta")
+
+
+class EvaluationSection(Section):
+    """``[evaluation]``: what reports print."""
+
+    abstain_below: float = Field(
+        default=0.5, ge=0.0, lt=1.0, description="`predict` abstains when its top probability is lower"
+    )
+
+
+class Study(Section):
+    """A federated study; see docs/study.md for the same keys with an example."""
+
+    name: str = Field(description="short name: a-z, 0-9, dot, dash, underscore")
+    method: Literal["facmic"] = Field(default="facmic", description="what is trained, and how")
+    rounds: int = Field(default=20, ge=1, le=10_000, description="federated rounds")
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="splits, order of batches and start values")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where images are encoded")
+    selection: Literal["last"] = Field(default="last", description="which round's adapter is the result")
+    data: DataSection
+    sites: SitesSection = Field(default_factory=SitesSection)
+    reference: ReferenceSection = Field(default_factory=ReferenceSection)
+    backbone: BackboneSection = Field(default_factory=BackboneSection)
+    training: TrainingSection = Field(default_factory=TrainingSection)
+    facmic: FacmicSection = Field(default_factory=FacmicSection)
+    secure_aggregation: SecureAggregationSection = Field(default_factory=SecureAggregationSection)
+    evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not NAME.fullmatch(value):
+            raise ValueError(f"'{value}' is no study name: use a-z, 0-9, dot, dash, underscore, at most 63 characters")
+        return value
+
+    @field_validator("sites")
+    @classmethod
+    def _plain_unseen(cls, value: SitesSection) -> SitesSection:
+        if value.unseen and not NAME.fullmatch(value.unseen):
+            raise ValueError(f"unseen: '{value.unseen}' is no site name: use a-z, 0-9, dot, dash, underscore")
+        return value
+
+    @model_validator(mode="after")
+    def _reference_for_adaptation(self) -> Self:
+        if self.reference.source == "none" and self.facmic.adaptation_weight > 0:
+            raise ValueError(
+                "reference.source: adaptation needs a reference set; "
+                "set facmic.adaptation_weight = 0 to train without one"
+            )
+        return self
+
+    def canonical(self) -> bytes:
+        """What sites must agree on, as canonical JSON (RFC 8785): equal studies have equal bytes.
+
+        The folder and the device are each machine's own business and are left out.
+        """
+        return rfc8785.dumps(self.model_dump(mode="json", exclude={"device": True, "data": {"path"}}))
+
+    def digest(self) -> str:
+        """SHA-256 of :meth:`canonical` in hexadecimal; the study's hash in the roster."""
+        return hashlib.sha256(self.canonical()).hexdigest()

@@ -1,0 +1,150 @@
+"""A simulated consortium: every site's home, key, ledger and gate, and the coordinator, in one process."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from .. import __version__
+from ..privacy.atomic import write_atomic
+from ..privacy.egress import COORDINATOR, Gate, StudyFacts
+from ..privacy.home import SiteHome
+from ..privacy.ledger import Ledger
+from ..privacy.messages import Limits
+from ..privacy.policy import Policy, default_policy_toml
+from ..privacy.secure_aggregation.roster import PinnedRoster
+from .adapter_file import AdapterInfo, dump_adapter
+from .adapters import state_of
+from .checkpoint import Checkpoints
+from .config import Study
+from .coordinator import Coordinator
+from .enrolment import draw_roster, enrol_together, open_identity
+from .errors import CheckpointError
+from .methods.method import Method
+from .run_folder import RunFolder
+from .site import Site
+from .study_data import StudyData
+from .trainer import LocalTrainer
+from .training import derive_seed
+from .update import Layout, State
+
+ADAPTER_HEADROOM = 4096  # bytes of a safetensors header beyond the one that was measured
+ROSTER_FILE = "roster.json"
+
+
+@dataclass(frozen=True)
+class Consortium:
+    """Sites and coordinator, ready for the next round.
+
+    Attributes:
+        coordinator: at the newest checkpoint.
+        sites: by name.
+        homes: by name; locked while the consortium is open.
+        ledgers: by name, and ``"coordinator"``.
+        trainers: by name.
+        roster: pinned.
+    """
+
+    coordinator: Coordinator
+    sites: Mapping[str, Site]
+    homes: Mapping[str, SiteHome]
+    ledgers: Mapping[str, Ledger]
+    trainers: Mapping[str, LocalTrainer]
+    roster: PinnedRoster
+
+    def close_ledgers(self, study: str) -> None:
+        """Write the ``close`` entry of the study at both ends, where it is still open."""
+        for ledger in self.ledgers.values():
+            if ledger.is_open(study):
+                ledger.close_study(study)
+
+
+@contextmanager
+def open_consortium(
+    study: Study, method: Method, data: StudyData, backbone: str, run: RunFolder
+) -> Iterator[Consortium]:
+    """Open (or make) every home of a simulation, enrol the sites, and stand at the newest checkpoint.
+
+    Args:
+        study: the study.
+        method: its method.
+        data: each site's features.
+        backbone: fingerprint of the frozen CLIP.
+        run: where homes and checkpoints lie.
+
+    Raises:
+        HomeError: another process holds a home.
+        LedgerError: a ledger is broken.
+        CheckpointError: the newest checkpoint is damaged or of another backbone, or the roster changed.
+        ParameterError, RosterError: the roster cannot be drawn.
+    """
+    digest = study.digest()
+    start = start_state(study, method, data.shared.text.shape[1])
+    layout = Layout.of(method.new_adapter(data.shared.text.shape[1], seed=0))
+    checkpoints = Checkpoints(run.coordinator / "checkpoint")
+    newest = checkpoints.newest(study=digest, backbone=backbone)
+    state, info = newest or (start, AdapterInfo(digest, method.name, 0, backbone))
+    with ExitStack() as stack:
+        homes = {site.name: stack.enter_context(SiteHome.open(run.homes, site.name)) for site in data.sites}
+        identities = {name: open_identity(home.folder, home.identity) for name, home in homes.items()}
+        keys = {name: identity.public_key for name, identity in identities.items()}
+        roster = draw_roster(study, layout, keys, {site.name: len(site.train) for site in data.sites})
+        pinned = enrol_together(roster, identities)
+        adapter_bytes = len(dump_adapter(start, AdapterInfo(digest, method.name, study.rounds, backbone)))
+        limits = Limits(len(homes), 4 * roster.size("update"), adapter_bytes + ADAPTER_HEADROOM)
+        facts = StudyFacts(roster=pinned, method=method.name, model=backbone, software=f"wardround {__version__}")
+
+        def gate(owner: str, ledger_path: Path, policy_path: Path) -> tuple[Gate, Ledger]:
+            ledger = stack.enter_context(Ledger.open(ledger_path, owner=owner, clock=lambda: datetime.now(UTC)))
+            if not policy_path.exists():
+                text = default_policy_toml(
+                    "coordinator" if owner == COORDINATOR else "site",
+                    studies=[digest],
+                    methods=[method.name],
+                    limits=limits,
+                    minimum_cohort=roster.thresholds.m,
+                    purposes=["update"],
+                )
+                write_atomic(policy_path, text.encode())
+            policy = Policy.load(policy_path)
+            ledger.open_study(digest)
+            return Gate(owner=owner, ledger=ledger, policy=policy, facts=facts, limits=limits), ledger
+
+        sites, ledgers, trainers = {}, {}, {}
+        for site in data.sites:
+            name, home = site.name, homes[site.name]
+            folder = home.state(digest)
+            _pin(folder / ROSTER_FILE, roster.to_bytes())
+            site_gate, ledgers[name] = gate(name, home.ledger, home.policy)
+            trainers[name] = LocalTrainer(
+                name, digest, study.seed, method, study.training, site.train.training(), data.shared, folder
+            )
+            sites[name] = Site(name, identities[name], pinned, site_gate, trainers[name], backbone, folder, os.urandom)
+        run.coordinator.mkdir(mode=0o700, exist_ok=True)
+        own_gate, ledgers[COORDINATOR] = gate(
+            COORDINATOR, run.coordinator / "ledger.jsonl", run.coordinator / "policy.toml"
+        )
+        coordinator = Coordinator(pinned, own_gate, layout, info, state, checkpoints, time.monotonic)
+        yield Consortium(coordinator, sites, homes, ledgers, trainers, pinned)
+
+
+def start_state(study: Study, method: Method, width: int) -> State:
+    """The global adapter before round 1, the same wherever it is made."""
+    return state_of(method.new_adapter(width, seed=derive_seed("adapter", study.seed)))
+
+
+def _pin(path: Path, roster: bytes) -> None:
+    """Keep the roster that the site signed; a different one later is refused."""
+    if not path.exists():
+        write_atomic(path, roster)
+    elif path.read_bytes() != roster:
+        raise CheckpointError(
+            "the roster differs from the one that this site signed",
+            where=str(path),
+            remedy="A roster is fixed for a study; start a new run",
+        )

@@ -1,0 +1,264 @@
+"""The pages of a run: a report per site, the front page, and rebuilding both from the files beside them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from .. import __version__
+from ..evaluation.intervals import balanced_accuracy_interval
+from ..evaluation.report import index_page, site_report
+from ..evaluation.report_json import dossier_from_json, site_report_from_json, to_json
+from ..evaluation.report_model import (
+    ClassName,
+    DataFlow,
+    Dossier,
+    FlowRow,
+    Link,
+    Predictions,
+    PrivacyFacts,
+    Provenance,
+    RoundRow,
+    Score,
+    SiteReport,
+    SiteRow,
+    TemperatureSource,
+)
+from ..privacy.atomic import write_atomic
+from .assessment import Prediction
+from .errors import RunFolderError
+from .results import Results, model_card, summary
+from .run_folder import RunFolder
+from .study_data import Part, SiteData
+from .training import derive_seed
+
+
+def write_results(run: RunFolder, results: Results) -> None:
+    """Write card, reports, front page and, last, summary.json: its presence says that the run is complete."""
+    _write_json(run.card, model_card(results))
+    sites = (*results.data.sites, *((results.data.unseen,) if results.data.unseen else ()))
+    for site in sites:
+        run.site(site.name).mkdir(parents=True, exist_ok=True)
+        write_atomic(run.site(site.name) / "report.json", to_json(_site_report(results, site)))
+    write_atomic(run.root / "dossier.json", to_json(_dossier(results)))
+    build_pages(run)
+    _write_json(run.summary, summary(results))
+
+
+def build_pages(run: RunFolder) -> list[Path]:
+    """(Re)build every page from report.json and dossier.json; the same files give the same bytes.
+
+    Raises:
+        RunFolderError: the run is not complete, or one of the files is missing.
+        EvaluationError: one of the files is damaged.
+    """
+    source = run.root / "dossier.json"
+    reports = sorted(run.root.glob("sites/*/report.json"))
+    if not source.is_file() or not reports:
+        raise RunFolderError(
+            "the run has no results to build pages from",
+            where=str(run.root),
+            remedy="Finish it first: wardround run STUDY.toml --out RUN --resume",
+        )
+    pages = [(path.with_suffix(".html"), partial(_site_page, path)) for path in reports]
+    pages.append((run.index, partial(_index, source)))
+    built: list[tuple[Path, str]] = [(target, make()) for target, make in pages]
+    for target, text in built:
+        write_atomic(target, text.encode())
+    return [target for target, _ in built]
+
+
+def _site_page(path: Path) -> str:
+    return site_report(site_report_from_json(path.read_bytes()))
+
+
+def _index(path: Path) -> str:
+    return index_page(dossier_from_json(path.read_bytes()))
+
+
+def _site_report(results: Results, site: SiteData) -> SiteReport:
+    training = site.name in results.federated.sites
+    names = _class_names(results)
+    predictions: Callable[..., Predictions | None] = partial(_predictions, site.test, training)
+    federated = results.federated.sites[site.name] if training else results.federated.unseen
+    base = results.zero_shot.sites[site.name] if training else results.zero_shot.unseen
+    known = predictions(federated)
+    if known is None:
+        raise ValueError(f"no predictions for site {site.name}")
+    return SiteReport(
+        study=results.study.name,
+        method=results.method.name,
+        site=site.name,
+        role="training" if training else "unseen",
+        synthetic=results.data.cohort.synthetic,
+        dataset=results.data.cohort.dataset.title,
+        rounds=len(results.rounds),
+        classes=names,
+        flow=_flow(results, site),
+        federated=known,
+        # Away from home the local-only figure is a mean over the sites' models, which makes no single prediction.
+        local_only=predictions(results.local_only.sites[site.name]) if training else None,
+        zero_shot=predictions(base),
+        privacy=_privacy(results, site.name if training else None),
+        provenance=_provenance(results),
+        seed=derive_seed(results.study.name, "report", site.name) % 2**31,
+    )
+
+
+def _predictions(part: Part, training: bool, prediction: Prediction | None) -> Predictions | None:
+    if prediction is None:
+        return None
+    source: TemperatureSource | None = "federated" if prediction.temperature is not None and not training else None
+    return Predictions.from_arrays(
+        prediction.logits, part.labels, part.groups, temperature=prediction.temperature, source=source
+    )
+
+
+def _flow(results: Results, site: SiteData) -> DataFlow:
+    parts = (site.train, site.validation, site.test)
+    rows = [
+        FlowRow(label.name, *(int((part.labels == index).sum()) for part in parts))
+        for index, label in enumerate(results.data.cohort.dataset.classes)
+    ]
+    train, validation, test = (len(set(part.groups)) for part in parts)
+    return DataFlow(
+        rows=tuple(rows),
+        skipped=results.skipped,
+        group_key=results.data.cohort.dataset.group_key,
+        train_groups=train,
+        validation_groups=validation,
+        test_groups=test,
+    )
+
+
+def _privacy(results: Results, site: str | None) -> PrivacyFacts:
+    """Facts of one training site; of the whole study with None, where the ledger is the coordinator's."""
+    facts = PrivacyFacts(
+        secure_aggregation=True,
+        threshold=results.threshold,
+        participants=len(results.data.sites),
+        bytes_sent=sum(sent.bytes_sent for sent in results.sent.values()),
+        messages_sent=sum(sent.messages_sent for sent in results.sent.values()),
+        ledger_entries=results.received.entries,
+        ledger_head=results.received.head,
+    )
+    if site is None:
+        return facts
+    sent = results.sent[site]
+    return replace(
+        facts,
+        bytes_sent=sent.bytes_sent,
+        messages_sent=sent.messages_sent,
+        ledger_entries=sent.entries,
+        ledger_head=sent.head,
+    )
+
+
+def _provenance(results: Results) -> Provenance:
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    packages = tuple((name, version(name)) for name in ("torch", "open_clip_torch", "numpy", "scikit-learn"))
+    return Provenance(
+        model_hash=results.adapter_sha256,
+        backbone=results.backbone.name,
+        backbone_fingerprint=results.backbone.fingerprint,
+        versions=(("wardround", __version__), ("python", python), *packages),
+    )
+
+
+def _class_names(results: Results) -> tuple[ClassName, ...]:
+    return tuple(ClassName(label.name, label.clinical_name) for label in results.data.cohort.dataset.classes)
+
+
+def _dossier(results: Results) -> Dossier:
+    training, unseen = results.data.sites, results.data.unseen
+    rows = [_row(results, site, "training") for site in training]
+    if unseen is not None:
+        rows.append(_row(results, unseen, "unseen"))
+    return Dossier(
+        study=results.study.name,
+        method=results.method.name,
+        dataset=results.data.cohort.dataset.title,
+        synthetic=results.data.cohort.synthetic,
+        simulation=True,
+        classes=_class_names(results),
+        sites=tuple(rows),
+        rounds=tuple(
+            RoundRow(
+                round=record["round"],
+                participants=len(record["participants"]),
+                dropped=len(record["dropped"]),
+                seconds=record["seconds"]["total"],
+                bytes_up=record["bytes_up"],
+                bytes_down=record["bytes_down"],
+                train_loss=record["train_loss"],
+                validation_balanced_accuracy=record["validation"]["balanced_accuracy"],
+            )
+            for record in results.rounds
+        ),
+        privacy=_privacy(results, None),
+        provenance=_provenance(results),
+        links=(
+            Link("Study", "study.toml", "every key of the study with its value"),
+            Link("Rounds", "rounds.jsonl", "a line a round: participants, seconds, bytes, loss"),
+            Link("Summary", "summary.json", "every figure of this page, for scripts"),
+            Link("Model card", "model/card.json", "method, backbone, classes, prompts, limits"),
+            Link("Coordinator's ledger", "coordinator/ledger.jsonl", "every message that it sent and received"),
+        ),
+        overall=_overall(results, "federated"),
+        overall_local_only=_overall(results, "local_only"),
+        overall_zero_shot=_overall(results, "zero_shot"),
+        seconds=round(results.seconds, 3),
+    )
+
+
+def _row(results: Results, site: SiteData, role: str) -> SiteRow:
+    training = role == "training"
+
+    def score(kind: str) -> Score | None:
+        assessment = getattr(results, kind)
+        prediction: Prediction | None = assessment.sites[site.name] if training else assessment.unseen
+        if prediction is None:
+            return None
+        if not training and kind == "local_only":
+            figures = prediction.figures
+            return Score(figures.n, figures.balanced_accuracy, ece=figures.ece, note="mean over the sites' own models")
+        return _score(prediction, site.test, results.study.name)
+
+    federated = score("federated")
+    if federated is None:
+        raise ValueError(f"no predictions for site {site.name}")
+    return SiteRow(
+        site=site.name,
+        role="training" if training else "unseen",
+        train_n=len(site.train),
+        test_n=len(site.test),
+        federated=federated,
+        local_only=score("local_only"),
+        zero_shot=score("zero_shot"),
+        bytes_sent=results.sent[site.name].bytes_sent if training else 0,
+        report_link=f"sites/{site.name}/report.html",
+        ledger_link=f"sites/{site.name}/ledger.jsonl" if training else None,
+    )
+
+
+def _score(prediction: Prediction, part: Part, study: str) -> Score:
+    generator = np.random.default_rng(derive_seed(study, "interval"))
+    interval = balanced_accuracy_interval(prediction.logits, part.labels, part.groups, generator)
+    figures = prediction.figures
+    return Score(figures.n, figures.balanced_accuracy, interval.low, interval.high, figures.ece, interval.note)
+
+
+def _overall(results: Results, kind: str) -> Score:
+    figures = getattr(results, kind).together
+    return Score(figures.n, figures.balanced_accuracy, ece=figures.ece)
+
+
+def _write_json(path: Path, content: object) -> None:
+    write_atomic(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())

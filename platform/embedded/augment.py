@@ -1,0 +1,118 @@
+"""Augmentation of whole batches during pretraining; every range is that of the frozen pretraining appearance."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...medical_datasets.synthetic.appearance import (
+    PRETRAINING_BRAIN,
+    PRETRAINING_SKIN,
+    BrainAppearance,
+    SkinAppearance,
+)
+
+_Pair = tuple[float, float]
+
+
+def _draw(span: _Pair, count: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(count, 1, 1, 1, generator=generator) * (span[1] - span[0]) + span[0]
+
+
+def _warp(batch: Tensor, zoom: _Pair, tilt: _Pair, shift: _Pair, pad: str, generator: torch.Generator) -> Tensor:
+    count = batch.shape[0]
+    scale = 1.0 / _draw(zoom, count, generator).flatten()
+    stretch = 1.0 + 0.08 * (torch.rand(count, generator=generator) * 2 - 1)
+    angle = torch.deg2rad(_draw(tilt, count, generator).flatten())
+    flip = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
+    move = (torch.rand(count, 2, generator=generator) * 2 - 1) * shift[1]
+    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+    rows = torch.stack(
+        [
+            torch.stack([cos * flip * stretch, -sin, move[:, 0]], 1),
+            torch.stack([sin * flip, cos / stretch, move[:, 1]], 1),
+        ],
+        1,
+    )
+    grid = F.affine_grid(rows, list(batch.shape), align_corners=False)
+    return F.grid_sample(batch, grid, mode="bilinear", padding_mode=pad, align_corners=False)
+
+
+def _blur(batch: Tensor, span: _Pair, generator: torch.Generator, groups: int = 4) -> Tensor:
+    size, channels = batch.shape[-1], batch.shape[1]
+    out = []
+    for part in batch.chunk(groups):
+        sigma = float(_draw(span, 1, generator)) * size / 100.0
+        if sigma < 0.3:
+            out.append(part)
+            continue
+        steps = torch.arange(-3.0, 4.0)
+        kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
+        kernel = kernel / kernel.sum()
+        across = kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
+        part = F.conv2d(F.pad(part, (3, 3, 0, 0), mode="replicate"), across, groups=channels)
+        down = kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
+        out.append(F.conv2d(F.pad(part, (0, 0, 3, 3), mode="replicate"), down, groups=channels))
+    return torch.cat(out)
+
+
+def augment_brain(batch: Tensor, generator: torch.Generator, site: BrainAppearance = PRETRAINING_BRAIN) -> Tensor:
+    """Scan a batch of clean slices.
+
+    Args:
+        batch: uint8 (n, 1, size, size).
+        generator: source of every draw.
+        site: ranges.
+
+    Returns:
+        float32 (n, 3, size, size) in [0, 1].
+    """
+    count, size = batch.shape[0], batch.shape[-1]
+    grey = _warp(batch.float() / 255.0, site.zoom, site.tilt, site.shift, "zeros", generator)
+    grey = _blur(grey, site.blur, generator)
+    grey = (grey * _draw(site.gain, count, generator)).clamp_(1e-4, 1.0) ** _draw(site.gamma, count, generator)
+    coarse = torch.randn(count, 1, 3, 3, generator=generator).clamp_(-2, 2) * _draw(site.bias, count, generator)
+    grey = grey * torch.exp(F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=True))
+    grey = grey + _draw(site.floor, count, generator) * (1.0 - grey)
+    level = _draw(site.noise, count, generator)
+    first = torch.randn(grey.shape, generator=generator) * level
+    grey = torch.sqrt((grey + first) ** 2 + (first.roll(size // 3, 0).roll(size // 3, 2)) ** 2)
+    grey = _coarsen(grey, generator)
+    turned = torch.rand(count, 1, 1, 1, generator=generator) < site.inverted[0]
+    grey = torch.where(turned, 1.0 - grey, grey)
+    return grey.clamp_(0.0, 1.0).expand(-1, 3, -1, -1)
+
+
+def augment_skin(batch: Tensor, generator: torch.Generator, site: SkinAppearance = PRETRAINING_SKIN) -> Tensor:
+    """Photograph a batch of clean lesions (hair and ruler marks are already drawn).
+
+    Args:
+        batch: uint8 (n, 3, size, size).
+        generator: source of every draw.
+        site: ranges.
+
+    Returns:
+        float32 (n, 3, size, size) in [0, 1].
+    """
+    count, size = batch.shape[0], batch.shape[-1]
+    colour = _warp(batch.float() / 255.0, site.zoom, (-180.0, 180.0), site.shift, "reflection", generator)
+    colour = _blur(colour, site.blur, generator)
+    grey = colour.mean(1, keepdim=True)
+    colour = (grey + (colour - grey) * _draw(site.saturation, count, generator)).clamp_(1e-4, 1.0)
+    gains = torch.cat([_draw(span, count, generator) for span in (site.red, site.green, site.blue)], 1)
+    colour = colour ** _draw(site.gamma, count, generator) * gains
+    axis = torch.linspace(-1.0, 1.0, size)
+    corner = (axis[:, None] ** 2 + axis[None, :] ** 2 - 0.45).clamp(min=0.0) * 1.1
+    colour = colour * (1.0 - _draw(site.vignette, count, generator) * corner).clamp(0.0, 1.0)
+    colour = colour + torch.randn(colour.shape, generator=generator) * _draw(site.noise, count, generator)
+    return _coarsen(colour, generator).clamp_(0.0, 1.0)
+
+
+def _coarsen(batch: Tensor, generator: torch.Generator) -> Tensor:
+    """Lossy-compression look for a quarter of the batch: 4-pixel blocks partly replaced by their mean."""
+    count = max(1, batch.shape[0] // 4)
+    part = batch[:count]
+    flat = F.interpolate(F.avg_pool2d(part, 4), scale_factor=4.0, mode="nearest")
+    share = torch.rand(count, 1, 1, 1, generator=generator) * 0.4
+    return torch.cat([part + (flat - part) * share, batch[count:]])

@@ -1,0 +1,288 @@
+"""Train the embedded CLIP model from nothing but phantoms: ``python -m wardround.platform.embedded.train --out FOLDER``.
+
+Seeded and offline. Captions and pictures are drawn by this package; no outside image or text is used. The loss is the
+contrastive one of CLIP (Radford et al. 2021, section 2.3) with several positives per row, as in UniCL (Yang et al.
+2022, equation 3): every caption that is true of a picture is a positive. Linear heads that name the picture's
+attributes help the image tower along and are thrown away at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .architecture import CONFIG, VOCABULARY, WEIGHTS, build_model
+from .augment import augment_brain, augment_skin
+from .captions import ATTRIBUTES, WIDTHS, corpus, described
+from .phantom_pool import Pool, draw_pool
+from .vocabulary import learn_merges, vocabulary_bytes, vocabulary_size
+
+MEAN, STD = (0.4, 0.4, 0.4), (0.25, 0.25, 0.25)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the weights, but for the number of threads and the processor.
+
+    Attributes:
+        seed: of the pictures, captions, initial weights, batches and augmentation.
+        brain, skin: pictures drawn of each modality.
+        steps: optimiser steps; batch: pictures a step, of which ``brain_share`` are brains.
+        lr: peak learning rate of AdamW; warmup: steps of linear rise, then a cosine to 0.
+        decay: weight decay on matrices and kernels.
+        heads: weight of the attribute heads against the contrastive loss.
+        smoothing: label smoothing of the heads.
+        bf16: run the towers in bfloat16 (twice as fast on processors that have it).
+        layers, width, image_size, embed_dim: image tower (stages of a ModifiedResNet).
+        text_width, text_layers, context_length, merges: text tower and vocabulary.
+    """
+
+    seed: int = 0
+    brain: int = 48_000
+    skin: int = 24_000
+    steps: int = 4_000
+    batch: int = 128
+    brain_share: float = 0.65
+    lr: float = 2e-3
+    warmup: int = 200
+    decay: float = 0.05
+    heads: float = 0.5
+    smoothing: float = 0.05
+    bf16: bool = True
+    layers: tuple[int, int, int, int] = (2, 2, 2, 2)
+    width: int = 32
+    image_size: int = 112
+    embed_dim: int = 512
+    text_width: int = 64
+    text_layers: int = 2
+    context_length: int = 48
+    merges: int = 1_500
+
+    def model_config(self, vocab_size: int) -> dict[str, Any]:
+        """open_clip's model configuration."""
+        vision = {"layers": list(self.layers), "width": self.width, "head_width": 64, "image_size": self.image_size}
+        text = {
+            "context_length": self.context_length,
+            "vocab_size": vocab_size,
+            "width": self.text_width,
+            "heads": max(1, self.text_width // 16),
+            "layers": self.text_layers,
+        }
+        return {"embed_dim": self.embed_dim, "vision_cfg": vision, "text_cfg": text}
+
+
+class Trainer:
+    """A model, its optimiser and its pictures; :meth:`step` is one step of the recipe."""
+
+    def __init__(self, recipe: Recipe, out: Path, *, workers: int) -> None:
+        self.recipe = recipe
+        out.mkdir(parents=True, exist_ok=True)
+        merges = learn_merges(corpus(recipe.seed), recipe.merges)
+        write_file(out / VOCABULARY, vocabulary_bytes(merges))
+        self.config = recipe.model_config(vocabulary_size(merges))
+        preprocess = {
+            "size": recipe.image_size,
+            "mean": MEAN,
+            "std": STD,
+            "interpolation": "bicubic",
+            "resize": "shortest",
+        }
+        document = {"model": self.config, "preprocess": preprocess, "recipe": asdict(recipe)}
+        write_file(out / CONFIG, (json.dumps(document, indent=1) + "\n").encode())
+        pools = [
+            draw_pool(
+                kind,
+                count,
+                seed=recipe.seed,
+                size=recipe.image_size,
+                context_length=recipe.context_length,
+                folder=out,
+                workers=workers,
+            )
+            for kind, count in (("brain", recipe.brain), ("skin", recipe.skin))
+        ]
+        self.brain, self.skin = pools
+        torch.manual_seed(recipe.seed)
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        self.rng = np.random.default_rng(recipe.seed)
+        self.model: open_clip.CLIP = build_model(self.config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(recipe.embed_dim, WIDTHS[name]) for name in ATTRIBUTES if name != "modality"}
+        )
+        parameters = [*self.model.parameters(), *self.heads.parameters()]
+        self.optimiser = torch.optim.AdamW(
+            [
+                {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.decay},
+                {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+            ],
+            lr=recipe.lr,
+            betas=(0.9, 0.98),
+        )
+        self.done = 0
+        self._queues: dict[str, list[int]] = {"brain": [], "skin": []}
+
+    def rate(self) -> float:
+        """Learning rate of the coming step."""
+        r = self.recipe
+        if self.done < r.warmup:
+            return r.lr * (self.done + 1) / r.warmup
+        along = (self.done - r.warmup) / max(1, r.steps - r.warmup)
+        return r.lr * 0.5 * (1.0 + math.cos(math.pi * min(along, 1.0)))
+
+    def step(self) -> dict[str, float]:
+        """One optimiser step; returns the losses and the share of correctly named classes."""
+        brains = round(self.recipe.batch * self.recipe.brain_share)
+        parts = [self._take("brain", self.brain, brains), self._take("skin", self.skin, self.recipe.batch - brains)]
+        images = torch.cat([part[0] for part in parts])
+        images = ((images - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)).contiguous(
+            memory_format=torch.channels_last
+        )
+        truth = np.concatenate([part[1] for part in parts])
+        tokens = torch.from_numpy(np.concatenate([part[2] for part in parts]))
+        states = np.concatenate([part[3] for part in parts])
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.recipe.bf16):
+            image_features = self.model.encode_image(images)
+            text_features = self.model.encode_text(tokens)
+        image_features = image_features.float()
+        contrast = self._contrast(image_features, text_features.float(), truth, states)
+        naming = torch.zeros(())
+        facts = torch.from_numpy(truth)
+        correct = 0.0
+        unit = F.normalize(image_features, dim=1) * math.sqrt(self.recipe.embed_dim)
+        for column, name in enumerate(ATTRIBUTES):
+            if name == "modality":
+                continue
+            logits = self.heads[name](unit)
+            loss = F.cross_entropy(logits, facts[:, column], label_smoothing=self.recipe.smoothing)
+            naming = naming + loss * (2.0 if name in ("label", "kind") else 1.0) / 8.0
+            if name == "label":
+                correct = float((logits.argmax(1) == facts[:, column]).float().mean())
+        total = contrast + self.recipe.heads * naming
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        with torch.no_grad():
+            self.model.logit_scale.clamp_(0.0, math.log(50.0))
+        self.done += 1
+        return {
+            "loss": float(total.detach()),
+            "contrast": float(contrast.detach()),
+            "naming": float(naming.detach()),
+            "correct": correct,
+        }
+
+    def _take(self, name: str, pool: Pool, count: int) -> tuple[Tensor, Any, Any, Any]:
+        queue = self._queues[name]
+        while len(queue) < count:
+            queue.extend(self.rng.permutation(len(pool.images)).tolist())
+        rows = np.array([queue.pop() for _ in range(count)], dtype=np.int64)
+        which = self.rng.integers(pool.tokens.shape[1], size=count)
+        clean = torch.from_numpy(pool.images[rows])
+        seen = augment_brain(clean, self.generator) if name == "brain" else augment_skin(clean, self.generator)
+        return seen, pool.truth[rows], pool.tokens[rows, which], pool.states[rows, which]
+
+    def _contrast(self, images: Tensor, texts: Tensor, truth: Any, states: Any) -> Tensor:
+        positive = torch.from_numpy(described(truth, states)).float()
+        logits = self.model.logit_scale.exp() * F.normalize(images, dim=1) @ F.normalize(texts, dim=1).T
+        rows = positive / positive.sum(1, keepdim=True)
+        columns = (positive / positive.sum(0, keepdim=True)).T
+        return 0.5 * (F.cross_entropy(logits, rows) + F.cross_entropy(logits.T, columns))
+
+    def weights(self) -> bytes:
+        """The safetensors file: float16, contiguous, in the model's own names."""
+        tensors = {
+            name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+            for name, tensor in self.model.state_dict().items()
+        }
+        return save(tensors)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def train(recipe: Recipe, out: Path, *, workers: int = 2, save_every: int = 0, report: Any = None) -> Trainer:
+    """Train by a recipe and write weights, vocabulary and configuration into ``out``.
+
+    Args:
+        recipe: what to do.
+        out: folder, made if it is missing.
+        workers: processes that draw pictures; 0 draws in this one.
+        save_every: also write the weights every so many steps; 0 only at the end.
+        report: called as ``report(step, figures)`` after every step.
+
+    Returns:
+        The trainer, with the model in train mode.
+    """
+    trainer = Trainer(recipe, out, workers=workers)
+    trainer.model.train()
+    for step in range(1, recipe.steps + 1):
+        figures = trainer.step()
+        if report is not None:
+            report(step, figures)
+        if save_every and step % save_every == 0:
+            write_file(out / WEIGHTS, trainer.weights())
+    write_file(out / WEIGHTS, trainer.weights())
+    return trainer
+
+
+def main() -> None:
+    """Command line of the training script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for weights, vocabulary and configuration")
+    parser.add_argument("--steps", type=int, default=Recipe.steps)
+    parser.add_argument("--brain", type=int, default=Recipe.brain)
+    parser.add_argument("--skin", type=int, default=Recipe.skin)
+    parser.add_argument("--seed", type=int, default=Recipe.seed)
+    parser.add_argument("--lr", type=float, default=Recipe.lr)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--save-every", type=int, default=250)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    recipe = Recipe(seed=options.seed, brain=options.brain, skin=options.skin, steps=options.steps, lr=options.lr)
+    begun = time.monotonic()
+    sums: dict[str, float] = {}
+
+    def report(step: int, figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            sums[name] = sums.get(name, 0.0) + value
+        if step % 25 == 0:
+            text = " ".join(f"{name} {value / 25:.3f}" for name, value in sums.items())
+            print(
+                f"step {step}/{recipe.steps} {text} seconds {time.monotonic() - begun:.0f}", file=sys.stderr, flush=True
+            )  # noqa: T201
+            sums.clear()
+
+    train(recipe, options.out, workers=options.threads, save_every=options.save_every, report=report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Sites become a consortium: identities in their homes, one roster that every site signs and pins.
+
+In a simulation all of it happens in one process. Each simulated site still makes its own key and signs for itself,
+and every signature is checked; only the comparison of fingerprints over the telephone is replaced by the process
+knowing them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..privacy.atomic import write_atomic
+from ..privacy.identity import Identity
+from ..privacy.secure_aggregation.parameters import Block, choose_thresholds
+from ..privacy.secure_aggregation.roster import PinnedRoster, Roster, RosterSite
+from .config import Study
+from .update import BUFFERS, METRICS, UPDATE, Layout
+
+METRICS_CLIP = 64.0
+BUFFERS_CLIP = 4.0
+BUFFERS_BITS = 24
+METRICS_BITS = 16
+PASSPHRASE_FILE = "passphrase"  # noqa: S105 - the name of a file
+
+
+def blocks_of(study: Study, layout: Layout, sites: int) -> tuple[Block, ...]:
+    """The blocks of one update, with the finest fixed point that cannot overflow.
+
+    BatchNorm's moments of unit-norm features are about 1e-3, so they get as many fractional bits as the ring allows.
+    """
+    settings, sizes = study.secure_aggregation, layout.sizes()
+    weight = settings.w_max if settings.weighting == "weighted" else 1.0
+
+    def bits(clip: float, most: int) -> int:
+        return next(f for f in range(most, -1, -1) if sites * (int(weight * clip * 2**f) + 1) < 2**31)
+
+    blocks = [Block(UPDATE, sizes[UPDATE], settings.clip, settings.fraction_bits)]
+    if sizes[BUFFERS]:
+        blocks.append(Block(BUFFERS, sizes[BUFFERS], BUFFERS_CLIP, bits(BUFFERS_CLIP, BUFFERS_BITS)))
+    blocks.append(Block(METRICS, sizes[METRICS], METRICS_CLIP, bits(METRICS_CLIP, METRICS_BITS)))
+    return tuple(blocks)
+
+
+def draw_roster(study: Study, layout: Layout, keys: Mapping[str, bytes], samples: Mapping[str, int]) -> Roster:
+    """The roster of a study, before anybody signed it.
+
+    Args:
+        study: bounds, weighting, threshold.
+        layout: of the adapter, for the sizes of the blocks.
+        keys: raw Ed25519 public key of each site.
+        samples: public number of training images of each site.
+
+    Raises:
+        ParameterError, RosterError: a threshold, cohort, bound, name or count does not hold.
+    """
+    settings = study.secure_aggregation
+    names = sorted(keys)
+    return Roster(
+        study=bytes.fromhex(study.digest()),
+        sites=tuple(RosterSite(name, keys[name].hex(), samples[name]) for name in names),
+        thresholds=choose_thresholds(len(names), t=settings.threshold or None, m=settings.minimum_cohort),
+        vectors={"update": blocks_of(study, layout, len(names))},
+        weighting=settings.weighting,
+        w_max=settings.w_max,
+    )
+
+
+def enrol_together(roster: Roster, identities: Mapping[str, Identity]) -> PinnedRoster:
+    """Every simulated site signs the roster; the result is checked and pinned with every fingerprint known."""
+    signatures = {name: roster.sign(identity, name) for name, identity in identities.items()}
+    return roster.pin(signatures, confirmed=set(identities))
+
+
+def open_identity(folder: Path, path: Path) -> Identity:
+    """A simulated site's key, made on first use.
+
+    The key file is encrypted like a real site's. Its passphrase lies beside it, readable by the owner alone, because a
+    simulation must resume without a person; a deployed site gets its passphrase from its administrator.
+    """
+    secret = folder / PASSPHRASE_FILE
+    if not secret.is_file():
+        write_atomic(secret, os.urandom(32).hex().encode())
+    passphrase = secret.read_bytes()
+    return Identity.load(path, passphrase) if path.exists() else Identity.create(path, passphrase)

@@ -1,0 +1,265 @@
+"""Shards of encoded features on disk: found by content hash, verified on load, written whole or not at all.
+
+A shard is one safetensors file with ``features`` float32 (n, D) and ``hashes`` uint8 (n, 32), and in its metadata the
+backbone's fingerprint, the numerics it was made with, and a SHA-256 over all of it. Shards are named by that checksum,
+so two processes that write the same rows write the same file. There are no image names or paths in the cache; its
+folders are 0700 all the same, because features count as patient data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from .errors import CacheError
+
+FORMAT = "wardround-features-1"
+SUFFIX = ".safetensors"
+SMALL_SHARD = 4096  # rows; smaller shards are merged when there are many
+MANY_SHARDS = 32
+LARGEST_MERGE = 65_536  # rows
+ABANDONED = 3600.0  # seconds after which a half-written file has no writer any more
+
+
+@dataclass(frozen=True, slots=True)
+class CacheIssue:
+    """A shard that was removed because it could not be trusted; its images are encoded again.
+
+    Attributes:
+        shard: file name in the cache folder.
+        reason: "damaged" or "stale", and why.
+    """
+
+    shard: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CacheKey:
+    """What every row of a shard was made with.
+
+    Attributes:
+        fingerprint: the backbone's, 64 hexadecimal digits.
+        numerics: device kind, batch shape and library versions, because they decide the last bits.
+        width: columns D of the features.
+    """
+
+    fingerprint: str
+    numerics: str
+    width: int
+
+
+class FeatureCache:
+    """The shards of one backbone on one kind of device, read once when opened.
+
+    Args:
+        root: the cache folder; made (0700) when it is missing.
+        key: what rows must have been made with.
+
+    Attributes:
+        folder: where the shards are: ``root/<fingerprint[:16]>/<device kind>``.
+        issues: shards that were removed while opening.
+
+    Raises:
+        CacheError: the folder cannot be made or read.
+    """
+
+    def __init__(self, root: Path, key: CacheKey) -> None:
+        self.key = key
+        self.folder = root / key.fingerprint[:16] / key.numerics.partition(" ")[0]
+        self.issues: list[CacheIssue] = []
+        self._rows: dict[bytes, NDArray[np.float32]] = {}
+        try:
+            for level in (root, self.folder.parent, self.folder):
+                level.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._sweep()
+            shards = self._read_all()
+        except OSError as error:
+            raise _unusable(self.folder, error) from error
+        self._merge(shards)
+
+    def __contains__(self, content_hash: str) -> bool:
+        return bytes.fromhex(content_hash) in self._rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def row(self, content_hash: str) -> NDArray[np.float32]:
+        """The feature of one image, float32 (D,); KeyError when there is none."""
+        return self._rows[bytes.fromhex(content_hash)]
+
+    def add(self, rows: Mapping[str, NDArray[np.float32]]) -> None:
+        """Write rows as one shard, durable when this returns, and keep them in memory.
+
+        Raises:
+            CacheError: the disk is full or the folder cannot be written; nothing half-made stays.
+        """
+        if not rows:
+            return
+        names = sorted(rows)
+        hashes = np.frombuffer(bytes.fromhex("".join(names)), dtype=np.uint8).reshape(len(names), 32)
+        features = np.stack([rows[name] for name in names]).astype(np.float32, copy=False)
+        self._write(hashes, features)
+        self._rows.update((bytes.fromhex(name), feature) for name, feature in zip(names, features, strict=True))
+
+    def _sweep(self) -> None:
+        """Remove what a killed writer left; a young file may belong to a writer that is still at work."""
+        for path in self.folder.glob(".*.part"):
+            try:
+                if time.time() - path.stat().st_mtime > ABANDONED:
+                    path.unlink()
+            except FileNotFoundError:
+                continue  # its writer finished, or another process swept it
+
+    def _read_all(self) -> list[tuple[Path, int]]:
+        """Index every sound shard, remove the others; (path, rows) of the sound ones."""
+        sound = []
+        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
+            try:
+                hashes, features = read_shard(path.read_bytes(), self.key)
+            except FileNotFoundError:
+                continue  # another process merged it away between the listing and now: its rows cost one encoding
+            except CacheError as error:
+                self.issues.append(CacheIssue(path.name, error.what))
+                path.unlink(missing_ok=True)
+                continue
+            self._rows.update((key.tobytes(), row) for key, row in zip(hashes, features, strict=True))
+            sound.append((path, len(hashes)))
+        return sound
+
+    def _merge(self, shards: list[tuple[Path, int]]) -> None:
+        """Write many small shards as one, then remove them; safe beside other readers and writers.
+
+        The merged shard is durable before the first small one goes, and only what was merged is removed.
+        """
+        small = [(path, rows) for path, rows in shards if rows < SMALL_SHARD]
+        if len(small) < MANY_SHARDS:
+            return
+        merged: dict[bytes, NDArray[np.float32]] = {}
+        gone = []
+        for path, rows in small:
+            if len(merged) + rows > LARGEST_MERGE:
+                break
+            try:
+                hashes, features = read_shard(path.read_bytes(), self.key)
+            except (FileNotFoundError, CacheError):
+                continue  # gone since, or dealt with when it is next read
+            merged.update((key.tobytes(), row) for key, row in zip(hashes, features, strict=True))
+            gone.append(path)
+        if not merged:
+            return
+        order = sorted(merged)
+        hashes = np.frombuffer(b"".join(order), dtype=np.uint8).reshape(len(order), 32)
+        written = self._write(hashes, np.stack([merged[key] for key in order]))
+        for path in gone:
+            if path != written:
+                path.unlink(missing_ok=True)
+
+    def _write(self, hashes: NDArray[np.uint8], features: NDArray[np.float32]) -> Path:
+        checksum = payload_checksum(self.key, hashes, features)
+        metadata = {
+            "format": FORMAT,
+            "fingerprint": self.key.fingerprint,
+            "numerics": self.key.numerics,
+            "sha256": checksum,
+        }
+        content = save({"hashes": np.ascontiguousarray(hashes), "features": np.ascontiguousarray(features)}, metadata)
+        path = self.folder / f"{checksum[:32]}{SUFFIX}"
+        try:
+            write_atomically(path, content)
+        except OSError as error:
+            raise _unusable(self.folder, error) from error
+        return path
+
+
+def read_shard(content: bytes, key: CacheKey) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Decode and verify one shard: hashes uint8 (n, 32) and features float32 (n, D).
+
+    Raises:
+        CacheError: ``what`` starts with "damaged" (any bit of it differs from what was written) or "stale" (whole, but
+            made by another backbone, device or library version).
+    """
+    try:
+        tensors = load(content)
+        metadata = _metadata(content)
+        hashes, features = tensors["hashes"], tensors["features"]
+        written = CacheKey(metadata["fingerprint"], metadata["numerics"], features.shape[1])
+        checksum = metadata["sha256"]
+        shapes = hashes.dtype == np.uint8 and features.dtype == np.float32 and hashes.shape == (len(features), 32)
+    except (SafetensorError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise CacheError(f"damaged: {type(error).__name__}") from error
+    if not shapes or metadata.get("format") != FORMAT or len(tensors) != 2:
+        raise CacheError("damaged: it does not hold what a shard holds")
+    if payload_checksum(written, hashes, features) != checksum:
+        raise CacheError("damaged: the checksum does not fit")
+    if written != key:
+        what = "backbone" if written.fingerprint != key.fingerprint else "device or library version"
+        raise CacheError(f"stale: made with another {what}")
+    return hashes, features
+
+
+def payload_checksum(key: CacheKey, hashes: NDArray[np.uint8], features: NDArray[np.float32]) -> str:
+    """SHA-256 in hexadecimal over the key, the hashes and the features, each with its length before it."""
+    digest = hashlib.sha256()
+    for block in (
+        FORMAT.encode(),
+        key.fingerprint.encode(),
+        key.numerics.encode(),
+        str(features.shape[1]).encode(),
+        np.ascontiguousarray(hashes).data.cast("B"),
+        np.ascontiguousarray(features).data.cast("B"),
+    ):
+        digest.update(struct.pack("<Q", len(block)))
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write under a name of its own in the same folder, sync, rename, sync the folder; 0600.
+
+    An interruption leaves no file under ``path`` that was not written whole.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _metadata(content: bytes) -> Mapping[str, str]:
+    """The ``__metadata__`` of a safetensors file in memory; the library only reads it from files."""
+    (length,) = struct.unpack("<Q", content[:8])
+    metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+    if not all(isinstance(metadata[name], str) for name in ("fingerprint", "numerics", "sha256")):
+        raise ValueError("metadata are not text")
+    return dict(metadata)
+
+
+def _unusable(folder: Path, error: OSError) -> CacheError:
+    return CacheError(
+        f"the feature cache cannot be used: {error.strerror or error}",
+        where=str(folder),
+        remedy="make room, or set WARDROUND_CACHE to a folder that you can write to",
+    )

@@ -1,0 +1,153 @@
+"""What a finished study knows, and its summary.json and model card; docs/run-folder.md describes both layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .. import __version__
+from .assessment import Assessment, Prediction
+from .backbone import Backbone
+from .config import Study
+from .methods.method import Method
+from .study_data import StudyData
+
+
+@dataclass(frozen=True, slots=True)
+class Transmissions:
+    """What left one site, by its own ledger.
+
+    Attributes:
+        bytes_sent: wire bytes of everything that passed the gate.
+        messages_sent: how many messages that was.
+        entries: entries of the ledger.
+        head: hash of its last entry, hexadecimal.
+    """
+
+    bytes_sent: int
+    messages_sent: int
+    entries: int
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Everything that the dossier is written from.
+
+    Attributes:
+        study: the resolved study.
+        backbone: the frozen CLIP.
+        method: the method with its options.
+        data: features and cohort.
+        federated, zero_shot, local_only: the three models.
+        rounds: lines of rounds.jsonl.
+        sent: per training site.
+        received: the coordinator's own ledger.
+        threshold: t of the roster.
+        adapter_sha256: hash of model/adapter.safetensors.
+        seconds: wall time of the study.
+        skipped: images that could not be read.
+    """
+
+    study: Study
+    backbone: Backbone
+    method: Method
+    data: StudyData
+    federated: Assessment
+    zero_shot: Assessment
+    local_only: Assessment
+    rounds: Sequence[Mapping[str, Any]]
+    sent: Mapping[str, Transmissions]
+    received: Transmissions
+    threshold: int
+    adapter_sha256: str
+    seconds: float
+    skipped: int
+
+
+def summary(results: Results) -> dict[str, Any]:
+    """The content of summary.json; what is not known is None."""
+    sites = {}
+    for site in results.data.sites:
+        sites[site.name] = {
+            **results.federated.sites[site.name].figures.as_dict(),
+            "epsilon": None,
+            "delta": None,
+            "bytes_sent": results.sent[site.name].bytes_sent,
+            "train_n": len(site.train),
+            "test_n": len(site.test),
+        }
+    return {
+        "study": results.study.name,
+        "method": results.method.name,
+        "rounds": len(results.rounds),
+        "simulation": True,
+        "secure_aggregation": True,
+        "global": results.federated.together.as_dict(),
+        "sites": sites,
+        "unseen": _unseen(results, results.federated.unseen),
+        "baselines": {
+            "zero_shot": _baseline(results, results.zero_shot),
+            "local_only": _baseline(results, results.local_only),
+        },
+        "bytes_up": sum(transmissions.bytes_sent for transmissions in results.sent.values()),
+        "bytes_down": results.received.bytes_sent,
+        "seconds": round(results.seconds, 3),
+    }
+
+
+def _baseline(results: Results, assessment: Assessment) -> dict[str, Any]:
+    return {
+        "global": assessment.together.as_dict(),
+        "sites": {name: prediction.figures.as_dict() for name, prediction in assessment.sites.items()},
+        "unseen": _unseen(results, assessment.unseen),
+    }
+
+
+def _unseen(results: Results, prediction: Prediction | None) -> dict[str, Any]:
+    if results.data.unseen is None or prediction is None:
+        return {}
+    return {results.data.unseen.name: prediction.figures.as_dict()}
+
+
+def model_card(results: Results) -> dict[str, Any]:
+    """The content of model/card.json: what the adapter is, for what, and how far it can be trusted."""
+    study, cohort = results.study, results.data.cohort
+    return {
+        "study": study.name,
+        "study_hash": study.digest(),
+        "wardround": __version__,
+        "synthetic": cohort.synthetic,
+        "method": results.method.name,
+        "options": results.method.options(),
+        "training": study.training.model_dump(mode="json"),
+        "rounds": len(results.rounds),
+        "selection": study.selection,
+        "adapter_sha256": results.adapter_sha256,
+        "backbone": {
+            "name": results.backbone.name,
+            "weights": results.backbone.weights,
+            "fingerprint": results.backbone.fingerprint,
+            "embed_dim": results.backbone.embed_dim,
+        },
+        "dataset": cohort.dataset.title,
+        "classes": [
+            {"name": label.name, "clinical_name": label.clinical_name, "prompts": list(label.prompts)}
+            for label in cohort.dataset.classes
+        ],
+        "reference": {"source": study.reference.source, "images": results.data.reference_n, "transductive": False},
+        "temperature": results.federated.temperature,
+        "abstain_below": study.evaluation.abstain_below,
+        "epsilon": None,
+        "delta": None,
+        "unit": None,
+        "secure_aggregation": True,
+        "intended_use": "Research on federated training. Not a medical device; not for diagnosis.",
+        "limits": [
+            "Trained without differential privacy: the sum of the sites' updates may carry traces of single patients.",
+            "Figures hold for the sites and periods of this study; check them on local data before any use.",
+            "An image that shows none of the classes still gets probabilities over them.",
+            *(["Trained and tested on synthetic phantoms: it knows nothing of patients."] if cohort.synthetic else []),
+        ],
+    }

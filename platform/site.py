@@ -1,0 +1,220 @@
+"""A hospital's state machine: bytes in, sealed parcels out.
+
+It trains when a round starts, follows the five stages of the secure sum, and answers whatever it refuses with a typed
+refusal. It knows no engine, opens no connection and reads no pixels. Everything it sends has passed the egress gate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..privacy.atomic import canonical_json, write_atomic
+from ..privacy.egress import COORDINATOR, Gate, Sealed
+from ..privacy.errors import DecodeError, EgressRefusedError, EncodingError, ProtocolError, Refusal
+from ..privacy.identity import Identity
+from ..privacy.messages import (
+    TO_SITE,
+    AdvertList,
+    Message,
+    RefusalNotice,
+    RoundEnd,
+    RoundStart,
+    ShareDelivery,
+    StudyEnd,
+    SurvivorSet,
+    UnmaskRequest,
+)
+from ..privacy.secure_aggregation.encoding import encode
+from ..privacy.secure_aggregation.memory import SurvivorMemory
+from ..privacy.secure_aggregation.roster import PinnedRoster
+from ..privacy.secure_aggregation.session import SessionId, bind
+from ..privacy.secure_aggregation.site import SiteSession
+from .adapter_file import AdapterInfo, parse_adapter
+from .adapters import load_state
+from .errors import CheckpointError, MethodError
+from .trainer import LocalTrainer
+from .update import State
+
+PROGRESS_FILE = "progress.json"
+SURVIVORS_FILE = "survivors.json"
+FINAL_FILE = "adapter.safetensors"
+
+
+def round_settings(study: str, number: int) -> bytes:
+    """What coordinator and sites must agree on for a round, as canonical JSON; no attempt and no deadline in it."""
+    return canonical_json({"study": study, "round": number})
+
+
+@dataclass
+class Site:
+    """One site in one study.
+
+    Attributes:
+        name: as in the roster.
+        identity: its signing key.
+        roster: pinned.
+        gate: the only way out.
+        trainer: trains its part and keeps what must survive a restart.
+        backbone: fingerprint of the frozen CLIP that its features come from.
+        folder: its state folder for this study.
+        random: secret uniform bytes (``os.urandom``).
+        clipped: coordinates cut by the clip in the last update, by block; shown locally, never sent.
+    """
+
+    name: str
+    identity: Identity
+    roster: PinnedRoster
+    gate: Gate
+    trainer: LocalTrainer
+    backbone: str
+    folder: Path
+    random: Callable[[int], bytes]
+    clipped: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._session: SiteSession | None = None
+        self._encoded: NDArray[np.uint32] | None = None
+        self._memory = SurvivorMemory(
+            _read_json(self.folder / SURVIVORS_FILE),
+            lambda known: write_atomic(self.folder / SURVIVORS_FILE, canonical_json(known)),
+        )
+
+    def handle(self, wire: bytes) -> tuple[Sealed, ...]:
+        """Take one message from the coordinator; returns what is to be sent, at most one parcel.
+
+        Whatever is wrong with a message becomes a refusal with a code; nothing else leaves because of it.
+        """
+        try:
+            message = self.gate.admit(wire, peer=COORDINATOR, expected=TO_SITE)
+        except DecodeError:
+            current = self._session.session if self._session is not None else None
+            return self._refuse(current, Refusal.MALFORMED, "start")
+        try:
+            reply = self._answer(message)
+            return () if reply is None else (self.gate.release(reply, peer=COORDINATOR),)
+        except ProtocolError as error:
+            if self._session is not None:
+                return (self.gate.release(self._session.refusal(error), peer=COORDINATOR),)
+            return self._refuse(getattr(message, "session", None), error.code, "start")
+        except EgressRefusedError:
+            return self._refuse(getattr(message, "session", None), Refusal.POLICY, "start")
+        except (MethodError, EncodingError):
+            # The round cannot be trained or encoded here; the reason is shown at the site and does not leave.
+            self._end_session()
+            return self._refuse(getattr(message, "session", None), Refusal.LOCAL_FAILURE, "start")
+
+    def _answer(self, message: Message) -> Message | None:
+        match message:
+            case RoundStart():
+                return self._start(message)
+            case AdvertList():
+                return self._live().share(message)
+            case ShareDelivery():
+                if self._encoded is None:
+                    raise ProtocolError("no update is ready", code=Refusal.OUT_OF_ORDER, stage="mask")
+                return self._live().mask(message, self._encoded)
+            case SurvivorSet():
+                return self._live().agree(message)
+            case UnmaskRequest():
+                return self._live().unmask(message)
+            case RoundEnd():
+                self._end_session()
+            case StudyEnd():
+                self._finish(message)
+        return None
+
+    def _start(self, message: RoundStart) -> Message:
+        """Check what was received, train, and open a session with fresh keys."""
+        session = message.session
+        if self._session is not None and self._session.session == session:
+            return self._session.advertise()  # asked again: the same advert
+        self._end_session()
+        self._check_session(session)
+        if message.settings != round_settings(session.study.hex(), session.round):
+            raise ProtocolError("other round settings than the study's", code=Refusal.OTHER_ADAPTER, stage="start")
+        state = self._global_adapter(message.adapter, session.round)
+        canonical = {"round": session.round, "attempt": session.attempt}
+        write_atomic(self.folder / PROGRESS_FILE, canonical_json(canonical))
+        update = self.trainer.update(session.round, state, hashlib.sha256(message.adapter).hexdigest())
+        roster = self.roster.roster
+        encoded = encode(update.blocks, roster.blocks(session.purpose), roster.weight_of(self.name))
+        self.clipped = dict(encoded.clipped)
+        binding = bind(message.adapter, message.settings)
+        opened = SiteSession(self.roster, self.identity, self.name, session, binding, self.random, memory=self._memory)
+        advert = opened.advertise()
+        self._session, self._encoded = opened, encoded.words
+        return advert
+
+    def _check_session(self, session: SessionId) -> None:
+        """Rounds and attempts only go up: an older one would let a coordinator ask for a second sum of one update."""
+        if session.study != self.roster.roster.study or session.purpose != "update":
+            raise ProtocolError("a session of another study", code=Refusal.WRONG_SESSION, stage="start")
+        last = _read_json(self.folder / PROGRESS_FILE)
+        before = (int(last.get("round", 0)), int(last.get("attempt", -1)))
+        if (session.round, session.attempt) <= before:
+            raise ProtocolError(
+                f"round {session.round}, attempt {session.attempt} is not after round {before[0]}, attempt {before[1]}",
+                code=Refusal.WRONG_SESSION,
+                stage="start",
+            )
+
+    def _global_adapter(self, data: bytes, number: int) -> State:
+        """The received adapter, if it is this study's, for this round and this backbone."""
+        try:
+            state, info = parse_adapter(data, where="the coordinator's message")
+            expected = AdapterInfo(self.roster.roster.study.hex(), self.trainer.method.name, number - 1, self.backbone)
+            if info != expected:
+                raise CheckpointError("the adapter is of another study, method, round or backbone")
+            load_state(self.trainer.method.new_adapter(self.trainer.shared.text.shape[1], seed=0), state)
+        except CheckpointError as error:
+            raise ProtocolError(str(error), code=Refusal.OTHER_ADAPTER, stage="start") from None
+        return state
+
+    def _finish(self, message: StudyEnd) -> None:
+        """Keep the final adapter: the site may use it without asking anybody."""
+        self._end_session()
+        if message.study == self.roster.roster.study and message.status == "completed":
+            parse_adapter(message.adapter, where="the coordinator's message")
+            write_atomic(self.folder / FINAL_FILE, message.adapter)
+
+    def _live(self) -> SiteSession:
+        if self._session is None:
+            raise ProtocolError("no session is open", code=Refusal.OUT_OF_ORDER, stage="start")
+        return self._session
+
+    def _end_session(self) -> None:
+        if self._session is not None:
+            self._session.erase()
+        self._session, self._encoded = None, None
+
+    def _refuse(self, session: SessionId | None, code: Refusal, stage: str) -> tuple[Sealed, ...]:
+        if session is None or self.name not in self.roster.roster.index:
+            return ()  # nothing to answer to; the gate has written down what arrived
+        notice = RefusalNotice(session, self.name, code, stage, "")  # type: ignore[arg-type]
+        return (self.gate.release(notice, peer=COORDINATOR),)
+
+
+def _read_json(path: Path) -> dict[str, str]:
+    """A small state file; empty when it was never written.
+
+    Raises:
+        CheckpointError: it is damaged. Starting from nothing instead could sign a second survivor set.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            "the site's state is damaged", where=str(path), remedy="Restore it from a backup; do not delete it"
+        )
+    return content

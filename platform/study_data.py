@@ -1,0 +1,117 @@
+"""From a dealt-out cohort to features: what each site trains, validates and tests on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..medical_datasets.cohort import Cohort, Skipped
+from .backbone import Backbone
+from .cohorts import Index, StudyPlan
+from .errors import StudyFileError
+from .features import encode
+from .methods.method import SharedInputs, TrainingPart
+
+Progress = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One side of a site's split.
+
+    Attributes:
+        rows: (n,) int64 indices into the cohort's records; unreadable ones are already left out.
+        features: (n, D) float32, unit-norm rows.
+        labels: (n,) int64.
+        groups: n group names.
+    """
+
+    rows: Index
+    features: NDArray[np.float32]
+    labels: Index
+    groups: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def training(self) -> TrainingPart:
+        """As tensors."""
+        return TrainingPart(torch.from_numpy(self.features), torch.from_numpy(self.labels))
+
+
+@dataclass(frozen=True, slots=True)
+class SiteData:
+    """What one site holds. For a site that takes no part, ``train`` and ``validation`` are empty."""
+
+    name: str
+    train: Part
+    validation: Part
+    test: Part
+
+
+@dataclass(frozen=True, slots=True)
+class StudyData:
+    """Everything a simulation trains and tests on.
+
+    Attributes:
+        cohort: the records; ``skipped`` includes files that could not be decoded.
+        sites: training sites in name order.
+        unseen: the site that takes no part, or None.
+        shared: prompts, logit scale and reference features.
+        reference_n: number of reference images.
+    """
+
+    cohort: Cohort
+    sites: tuple[SiteData, ...]
+    unseen: SiteData | None
+    shared: SharedInputs
+    reference_n: int
+
+
+def encode_study(
+    plan: StudyPlan, backbone: Backbone, cache: Path, progress: Progress | None = None
+) -> tuple[StudyData, tuple[Skipped, ...]]:
+    """Encode every image once and hand each site its rows.
+
+    Images that cannot be decoded are left out everywhere, counted and named in the second result.
+
+    Raises:
+        StudyFileError: a training site is left with fewer than two training images or without test images.
+    """
+    cohort = plan.cohort
+    table = encode([record.path for record in cohort.records], backbone, cache=cache, progress=progress)
+    place = np.full(len(cohort.records), -1, dtype=np.int64)
+    place[table.kept] = np.arange(len(table.kept))
+    labels = np.array([record.label for record in cohort.records], dtype=np.int64)
+
+    def part(rows: Index) -> Part:
+        kept = rows[place[rows] >= 0]
+        return Part(
+            rows=kept,
+            features=table.features[place[kept]],
+            labels=labels[kept],
+            groups=tuple(cohort.records[i].group for i in kept),
+        )
+
+    sites = tuple(SiteData(site.name, part(site.train), part(site.validation), part(site.test)) for site in plan.sites)
+    for site in sites:
+        if len(site.train) < 2 or len(site.test) < 1:
+            raise StudyFileError(
+                f"site '{site.name}' is left with {len(site.train)} training and {len(site.test)} test images",
+                where="sites",
+                remedy="Use fewer sites, a larger sites.alpha, or more images",
+            )
+    away = plan.unseen
+    unseen = None if away is None else SiteData(away.name, part(away.train), part(away.validation), part(away.test))
+    reference = part(plan.reference)
+    text = backbone.encode_prompts([label.prompts for label in cohort.dataset.classes])
+    shared = SharedInputs(
+        text=torch.from_numpy(text), scale=backbone.logit_scale, reference=torch.from_numpy(reference.features)
+    )
+    skipped = cohort.skipped + tuple(Skipped(Path(path), reason) for path, reason in table.skipped)
+    return StudyData(cohort, sites, unseen, shared, len(reference)), skipped

@@ -1,0 +1,120 @@
+"""Study files: TOML in, TOML with every default written out, errors that name the nearest key."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from .config import Study
+from .errors import StudyFileError
+
+
+def load_study(path: Path) -> Study:
+    """Read a study file; ``data.path`` becomes absolute, relative to the file.
+
+    Raises:
+        StudyFileError: the file is missing, is no TOML, or a key or value is not allowed; each fault is named.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise StudyFileError(
+            "no such study file",
+            where=str(path),
+            remedy="Give the path of a TOML study; docs/study.md shows one",
+        ) from None
+    except IsADirectoryError:
+        raise StudyFileError(
+            "this is a folder, not a study file", where=str(path), remedy="Give the TOML file itself"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyFileError(
+            f"the study file cannot be read ({type(error).__name__})",
+            where=str(path),
+            remedy="It must be a readable UTF-8 text file",
+        ) from None
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise StudyFileError(
+            f"not valid TOML: {error}", where=str(path), remedy="Mend that line; strings need quotes"
+        ) from None
+    return parse_study(values, where=path)
+
+
+def parse_study(values: dict[str, Any], *, where: Path) -> Study:
+    """Check a study's values; ``where`` is the file they came from, for messages and relative paths."""
+    try:
+        study = Study.model_validate(values)
+    except ValidationError as error:
+        raise StudyFileError(
+            "\n".join(_explain(fault) for fault in error.errors()),
+            where=str(where),
+            remedy="docs/study.md lists every key with its range and default",
+        ) from None
+    if study.data.path:
+        absolute = str((where.parent / Path(study.data.path).expanduser()).resolve())
+        study = study.model_copy(update={"data": study.data.model_copy(update={"path": absolute})})
+    return study
+
+
+def dump_study(study: Study) -> str:
+    """The study as TOML with every key written out and explained; :func:`load_study` reads it back equal."""
+    scalars, tables = [], []
+    for name, field in Study.model_fields.items():
+        value = getattr(study, name)
+        if isinstance(value, BaseModel):
+            tables.append(f"\n[{name}]")
+            for key, inner in type(value).model_fields.items():
+                tables.append(f"{key} = {_toml(getattr(value, key))}  # {inner.description}")
+        else:
+            scalars.append(f"{name} = {_toml(value)}  # {field.description}")
+    return "\n".join([*scalars, *tables]) + "\n"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        escaped = "".join(
+            f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else {"\\": "\\\\", '"': '\\"'}.get(c, c) for c in value
+        )
+        return f'"{escaped}"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    raise TypeError(f"a study holds no {type(value).__name__}")
+
+
+def _explain(fault: Any) -> str:
+    """One sentence for one fault that pydantic found, with the nearest valid key for an unknown one."""
+    location = [str(part) for part in fault["loc"]]
+    key = ".".join(location)
+    if fault["type"] == "extra_forbidden":
+        parent: type[BaseModel] = Study
+        for part in location[:-1]:
+            annotation = parent.model_fields[part].annotation
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                parent = annotation
+        names = list(parent.model_fields)
+        near = difflib.get_close_matches(location[-1], names, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(names)}"
+        return f"unknown key '{key}'; {hint}"
+    if fault["type"] == "missing":
+        return f"key '{key}' is missing"
+    message = fault["msg"].removeprefix("Value error, ")
+    if isinstance(fault.get("input"), dict) or not location:
+        return f"{key}.{message}" if key else message
+    message = message[0].lower() + message[1:]
+    near = (
+        difflib.get_close_matches(str(fault["input"]), fault["ctx"]["expected"].replace("'", "").split(" or "), n=1)
+        if fault["type"] == "literal_error"
+        else []
+    )
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"'{key}' = {fault['input']!r}: {message}{hint}"

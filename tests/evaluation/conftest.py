@@ -1,0 +1,165 @@
+"""Seeded predictions and complete page inputs that the tests of this folder share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from wardround.evaluation.report_model import (
+    ClassName,
+    DataFlow,
+    Dossier,
+    FlowRow,
+    Link,
+    Predictions,
+    PrivacyFacts,
+    Provenance,
+    RoundRow,
+    SiteReport,
+    SiteRow,
+)
+from wardround.evaluation.scores import pool, score
+
+BRAIN = (
+    ClassName("glioma", "Glioma"),
+    ClassName("meningioma", "Meningioma"),
+    ClassName("notumor", "No tumour"),
+    ClassName("pituitary", "Pituitary tumour"),
+)
+SKIN = tuple(
+    ClassName(name, words)
+    for name, words in (
+        ("akiec", "Actinic keratosis"),
+        ("bcc", "Basal cell carcinoma"),
+        ("bkl", "Benign keratosis"),
+        ("df", "Dermatofibroma"),
+        ("mel", "Melanoma"),
+        ("nv", "Melanocytic naevus"),
+        ("vasc", "Vascular lesion"),
+    )
+)
+
+
+def make_predictions(
+    labels: np.ndarray, groups: np.ndarray, k: int, *, skill: float, sharpness: float, seed: int, fitted: bool
+) -> Predictions:
+    """Predictions of a given skill; patients share part of the noise, as slices of one head do."""
+    generator = np.random.default_rng(seed)
+    z = generator.normal(size=(len(labels), k)) + generator.normal(size=(int(groups.max()) + 1, k))[groups]
+    z += skill * np.eye(k)[labels]
+    return Predictions.from_arrays(
+        z * sharpness, labels, groups.tolist(), temperature=sharpness * 0.95 if fitted else None
+    )
+
+
+def make_site_report(
+    *,
+    site: str = "site-a",
+    classes: tuple[ClassName, ...] = BRAIN,
+    n_groups: int = 60,
+    synthetic: bool = True,
+    role: str = "training",
+    seed: int = 1,
+) -> SiteReport:
+    generator = np.random.default_rng(seed)
+    k = len(classes)
+    of_group = generator.integers(0, k, n_groups)
+    groups = np.repeat(np.arange(n_groups), 2)
+    labels = of_group[groups]
+    test = np.bincount(labels, minlength=k)
+    sends = role == "training"
+    return SiteReport(
+        study="demo-brain",
+        method="facmic",
+        site=site,
+        role="training" if sends else "unseen",
+        synthetic=synthetic,
+        dataset="Brain MRI, four classes" if k == 4 else "Dermoscopy, seven classes (HAM10000)",
+        rounds=10,
+        classes=classes,
+        flow=DataFlow(
+            rows=tuple(
+                FlowRow(c.name, int(n) * 8 if sends else 0, int(n), int(n)) for c, n in zip(classes, test, strict=True)
+            ),
+            skipped=1,
+            group_key="patient",
+            train_groups=480 if sends else 0,
+            validation_groups=n_groups,
+            test_groups=n_groups,
+        ),
+        federated=make_predictions(labels, groups, k, skill=3.2, sharpness=2.5, seed=seed, fitted=True),
+        local_only=make_predictions(labels, groups, k, skill=2.6, sharpness=2.5, seed=seed + 1, fitted=True)
+        if sends
+        else None,
+        zero_shot=make_predictions(labels, groups, k, skill=1.0, sharpness=4.0, seed=seed + 2, fitted=False),
+        privacy=PrivacyFacts(
+            True, 3, 4, bytes_sent=42_183_004, messages_sent=40, ledger_entries=41, ledger_head="9f" * 32
+        )
+        if sends
+        else PrivacyFacts(True),
+        provenance=Provenance("ab" * 32, "embedded", "cd" * 32, (("wardround", "0.1.0"), ("torch", "2.9.0"))),
+    )
+
+
+def make_dossier() -> Dossier:
+    reports = [make_site_report(site=f"site-{letter}", seed=i + 1) for i, letter in enumerate("abcd")]
+    reports.append(make_site_report(site="unseen", role="unseen", seed=9))
+    rows = tuple(
+        SiteRow(
+            site=r.site,
+            role=r.role,
+            train_n=sum(row.train for row in r.flow.rows),
+            test_n=len(r.federated.labels),
+            federated=score(r.federated, r.classes),
+            local_only=score(r.local_only, r.classes) if r.local_only else None,
+            zero_shot=score(r.zero_shot, r.classes) if r.zero_shot else None,
+            bytes_sent=r.privacy.bytes_sent,
+            report_link=f"sites/{r.site}/report.html",
+            ledger_link=f"sites/{r.site}/ledger.jsonl" if r.role == "training" else None,
+        )
+        for r in reports
+    )
+    first = reports[0]
+    training = reports[:4]
+    return Dossier(
+        study="demo-brain",
+        method="facmic",
+        dataset=first.dataset,
+        synthetic=True,
+        simulation=True,
+        classes=BRAIN,
+        sites=rows,
+        rounds=tuple(
+            RoundRow(i, 4, 0, 1.7, 16_870_000, 8_421_376, 1.2 * 0.85**i, 0.45 + 0.4 * (1 - 0.75**i))
+            for i in range(1, 11)
+        ),
+        privacy=PrivacyFacts(True, 3, 4, bytes_sent=168_732_016, ledger_entries=171, ledger_head="7c" * 32),
+        provenance=first.provenance,
+        links=(
+            Link("study.toml", "study.toml", "the study with every default written out"),
+            Link("rounds.jsonl", "rounds.jsonl", "a line for every round"),
+            Link("adapter.safetensors", "model/adapter.safetensors", "the final global adapter"),
+        ),
+        overall=score(pool([r.federated for r in training], temperature=2.4), BRAIN),
+        overall_local_only=score(pool([r.local_only for r in training if r.local_only]), BRAIN),
+        overall_zero_shot=score(pool([r.zero_shot for r in training if r.zero_shot]), BRAIN),
+        seconds=41.3,
+    )
+
+
+@pytest.fixture(scope="session")
+def site_report_input() -> Callable[..., SiteReport]:
+    """A maker of complete site reports."""
+    return make_site_report
+
+
+@pytest.fixture(scope="session")
+def skin_classes() -> tuple[ClassName, ...]:
+    return SKIN
+
+
+@pytest.fixture(scope="session")
+def dossier_input() -> Dossier:
+    """A complete dossier of four training sites and one unseen."""
+    return make_dossier()

@@ -1,0 +1,145 @@
+"""Wilson against its equation; the bootstrap against real resampling of rows; and when there is no interval."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+from wardround.evaluation import intervals
+from wardround.evaluation.errors import InvalidPredictionsError
+from wardround.evaluation.intervals import (
+    ONE_CLASS,
+    TOO_FEW,
+    UNDER_COVERS,
+    Z_95,
+    balanced_accuracy_difference,
+    balanced_accuracy_interval,
+    macro_auroc_interval,
+    wilson,
+)
+
+
+@given(st.integers(1, 400), st.data())
+@settings(max_examples=150, deadline=None)
+def test_wilson_bounds_solve_the_score_equation(n: int, data: st.DataObject) -> None:
+    k = data.draw(st.integers(0, n))
+    bounds = wilson(k, n)
+    assert bounds is not None
+    low, high = bounds
+    assert 0 <= low <= k / n <= high <= 1
+    for bound in bounds:
+        if 0 < bound < 1:
+            assert (k / n - bound) ** 2 == pytest.approx(Z_95**2 * bound * (1 - bound) / n, rel=1e-6, abs=1e-12)
+
+
+def test_wilson_at_the_ends() -> None:
+    assert wilson(0, 0) is None
+    assert wilson(0, 10) is not None
+    low, high = wilson(0, 10) or (9, 9)
+    assert low == 0.0
+    assert high == pytest.approx(0.2775, abs=1e-4)
+    assert (wilson(10, 10) or (9, 9))[1] == 1.0
+    for bad in [(-1, 5), (6, 5)]:
+        with pytest.raises(InvalidPredictionsError):
+            wilson(*bad)
+
+
+def cohort(n_groups: int, per_group: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    generator = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(n_groups), per_group)
+    labels = generator.integers(0, k, n_groups)[groups]
+    shared = generator.normal(size=(n_groups, k))[groups]
+    logits = 1.4 * np.eye(k)[labels] + shared + 0.3 * generator.normal(size=(len(groups), k))
+    return np.round(logits, 1), labels, groups.tolist()
+
+
+def slow_balanced(z: np.ndarray, y: np.ndarray, rows: np.ndarray) -> float:
+    called = z[rows].argmax(axis=1)
+    return float(np.mean([np.mean(called[y[rows] == c] == c) for c in np.unique(y[rows])]))
+
+
+def test_resamples_equal_scoring_the_repeated_rows() -> None:
+    z, y, groups = cohort(12, 3, 3, 4)
+    codes = np.array(groups)
+    weights = np.random.default_rng(0).multinomial(12, np.full(12, 1 / 12), size=25).astype(float)
+    correct = (z.argmax(axis=1) == y).astype(float)
+    fast = intervals._balanced_accuracies(weights, y, correct, codes)
+    aurocs = intervals._one_class_aurocs(weights, (y == 1).astype(float), z[:, 1], codes)
+    for i, weight in enumerate(weights):
+        rows = np.concatenate([np.tile(np.flatnonzero(codes == g), int(weight[g])) for g in range(12)])
+        if len(np.unique(y[rows])) >= 2:
+            assert fast[i] == pytest.approx(slow_balanced(z, y, rows), abs=1e-12)
+        else:
+            assert np.isnan(fast[i])
+        if 0 < (y[rows] == 1).sum() < len(rows):
+            assert aurocs[i] == pytest.approx(roc_auc_score(y[rows] == 1, z[rows, 1]), abs=1e-12)
+
+
+def test_interval_holds_the_figure_and_repeats_with_its_seed() -> None:
+    z, y, groups = cohort(60, 4, 4, 1)
+    first, second = (balanced_accuracy_interval(z, y, groups, np.random.default_rng(2)) for _ in range(2))
+    assert first == second
+    assert first.note == ""
+    assert first.low is not None
+    assert first.high is not None
+    assert first.low < slow_balanced(z, y, np.arange(len(y))) < first.high
+    area = macro_auroc_interval(z, y, groups, np.random.default_rng(2), temperature=2.0)
+    assert area.low is not None
+    assert area.high is not None
+    assert 0.5 < area.low < area.high < 1
+
+
+def test_resampling_patients_is_wider_than_resampling_images() -> None:
+    z, y, groups = cohort(20, 10, 2, 3)
+    patients = balanced_accuracy_interval(z, y, groups, np.random.default_rng(0))
+    images = balanced_accuracy_interval(z, y, list(range(200)), np.random.default_rng(0))
+    assert patients.note == UNDER_COVERS
+    assert patients.low is not None
+    assert patients.high is not None
+    assert images.low is not None
+    assert images.high is not None
+    assert patients.high - patients.low > 1.5 * (images.high - images.low)
+
+
+@pytest.mark.parametrize(("n_groups", "note"), [(9, TOO_FEW), (10, UNDER_COVERS), (39, UNDER_COVERS), (40, "")])
+def test_few_groups_are_said_to_be_few(n_groups: int, note: str) -> None:
+    z, y, groups = cohort(n_groups, 5, 2, 8)
+    for interval in (
+        balanced_accuracy_interval(z, y, groups, np.random.default_rng(0)),
+        macro_auroc_interval(z, y, groups, np.random.default_rng(0)),
+        balanced_accuracy_difference(z, -z, y, groups, np.random.default_rng(0)),
+    ):
+        assert interval.note == note
+        assert (interval.low is None) == (note == TOO_FEW)
+        assert interval.n_groups == n_groups
+
+
+def test_one_class_and_no_image_have_no_interval() -> None:
+    z = np.random.default_rng(0).normal(size=(30, 3))
+    one = balanced_accuracy_interval(z, np.zeros(30, dtype=int), list(range(30)), np.random.default_rng(0))
+    assert (one.low, one.note) == (None, ONE_CLASS)
+    none = macro_auroc_interval(z[:0], np.zeros(0, dtype=int), [], np.random.default_rng(0))
+    assert (none.low, none.n_groups, none.note) == (None, 0, TOO_FEW)
+
+
+def test_two_of_four_classes_have_intervals() -> None:
+    z, y, groups = cohort(50, 2, 2, 5)
+    wide = np.c_[z, np.full((len(z), 2), -3.0)]
+    for interval in (
+        balanced_accuracy_interval(wide, y, groups, np.random.default_rng(0)),
+        macro_auroc_interval(wide, y, groups, np.random.default_rng(0)),
+    ):
+        assert interval.low is not None
+
+
+def test_paired_difference_of_a_model_with_itself_is_zero() -> None:
+    z, y, groups = cohort(40, 2, 3, 6)
+    same = balanced_accuracy_difference(z, 3 * z, y, groups, np.random.default_rng(1))
+    assert (same.low, same.high) == (0.0, 0.0)
+
+
+def test_groups_must_match_the_images() -> None:
+    with pytest.raises(InvalidPredictionsError, match="groups"):
+        balanced_accuracy_interval(np.zeros((3, 2)), [0, 1, 0], ["a"], np.random.default_rng(0))
