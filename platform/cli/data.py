@@ -64,8 +64,7 @@ def check_data(
     from ..errors import StudyFileError
     from ..study_file import load_study
 
-    dataset = None
-    folder = path
+    dataset, folder, classes = None, path, None
     if path.suffix == ".toml":
         study = load_study(path)
         if study.data.source == "phantoms":
@@ -74,10 +73,12 @@ def check_data(
                 where=str(path),
                 remedy="Run it, then check RUN/phantoms",
             )
-        dataset, folder = find_dataset(study.data.dataset), Path(study.data.path)
+        dataset, folder, classes = find_dataset(study.data.dataset), Path(study.data.path), study.data.classes or None
     with RichWatcher() as watcher:
         watcher.stage("looking at images")
-        report = check(folder, dataset, progress=lambda done, total: watcher.progress(done, total, "images"))
+        report = check(
+            folder, dataset, classes=classes, progress=lambda done, total: watcher.progress(done, total, "images")
+        )
     if json_:
         OUT.print_json(json.dumps(report.as_dict()))
         raise typer.Exit(report.exit_code)

@@ -218,3 +218,14 @@ def test_log_odds_equal_the_textbook_formula() -> None:
 def test_bad_input_is_refused_in_words(logits: object, labels: object, temperature: float | None, said: str) -> None:
     with pytest.raises(InvalidPredictionsError, match=said):
         figures(logits, labels, temperature=temperature, classes=names(2))  # type: ignore[arg-type]
+
+
+def test_examples_in_docstrings_hold() -> None:
+    import doctest
+
+    from wardround.evaluation import intervals, metrics
+
+    for module in (metrics, intervals):
+        result = doctest.testmod(module)
+        assert result.attempted > 0
+        assert result.failed == 0

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_page_can_be_heard_and_navigated(html: str) -> None:
     levels = [int(name[1]) for name, _ in page.tags if re.fullmatch(r"h[1-6]", name)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(b <= a + 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert all(b <= a + 1 for a, b in pairwise(levels))
     identifiers = [a["id"] for _, a in page.tags if "id" in a]
     assert len(identifiers) == len(set(identifiers))
     for _, attributes in page.tags:
@@ -268,3 +269,16 @@ def test_numbers_as_words() -> None:
     assert sizes == ["0 B", "999 B", "1.0 kB", "1.0 MB", "42.2 MB"]
     assert byte_size(None) == "not known"
     assert [plural(n, "entry") for n in (0, 1, 2)] == ["0 entries", "1 entry", "2 entries"]
+
+
+def test_every_template_is_of_a_kind_that_the_wheel_carries() -> None:
+    import tomllib
+    from pathlib import Path
+
+    from wardround.evaluation import report
+
+    folder = Path(report.__file__).parent
+    project = tomllib.loads((folder.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["wardround.evaluation"]
+    carried = {path for pattern in patterns for path in folder.glob(pattern)}
+    assert carried == set((folder / "templates").iterdir())

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,11 @@ CONTRAST = """() => {
   for (const e of document.querySelectorAll('body *')) {
     if (e.closest('svg') || ![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())) continue;
     let back = e, colour = [0, 0, 0, 0];
-    while (back) { colour = rgb(getComputedStyle(back).backgroundColor); if (colour[3] !== 0) break; back = back.parentElement; }
+    while (back) {
+      colour = rgb(getComputedStyle(back).backgroundColor);
+      if (colour[3] !== 0) break;
+      back = back.parentElement;
+    }
     if (!back) colour = [255, 255, 255];
     const a = light(rgb(getComputedStyle(e).color)), b = light(colour);
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
@@ -96,7 +101,7 @@ def test_page_in_a_browser(browser: Any, page_file: Path, width: int) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4,h5,h6')].map(h => +h.tagName[1])")
         assert levels[0] == 1
-        assert all(b <= a + 1 for a, b in zip(levels, levels[1:], strict=False))
+        assert all(b <= a + 1 for a, b in pairwise(levels))
         assert page.evaluate(CONTRAST) == []
         drawn = page.evaluate("[...document.querySelectorAll('svg.figure')].map(s => s.getBoundingClientRect().width)")
         assert drawn

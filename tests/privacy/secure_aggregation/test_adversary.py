@@ -572,7 +572,7 @@ def test_no_key_material_in_text_or_pickles(play):
 
 
 def test_collusion_bound_is_tight():
-    """c colluders cannot sign two survivor sets that both reach t signatures; one more can, unless only all may be summed."""
+    """c colluders cannot bring two survivor sets to t signatures, nor rebuild a secret; one more can do either."""
     for n in range(3, 13):
         thresholds = choose_thresholds(n)
         t, m, c = thresholds.t, thresholds.m, thresholds.colluding

@@ -78,7 +78,7 @@ def test_one_dropout_at_each_stage_is_named(stage):
     play = Consortium(5).play()
     words, names = play.words(), list(play.sites)
     later = ("advertise", "share", "mask", "agree", "unmask")
-    present = dict.fromkeys(later[later.index(stage):], names[1:])
+    present = dict.fromkeys(later[later.index(stage) :], names[1:])
     released = play.whole(words, **present)
     gone = stage in ("advertise", "share", "mask")
     assert released.survivors == tuple(names[1:] if gone else names)

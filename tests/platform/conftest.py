@@ -1,12 +1,19 @@
-"""A toy study without pictures: separable features at three sites and an unseen one."""
+"""A toy study without pictures: separable features at three sites and an unseen one, as fixtures.
+
+Test modules are imported one by one (``--import-mode=importlib``), so they share helpers through fixtures:
+``toy``, ``toy_data`` and ``toy_study`` are factories, ``BACKBONE`` is the fingerprint of the backbone that the toy's
+features pretend to come from.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from wardround.medical_datasets.cohort import ClassLabel, Cohort, Dataset, Record
 from wardround.platform.config import Study
@@ -20,7 +27,7 @@ WIDTH, CLASSES = 16, 3
 BACKBONE = "ab" * 32
 
 
-def toy_study(**changes: Any) -> Study:
+def make_study(**changes: Any) -> Study:
     """A study file's values with the few keys it needs, and whatever is changed."""
     values: dict[str, Any] = {
         "name": "toy",
@@ -33,7 +40,7 @@ def toy_study(**changes: Any) -> Study:
     return parse_study(values, where=Path("/study.toml"))
 
 
-def toy_data(sites: int = 3, train: int = 24, seed: int = 0) -> StudyData:
+def make_data(sites: int = 3, train: int = 24, seed: int = 0) -> StudyData:
     """Features around one centre per class; each site's centres are shifted."""
     generator = np.random.default_rng(seed)
     centres = generator.normal(size=(CLASSES, WIDTH))
@@ -77,7 +84,30 @@ class Toy:
     run: RunFolder
 
 
-def toy(folder: Path, **changes: Any) -> Toy:
+def make_toy(folder: Path, **changes: Any) -> Toy:
     """A toy study in ``folder``."""
-    study = toy_study(**changes)
-    return Toy(study, toy_data(), Facmic(), RunFolder.create(folder, study))
+    study = make_study(**changes)
+    return Toy(study, make_data(), Facmic(), RunFolder.create(folder, study))
+
+
+@pytest.fixture(name="BACKBONE")
+def backbone_fingerprint() -> str:
+    return BACKBONE
+
+
+@pytest.fixture
+def toy_study() -> Callable[..., Study]:
+    """``toy_study(**changes)``: the parsed toy study file with the named keys changed."""
+    return make_study
+
+
+@pytest.fixture
+def toy_data() -> Callable[..., StudyData]:
+    """``toy_data(sites=3, train=24, seed=0)``: features, splits and reference set of the toy study."""
+    return make_data
+
+
+@pytest.fixture
+def toy() -> Callable[..., Toy]:
+    """``toy(folder, **changes)``: study, data, method and a fresh run folder at ``folder``."""
+    return make_toy
