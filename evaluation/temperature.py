@@ -53,12 +53,13 @@ def fit(logits: ArrayLike, labels: ArrayLike) -> float | None:
         calibration. A model worse than guessing has its minimum at T = infinity; it gets the upper end, 50.
     """
     z, y = check_predictions(logits, labels)
-    if len(y) < FEWEST_RECORDS or len(np.unique(y)) < 2 or _separated(z, y):
+    if len(y) < FEWEST_RECORDS or len(np.unique(y)) < 2:
         return None
     # A scan first: far from the minimum the likelihood is flat in log T, where a bracketing search can stop early.
     points = np.log(grid())
     sums = np.array([_nll_sum(z, y, math.exp(log_t)) for log_t in points])
     best = int(sums.argmin())
+    # Also where every image is right: the likelihood then rises all the way to the sharp end.
     if best == 0:
         return None
     if best == GRID_POINTS - 1:
@@ -70,14 +71,6 @@ def fit(logits: ArrayLike, labels: ArrayLike) -> float | None:
         options={"xatol": 1e-7},
     )
     return math.exp(float(found.x))
-
-
-def _separated(z: FloatArray, y: IntArray) -> bool:
-    """True when every image's own class strictly wins: the likelihood then rises without end as T falls."""
-    own = z[np.arange(len(y)), y]
-    rivals = z.copy()
-    rivals[np.arange(len(y)), y] = -np.inf
-    return bool((own > rivals.max(axis=1)).all())
 
 
 def fit_federated(sums: ArrayLike, *, n: int | None = None) -> float | None:

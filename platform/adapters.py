@@ -87,11 +87,11 @@ def source_statistics_only(adapter: nn.Module) -> Iterator[None]:
 
 def state_of(adapter: nn.Module) -> dict[str, Tensor]:
     """Parameters and running statistics, detached copies; without the count of batches, which is never sent."""
-    return {
-        name: tensor.detach().clone()
-        for name, tensor in adapter.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
+    return {name: tensor.detach().clone() for name, tensor in _tensors(adapter).items()}
+
+
+def _tensors(adapter: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in adapter.state_dict().items() if not name.endswith("num_batches_tracked")}
 
 
 def load_state(adapter: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -100,7 +100,7 @@ def load_state(adapter: nn.Module, state: Mapping[str, Tensor]) -> None:
     Raises:
         CheckpointError: a tensor is missing, unknown, of another shape or type, or not finite.
     """
-    expected = state_of(adapter)
+    expected = _tensors(adapter)
     for name in sorted(expected.keys() | state.keys()):
         if name not in state or name not in expected:
             raise CheckpointError(

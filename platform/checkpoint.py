@@ -44,22 +44,25 @@ class Checkpoints:
     def next_attempt(self, number: int) -> int:
         """The attempt to make at a round, from 0; written down before it is returned, so no session id comes twice.
 
+        Attempts are remembered for every round that a kept checkpoint can lead back to.
+
         Raises:
             CheckpointError: the record of attempts is damaged.
         """
         path = self.folder / ATTEMPT_FILE
-        attempt = 0
+        made: dict[int, int] = {}
         if path.is_file():
             try:
-                last = json.loads(path.read_bytes())
-                attempt = int(last["attempt"]) + 1 if int(last["round"]) == number else 0
-            except (ValueError, KeyError, TypeError):
+                made = {int(key): int(last) for key, last in json.loads(path.read_bytes())["attempts"].items()}
+            except (ValueError, KeyError, TypeError, AttributeError):
                 raise CheckpointError(
                     "the record of attempts is damaged", where=str(path), remedy="Restore it from a backup"
                 ) from None
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_atomic(path, canonical_json({"round": number, "attempt": attempt}))
-        return attempt
+        made[number] = made.get(number, -1) + 1
+        kept = {str(key): last for key, last in made.items() if key >= number - KEPT}
+        write_atomic(path, canonical_json({"attempts": kept}))
+        return made[number]
 
     def _path(self, number: int) -> Path:
         return self.folder / f"round-{number:05d}.safetensors"

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from ..medical_datasets.catalog import DATASETS, load_cohort
 from ..medical_datasets.cohort import Cohort
+from ..medical_datasets.errors import SplitError
 from ..medical_datasets.splits import dirichlet_sites, split_by_group
 from ..medical_datasets.synthetic.population import PhantomStudy, demo_study
 from ..medical_datasets.synthetic.writer import materialise
-from .config import Study
+from ..privacy.egress import COORDINATOR
+from .config import NAME, Study
 from .errors import StudyFileError
 from .training import derive_seed
 
@@ -106,6 +108,7 @@ def deal(study: Study, cohort: Cohort) -> StudyPlan:
             where="sites",
             remedy="Add sites, or partition = 'dirichlet' with count = 3",
         )
+    _check_names(names)
     sites = tuple(_split_site(study, name, rest[owners == name], labels, groups) for name in training)
     empty = np.zeros(0, dtype=np.int64)
     unseen = SitePlan(unseen_name, empty, empty, rest[owners == unseen_name]) if unseen_name in names else None
@@ -153,8 +156,22 @@ def _owners(
 
 def _split_site(study: Study, name: str, rows: Index, labels: Index, groups: NDArray[np.object_]) -> SitePlan:
     seed = derive_seed(study.name, "split", name, study.seed) % 2**31
-    split = split_by_group(labels[rows], groups[rows].tolist(), study.data.split, seed)
+    try:
+        split = split_by_group(labels[rows], groups[rows].tolist(), study.data.split, seed)
+    except SplitError as error:
+        raise SplitError(error.what, where=f"site '{name}'", remedy=error.remedy) from None
     return SitePlan(name, rows[split.train], rows[split.validation], rows[split.test])
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Site names become folders, ledger entries and signed content."""
+    for name in names:
+        if not NAME.fullmatch(name) or name == COORDINATOR:
+            raise StudyFileError(
+                f"'{name}' cannot be a site's name",
+                where="sites",
+                remedy="Rename the site's folder: a-z, 0-9, dot, dash, underscore; 'coordinator' is taken",
+            )
 
 
 def _unknown_site(key: str, name: str, cohort: Cohort) -> StudyFileError:

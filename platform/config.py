@@ -18,9 +18,12 @@ Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
 class Section(BaseModel):
-    """A table of the study file: frozen, and unknown keys are refused."""
+    """A table of the study file: frozen; unknown keys and values of another type are refused.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    Strict, because `rounds = true` or `lr = "1e-4"` is a slip and not a number; only lists may stand for tuples.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class DataSection(Section):
@@ -31,9 +34,11 @@ class DataSection(Section):
         default="folder", description="`folder` reads `path`; `phantoms` generates synthetic images"
     )
     path: str = Field(default="", description="folder of images, relative to the study file; `folder` only")
-    classes: tuple[str, ...] = Field(default=(), description="keep these classes only; empty: all of the data set")
+    classes: tuple[str, ...] = Field(
+        default=(), strict=False, description="keep these classes only; empty: all of the data set"
+    )
     split: tuple[Fraction, Fraction, Fraction] = Field(
-        default=(0.8, 0.1, 0.1), description="train, validation and test fractions, by group"
+        default=(0.8, 0.1, 0.1), strict=False, description="train, validation and test fractions, by group"
     )
     images_per_site: int = Field(default=280, ge=24, le=100_000, description="phantoms only: images of each site")
 
@@ -170,6 +175,15 @@ class Study(Section):
         if value.unseen and not NAME.fullmatch(value.unseen):
             raise ValueError(f"unseen: '{value.unseen}' is no site name: use a-z, 0-9, dot, dash, underscore")
         return value
+
+    @model_validator(mode="after")
+    def _unseen_is_another_site(self) -> Self:
+        dealt = {f"site-{i + 1}" for i in range(self.sites.count)}
+        if self.sites.partition == "dirichlet" and self.data.source == "folder" and self.sites.unseen in dealt:
+            raise ValueError(
+                f"sites.unseen: '{self.sites.unseen}' is the name of a training site that is dealt out; choose another"
+            )
+        return self
 
     @model_validator(mode="after")
     def _reference_for_adaptation(self) -> Self:

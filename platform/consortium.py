@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -131,6 +132,17 @@ def open_consortium(
         )
         coordinator = Coordinator(pinned, own_gate, layout, info, state, checkpoints, time.monotonic)
         yield Consortium(coordinator, sites, homes, ledgers, trainers, pinned)
+
+
+def rehearse_roster(study: Study, method: Method, data: StudyData) -> None:
+    """Draw the study's roster with stand-in keys, so that bad bounds show before any home is made.
+
+    Raises:
+        ParameterError, RosterError: a threshold, cohort, bound, name or count does not hold.
+    """
+    layout = Layout.of(method.new_adapter(data.shared.text.shape[1], seed=0))
+    keys = {site.name: hashlib.sha256(site.name.encode()).digest() for site in data.sites}
+    draw_roster(study, layout, keys, {site.name: len(site.train) for site in data.sites})
 
 
 def start_state(study: Study, method: Method, width: int) -> State:

@@ -103,20 +103,38 @@ class Coordinator:
         return self._release(dict.fromkeys(self.roster.roster.names, start))
 
     def handle(self, sender: str, wire: bytes) -> list[Sealed]:
-        """Take one message from a site; returns what the next stage sends, once everybody was heard."""
-        session = self._session
-        if session is None or self.outcome is not None:
-            raise RoundError("a message outside a round", where=f"site {sender}")
+        """Take one message from a site; returns what the next stage sends, once everybody was heard.
+
+        Whatever a site sends, nothing is raised because of it: what is not awaited (a late answer, a repetition with
+        other content, a message outside a round) is written down and changes nothing; a site whose awaited message is
+        refused is dropped.
+
+        Raises:
+            LedgerError, EgressRefusedError: this side's own ledger or policy stops the next stage.
+        """
+        session = self._session if self.outcome is None else None
         self._up += len(wire)
         try:
-            message = self.gate.admit(wire, peer=sender, expected=TO_COORDINATOR)
-            session.feed(sender, message)  # type: ignore[arg-type]
+            message: Message | None = self.gate.admit(wire, peer=sender, expected=TO_COORDINATOR)
         except DecodeError:
-            session.drop(sender, "malformed")
+            message = None
+        if session is None or (message is not None and _before(message, session.session)):
+            return []
+        try:
+            if message is None:
+                self._give_up(session, sender, "malformed")
+            else:
+                session.feed(sender, message)  # type: ignore[arg-type]
         except ProtocolError as error:
-            # The session has dropped whoever is at fault; whether enough are left shows when the stage closes.
-            session.drop(error.site or sender, str(error.code))
+            # Whether enough sites are left shows when the stage closes.
+            self._give_up(session, sender, str(error.code))
         return [] if session.waiting() else self._close(session)
+
+    @staticmethod
+    def _give_up(session: CoordinatorSession, sender: str, reason: str) -> None:
+        """Drop a site that is waited for; one that was heard in this stage keeps its first message."""
+        if sender in session.waiting():
+            session.drop(sender, reason)
 
     def _close(self, session: CoordinatorSession) -> list[Sealed]:
         """Everybody of this stage was heard or given up: go on, release, or abort."""
@@ -191,6 +209,14 @@ class Coordinator:
         parcels = self.gate.release_many(list(messages.items()))
         self._down += sum(len(parcel.wire) for parcel in parcels)
         return parcels
+
+
+def _before(message: Message, current: SessionId) -> bool:
+    """Whether a message belongs to an earlier round or attempt: late, not wrong."""
+    session = getattr(message, "session", None)
+    if not isinstance(session, SessionId):
+        return False
+    return (session.round, session.attempt) < (current.round, current.attempt)
 
 
 def _means(total: SecureSum) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:

@@ -29,15 +29,23 @@ class Check:
 
 def examine(cache: Path) -> Iterator[Check]:
     """Run every check in turn; slow ones (loading torch and the backbone) come last."""
-    for check in (_python, _packages, _randomness, lambda: _cache(cache), lambda: _space(cache), _device, _backbone):
-        yield _guarded(check)
+    checks: dict[str, Callable[[], Check]] = {
+        "python": _python,
+        "packages": _packages,
+        "randomness": _randomness,
+        "cache": lambda: _cache(cache.absolute()),
+        "disk": lambda: _space(cache.absolute()),
+        "device": _device,
+        "embedded CLIP": _backbone,
+    }
+    for name, check in checks.items():
+        yield _guarded(name, check)
 
 
-def _guarded(check: Callable[[], Check]) -> Check:
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
     except (PlatformError, OSError, ImportError, RuntimeError) as error:
-        name = getattr(check, "__name__", "check").strip("_")
         remedy = error.remedy if isinstance(error, PlatformError) else "Install Wardround again in a new environment"
         return Check(name, False, f"{type(error).__name__}: {error}", remedy)
 
@@ -68,7 +76,9 @@ def _randomness() -> Check:
 def _cache(cache: Path) -> Check:
     remedy = "Set WARDROUND_CACHE to a folder that only you can read and write"
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
-    if not os.access(existing, os.W_OK):
+    if not existing.is_dir():
+        return Check("cache", False, f"{existing} is a file", remedy)
+    if not os.access(existing, os.W_OK | os.X_OK):
         return Check("cache", False, f"{existing} is not writable", remedy)
     if cache.exists() and cache.stat().st_mode & OTHERS:
         return Check(

@@ -10,10 +10,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-
 from .. import __version__
-from ..evaluation.intervals import balanced_accuracy_interval
 from ..evaluation.report import index_page, site_report
 from ..evaluation.report_json import dossier_from_json, site_report_from_json, to_json
 from ..evaluation.report_model import (
@@ -31,8 +28,9 @@ from ..evaluation.report_model import (
     SiteRow,
     TemperatureSource,
 )
+from ..evaluation.scores import pool, score
 from ..privacy.atomic import write_atomic
-from .assessment import Prediction
+from .assessment import Assessment, Prediction
 from .errors import RunFolderError
 from .results import Results, model_card, summary
 from .run_folder import RunFolder
@@ -42,6 +40,7 @@ from .training import derive_seed
 
 def write_results(run: RunFolder, results: Results) -> None:
     """Write card, reports, front page and, last, summary.json: its presence says that the run is complete."""
+    run.card.parent.mkdir(parents=True, exist_ok=True)
     _write_json(run.card, model_card(results))
     sites = (*results.data.sites, *((results.data.unseen,) if results.data.unseen else ()))
     for site in sites:
@@ -69,6 +68,13 @@ def build_pages(run: RunFolder) -> list[Path]:
         )
     pages = [(path.with_suffix(".html"), partial(_site_page, path)) for path in reports]
     pages.append((run.index, partial(_index, source)))
+    for row in dossier_from_json(source.read_bytes()).sites:
+        if run.site(row.site) / "report.json" not in reports:
+            raise RunFolderError(
+                f"the report of site '{row.site}' is missing",
+                where=str(run.site(row.site) / "report.json"),
+                remedy="Restore it from a backup, or run the study again",
+            )
     built: list[tuple[Path, str]] = [(target, make()) for target, make in pages]
     for target, text in built:
         write_atomic(target, text.encode())
@@ -108,7 +114,7 @@ def _site_report(results: Results, site: SiteData) -> SiteReport:
         zero_shot=predictions(base),
         privacy=_privacy(results, site.name if training else None),
         provenance=_provenance(results),
-        seed=derive_seed(results.study.name, "report", site.name) % 2**31,
+        seed=_seed(results, site.name),
     )
 
 
@@ -131,7 +137,7 @@ def _flow(results: Results, site: SiteData) -> DataFlow:
     return DataFlow(
         rows=tuple(rows),
         skipped=results.skipped,
-        group_key=results.data.cohort.dataset.group_key,
+        group_key="patient" if results.data.cohort.synthetic else results.data.cohort.dataset.group_key,
         train_groups=train,
         validation_groups=validation,
         test_groups=test,
@@ -178,9 +184,9 @@ def _class_names(results: Results) -> tuple[ClassName, ...]:
 
 def _dossier(results: Results) -> Dossier:
     training, unseen = results.data.sites, results.data.unseen
-    rows = [_row(results, site, "training") for site in training]
+    rows = [_row(results, site, True) for site in training]
     if unseen is not None:
-        rows.append(_row(results, unseen, "unseen"))
+        rows.append(_row(results, unseen, False))
     return Dossier(
         study=results.study.name,
         method=results.method.name,
@@ -211,53 +217,59 @@ def _dossier(results: Results) -> Dossier:
             Link("Model card", "model/card.json", "method, backbone, classes, prompts, limits"),
             Link("Coordinator's ledger", "coordinator/ledger.jsonl", "every message that it sent and received"),
         ),
-        overall=_overall(results, "federated"),
-        overall_local_only=_overall(results, "local_only"),
-        overall_zero_shot=_overall(results, "zero_shot"),
+        overall=_overall(results, results.federated),
+        overall_local_only=_overall(results, results.local_only),
+        overall_zero_shot=_overall(results, results.zero_shot),
         seconds=round(results.seconds, 3),
     )
 
 
-def _row(results: Results, site: SiteData, role: str) -> SiteRow:
-    training = role == "training"
-
-    def score(kind: str) -> Score | None:
-        assessment = getattr(results, kind)
-        prediction: Prediction | None = assessment.sites[site.name] if training else assessment.unseen
-        if prediction is None:
-            return None
-        if not training and kind == "local_only":
-            figures = prediction.figures
-            return Score(figures.n, figures.balanced_accuracy, ece=figures.ece, note="mean over the sites' own models")
-        return _score(prediction, site.test, results.study.name)
-
-    federated = score("federated")
+def _row(results: Results, site: SiteData, training: bool) -> SiteRow:
+    federated = _site_score(results, site, results.federated)
     if federated is None:
         raise ValueError(f"no predictions for site {site.name}")
+    local_only = _site_score(results, site, results.local_only)
+    if local_only is not None and not training:
+        # A mean over the sites' own models: it has no predictions of its own to draw an interval from.
+        mean = results.local_only.unseen
+        known = mean.figures if mean is not None else None
+        local_only = known and Score(
+            known.n, known.balanced_accuracy, ece=known.ece, note="mean over the sites' models"
+        )
     return SiteRow(
         site=site.name,
         role="training" if training else "unseen",
         train_n=len(site.train),
         test_n=len(site.test),
         federated=federated,
-        local_only=score("local_only"),
-        zero_shot=score("zero_shot"),
+        local_only=local_only,
+        zero_shot=_site_score(results, site, results.zero_shot),
         bytes_sent=results.sent[site.name].bytes_sent if training else 0,
         report_link=f"sites/{site.name}/report.html",
         ledger_link=f"sites/{site.name}/ledger.jsonl" if training else None,
     )
 
 
-def _score(prediction: Prediction, part: Part, study: str) -> Score:
-    generator = np.random.default_rng(derive_seed(study, "interval"))
-    interval = balanced_accuracy_interval(prediction.logits, part.labels, part.groups, generator)
-    figures = prediction.figures
-    return Score(figures.n, figures.balanced_accuracy, interval.low, interval.high, figures.ece, interval.note)
+def _site_score(results: Results, site: SiteData, assessment: Assessment) -> Score | None:
+    training = site.name in assessment.sites
+    known = _predictions(site.test, training, assessment.sites[site.name] if training else assessment.unseen)
+    return None if known is None else score(known, _class_names(results), seed=_seed(results, site.name))
 
 
-def _overall(results: Results, kind: str) -> Score:
-    figures = getattr(results, kind).together
-    return Score(figures.n, figures.balanced_accuracy, ece=figures.ece)
+def _overall(results: Results, assessment: Assessment) -> Score:
+    """All training sites' test images together; local-only models answer with their own temperatures."""
+    own = assessment.temperature is None
+    parts = []
+    for site in results.data.sites:
+        prediction = assessment.sites[site.name]
+        logits = prediction.logits / (prediction.temperature or 1.0) if own else prediction.logits
+        parts.append(Predictions.from_arrays(logits, site.test.labels, site.test.groups))
+    return score(pool(parts, temperature=assessment.temperature), _class_names(results), seed=_seed(results, "all"))
+
+
+def _seed(results: Results, site: str) -> int:
+    """Of a page's bootstrap: the same on the site's page and on the front page."""
+    return derive_seed(results.study.name, "report", site) % 2**31
 
 
 def _write_json(path: Path, content: object) -> None:

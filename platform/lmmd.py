@@ -18,12 +18,16 @@ def gaussian_kernels(points: Tensor) -> Tensor:
     """Sum of five Gaussian kernels, bandwidths in powers of 2 around the mean pairwise squared distance.
 
     Args:
-        points: (N, D); gradients flow through the distances, not through the bandwidth.
+        points: (N, D), N >= 1; gradients flow through the distances, not through the bandwidth.
 
     Returns:
         (N, N), entries in [0, 5]. Identical points give 5 everywhere.
     """
     count = points.shape[0]
+    # Moved to the middle of the points first: |a|^2 + |b|^2 - 2ab loses the distance of points that lie close together
+    # far from the origin. By the first point before the mean, so that identical points become exactly 0.
+    points = points - points[0].detach()
+    points = points - points.mean(dim=0).detach()
     squares = (points * points).sum(dim=1)
     distances = (squares[:, None] + squares[None, :] - 2.0 * points @ points.T).clamp_min(0.0)
     pairs = max(count * count - count, 1)

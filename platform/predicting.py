@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
@@ -82,6 +83,12 @@ def predict_images(root: Path, images: Sequence[Path], *, device: str = "auto") 
         study.backbone.name, study.backbone.weights or None, device=device, allow_random=study.backbone.allow_random
     )
     state, _ = read_adapter(run.adapter, study=study.digest(), backbone=backbone.fingerprint)
+    if hashlib.sha256(run.adapter.read_bytes()).hexdigest() != card["adapter_sha256"]:
+        raise CheckpointError(
+            "the model card belongs to another adapter",
+            where=str(run.card),
+            remedy="Restore both from one backup, or run again",
+        )
     classes = tuple(label["name"] for label in card["classes"])
     text = backbone.encode_prompts([label["prompts"] for label in card["classes"]])
     shared = SharedInputs(torch.from_numpy(text), backbone.logit_scale, torch.zeros((0, text.shape[1])))
@@ -107,8 +114,10 @@ def _read_card(path: Path) -> dict[str, Any]:
     try:
         card: dict[str, Any] = json.loads(path.read_bytes())
         temperature, floor = card["temperature"], card["abstain_below"]
-        sound = (temperature is None or temperature > 0) and 0 <= floor < 1 and len(card["classes"]) >= 2
-    except (OSError, ValueError, KeyError, TypeError):
+        named = all(isinstance(label["name"], str) and label["prompts"] for label in card["classes"])
+        complete = named and len(card["classes"]) >= 2 and {"adapter_sha256", "synthetic"} <= card.keys()
+        sound = complete and (temperature is None or temperature > 0) and 0 <= floor < 1
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         sound = False
     if not sound:
         raise CheckpointError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -79,11 +80,15 @@ class RunFolder:
         """
         cls.check_free(root)
         run = cls(root)
+        existed = root.exists()
         try:
             root.mkdir(parents=True, exist_ok=True)
             os.chmod(root, 0o700)  # a simulation's run folder holds the sites' homes
             write_atomic(run.study, dump_study(study).encode())
         except OSError as error:
+            if not existed:
+                with contextlib.suppress(OSError):
+                    root.rmdir()  # nothing half-made is left behind
             raise RunFolderError(
                 f"the output folder cannot be written ({error.strerror or type(error).__name__})",
                 where=str(root),
@@ -107,8 +112,9 @@ class RunFolder:
             )
         existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            why = "no right to write" if existing.is_dir() else "this is a file"
             raise RunFolderError(
-                "the output folder cannot be made here: no right to write",
+                f"the output folder cannot be made here: {why}",
                 where=str(existing),
                 remedy="Choose a folder with write access",
             )
@@ -152,11 +158,25 @@ class RunFolder:
         return run
 
     def read_rounds(self) -> list[dict[str, Any]]:
-        """Complete lines of rounds.jsonl, oldest first; a torn last line (power loss) is left out."""
+        """Complete lines of rounds.jsonl, oldest first; a torn last line (power loss) is left out.
+
+        Raises:
+            RunFolderError: a complete line is damaged.
+        """
         if not self.rounds.is_file():
             return []
         lines = self.rounds.read_bytes().split(b"\n")
-        return [json.loads(line) for line in lines[:-1] if line]
+        records = []
+        for number, line in enumerate(lines[:-1], start=1):
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                raise RunFolderError(
+                    "a line of the list of rounds is damaged",
+                    where=f"{self.rounds}, line {number}",
+                    remedy="Restore the file from a backup, or run the study again",
+                ) from None
+        return records
 
     def write_rounds(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Replace rounds.jsonl atomically: a reader sees the old lines or the new ones, never half."""

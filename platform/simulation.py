@@ -8,24 +8,27 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..evaluation.metrics import figures
+from ..medical_datasets.errors import DataError
 from ..privacy.egress import COORDINATOR
+from ..privacy.errors import ParameterError, RosterError
 from ..privacy.ledger import verify
 from .adapter_file import AdapterInfo, write_adapter
 from .assessment import adapted, assess_local_only, assess_shared, train_local_only, zero_shot
 from .backbone import Backbone, load_backbone
-from .cohorts import deal, read_cohort
+from .cohorts import StudyPlan, deal, read_cohort
 from .config import Study
-from .consortium import Consortium, open_consortium, start_state
+from .consortium import Consortium, open_consortium, rehearse_roster, start_state
 from .dossier import write_results
 from .engines.local import Tap, carry
-from .errors import RoundError, RunFolderError
+from .errors import MethodError, RoundError, RunFolderError, StudyFileError
 from .features import default_cache
 from .methods.method import Method
 from .methods.table import method_of
@@ -74,22 +77,29 @@ def simulate(
         RunFolder.check_free(out)
     watch.stage("backbone")
     backbone = _backbone(study)
+    method = method_of(study)
+    plan: StudyPlan | None = None
     if study.data.source == "folder":
         # Real data are read before the run folder is made: a mistake in the study leaves nothing behind.
         watch.stage("reading data")
         plan = deal(study, read_cohort(study, Path()))
-        run = run if resume else RunFolder.create(out, study)
-    else:
-        run = run if resume else RunFolder.create(out, study)
-        watch.stage("drawing phantoms")
-        plan = deal(study, read_cohort(study, run.phantoms, lambda done, total: watch.progress(done, total, "images")))
-    watch.stage("encoding images")
-    data, skipped = encode_study(
-        plan, backbone, cache or default_cache(), lambda done, total, rate: watch.progress(done, total, "images", rate)
-    )
+    run = run if resume else RunFolder.create(out, study)
+    with _nothing_half_made(None if resume else run):
+        if plan is None:
+            watch.stage("drawing phantoms")
+            plan = deal(
+                study, read_cohort(study, run.phantoms, lambda done, total: watch.progress(done, total, "images"))
+            )
+        watch.stage("encoding images")
+        data, skipped = encode_study(
+            plan,
+            backbone,
+            cache or default_cache(),
+            lambda done, total, rate: watch.progress(done, total, "images", rate),
+        )
+        rehearse_roster(study, method, data)
     for skip in skipped:
         watch.note(f"left out: {skip.path}: {skip.reason}")
-    method = method_of(study)
     with open_consortium(study, method, data, backbone.fingerprint, run) as consortium:
         watch.stage("rounds")
         records = _rounds(study, method, data, consortium, run, watch, tap)
@@ -119,6 +129,20 @@ def simulate(
     watch.stage("dossier")
     write_results(run, results)
     return run
+
+
+@contextmanager
+def _nothing_half_made(run: RunFolder | None) -> Iterator[None]:
+    """A study that cannot be run takes its new run folder with it, so that the mended one can use the same --out."""
+    try:
+        yield
+    except (StudyFileError, MethodError, DataError, ParameterError, RosterError):
+        if run is not None:
+            run.study.unlink()
+            if run.phantoms.exists():
+                shutil.rmtree(run.phantoms)
+            run.root.rmdir()
+        raise
 
 
 def _backbone(study: Study) -> Backbone:
@@ -153,6 +177,13 @@ def _rounds(
         outcome = coordinator.outcome
         if outcome is None:
             raise RoundError(f"round {coordinator.info.round + 1} did not end", remedy="Continue with --resume")
+        failures = [f"{name}: {site.failure}" for name, site in consortium.sites.items() if site.failure]
+        if not outcome.released and failures:
+            raise RoundError(
+                f"round {coordinator.info.round + 1} released nothing: {outcome.reason}",
+                where="; ".join(failures),
+                remedy="Mend it, then continue with --resume; the adapter of the round before is kept",
+            )
         validation = _validation(method, data, coordinator.next_state)
         records.append(outcome.record(coordinator.info.round + 1, validation))
         # The line first, the checkpoint after it: a line without its checkpoint is dropped on resume, so no round is

@@ -66,6 +66,7 @@ class Site:
         folder: its state folder for this study.
         random: secret uniform bytes (``os.urandom``).
         clipped: coordinates cut by the clip in the last update, by block; shown locally, never sent.
+        failure: why the last round could not be trained or encoded here; shown locally, never sent. Empty otherwise.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Site:
     folder: Path
     random: Callable[[int], bytes]
     clipped: dict[str, int] = field(default_factory=dict)
+    failure: str = ""
 
     def __post_init__(self) -> None:
         self._session: SiteSession | None = None
@@ -90,25 +92,28 @@ class Site:
         """Take one message from the coordinator; returns what is to be sent, at most one parcel.
 
         Whatever is wrong with a message becomes a refusal with a code; nothing else leaves because of it.
+
+        Raises:
+            LedgerError: this site's own ledger cannot be written; nothing was released.
+            CheckpointError, OSError: this site's own state is damaged or its disk refuses.
         """
         try:
             message = self.gate.admit(wire, peer=COORDINATOR, expected=TO_SITE)
         except DecodeError:
-            current = self._session.session if self._session is not None else None
-            return self._refuse(current, Refusal.MALFORMED, "start")
+            return self._refuse(self._session.session if self._session is not None else None, Refusal.MALFORMED)
+        session = getattr(message, "session", None)
         try:
             reply = self._answer(message)
             return () if reply is None else (self.gate.release(reply, peer=COORDINATOR),)
         except ProtocolError as error:
-            if self._session is not None:
-                return (self.gate.release(self._session.refusal(error), peer=COORDINATOR),)
-            return self._refuse(getattr(message, "session", None), error.code, "start")
+            return self._refuse(session, error.code, error.site)
         except EgressRefusedError:
-            return self._refuse(getattr(message, "session", None), Refusal.POLICY, "start")
-        except (MethodError, EncodingError):
+            return self._refuse(session, Refusal.POLICY)
+        except (MethodError, EncodingError) as error:
             # The round cannot be trained or encoded here; the reason is shown at the site and does not leave.
+            self.failure = str(error)
             self._end_session()
-            return self._refuse(getattr(message, "session", None), Refusal.LOCAL_FAILURE, "start")
+            return self._refuse(session, Refusal.LOCAL_FAILURE)
 
     def _answer(self, message: Message) -> Message | None:
         match message:
@@ -125,7 +130,8 @@ class Site:
             case UnmaskRequest():
                 return self._live().unmask(message)
             case RoundEnd():
-                self._end_session()
+                if self._session is not None and self._session.session == message.session:
+                    self._end_session()
             case StudyEnd():
                 self._finish(message)
         return None
@@ -135,11 +141,13 @@ class Site:
         session = message.session
         if self._session is not None and self._session.session == session:
             return self._session.advertise()  # asked again: the same advert
-        self._end_session()
         self._check_session(session)
         if message.settings != round_settings(session.study.hex(), session.round):
             raise ProtocolError("other round settings than the study's", code=Refusal.OTHER_ADAPTER, stage="start")
-        state = self._global_adapter(message.adapter, session.round)
+        state = self._global_adapter(message.adapter, session.round - 1)
+        # Only a start that holds ends what was under way: a replayed one must not cost a running session its keys.
+        self._end_session()
+        self.failure = ""
         canonical = {"round": session.round, "attempt": session.attempt}
         write_atomic(self.folder / PROGRESS_FILE, canonical_json(canonical))
         update = self.trainer.update(session.round, state, hashlib.sha256(message.adapter).hexdigest())
@@ -156,21 +164,28 @@ class Site:
         """Rounds and attempts only go up: an older one would let a coordinator ask for a second sum of one update."""
         if session.study != self.roster.roster.study or session.purpose != "update":
             raise ProtocolError("a session of another study", code=Refusal.WRONG_SESSION, stage="start")
-        last = _read_json(self.folder / PROGRESS_FILE)
-        before = (int(last.get("round", 0)), int(last.get("attempt", -1)))
-        if (session.round, session.attempt) <= before:
+        before = self._last_session()
+        if session.round < 1 or (session.round, session.attempt) <= before:
             raise ProtocolError(
                 f"round {session.round}, attempt {session.attempt} is not after round {before[0]}, attempt {before[1]}",
                 code=Refusal.WRONG_SESSION,
                 stage="start",
             )
 
-    def _global_adapter(self, data: bytes, number: int) -> State:
-        """The received adapter, if it is this study's, for this round and this backbone."""
+    def _last_session(self) -> tuple[int, int]:
+        """Round and attempt of the last session that was opened."""
+        last = _read_json(self.folder / PROGRESS_FILE)
+        try:
+            return int(last.get("round", 0)), int(last.get("attempt", -1))
+        except (TypeError, ValueError):
+            raise _damaged(self.folder / PROGRESS_FILE) from None
+
+    def _global_adapter(self, data: bytes, rounds: int | None) -> State:
+        """The received adapter, if it is this study's, of this method and backbone, after ``rounds`` (None: any)."""
         try:
             state, info = parse_adapter(data, where="the coordinator's message")
-            expected = AdapterInfo(self.roster.roster.study.hex(), self.trainer.method.name, number - 1, self.backbone)
-            if info != expected:
+            done = info.round if rounds is None else rounds
+            if info != AdapterInfo(self.roster.roster.study.hex(), self.trainer.method.name, done, self.backbone):
                 raise CheckpointError("the adapter is of another study, method, round or backbone")
             load_state(self.trainer.method.new_adapter(self.trainer.shared.text.shape[1], seed=0), state)
         except CheckpointError as error:
@@ -179,10 +194,10 @@ class Site:
 
     def _finish(self, message: StudyEnd) -> None:
         """Keep the final adapter: the site may use it without asking anybody."""
-        self._end_session()
-        if message.study == self.roster.roster.study and message.status == "completed":
-            parse_adapter(message.adapter, where="the coordinator's message")
+        if message.status == "completed":
+            self._global_adapter(message.adapter, None)
             write_atomic(self.folder / FINAL_FILE, message.adapter)
+        self._end_session()
 
     def _live(self) -> SiteSession:
         if self._session is None:
@@ -194,11 +209,19 @@ class Site:
             self._session.erase()
         self._session, self._encoded = None, None
 
-    def _refuse(self, session: SessionId | None, code: Refusal, stage: str) -> tuple[Sealed, ...]:
-        if session is None or self.name not in self.roster.roster.index:
-            return ()  # nothing to answer to; the gate has written down what arrived
-        notice = RefusalNotice(session, self.name, code, stage, "")  # type: ignore[arg-type]
-        return (self.gate.release(notice, peer=COORDINATOR),)
+    def _refuse(self, session: SessionId | None, code: Refusal, peer: str | None = None) -> tuple[Sealed, ...]:
+        """A refusal about ``session``; with none there is nothing to answer to, and the gate has noted what arrived."""
+        if session is None:
+            return ()
+        live = self._session
+        if live is not None and live.session == session:
+            notice = live.refusal(ProtocolError("refused", code=code, stage=live.stage, site=peer))
+        else:
+            notice = RefusalNotice(session, self.name, code, "start", "")
+        try:
+            return (self.gate.release(notice, peer=COORDINATOR),)
+        except EgressRefusedError:
+            return ()  # the policy lets no refusal out; that is in the ledger
 
 
 def _read_json(path: Path) -> dict[str, str]:
@@ -214,7 +237,11 @@ def _read_json(path: Path) -> dict[str, str]:
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        raise CheckpointError(
-            "the site's state is damaged", where=str(path), remedy="Restore it from a backup; do not delete it"
-        )
+        raise _damaged(path)
     return content
+
+
+def _damaged(path: Path) -> CheckpointError:
+    return CheckpointError(
+        "the site's state is damaged", where=str(path), remedy="Restore it from a backup; do not delete it"
+    )

@@ -59,7 +59,7 @@ class StudyData:
     """Everything a simulation trains and tests on.
 
     Attributes:
-        cohort: the records; ``skipped`` includes files that could not be decoded.
+        cohort: all records, those that could not be decoded included; the parts' ``rows`` point into it.
         sites: training sites in name order.
         unseen: the site that takes no part, or None.
         shared: prompts, logit scale and reference features.
@@ -81,7 +81,8 @@ def encode_study(
     Images that cannot be decoded are left out everywhere, counted and named in the second result.
 
     Raises:
-        StudyFileError: a training site is left with fewer than two training images or without test images.
+        StudyFileError: a training site is left with fewer than two training images or without test images, or none of
+            the reference images can be read.
     """
     cohort = plan.cohort
     table = encode([record.path for record in cohort.records], backbone, cache=cache, progress=progress)
@@ -109,6 +110,12 @@ def encode_study(
     away = plan.unseen
     unseen = None if away is None else SiteData(away.name, part(away.train), part(away.validation), part(away.test))
     reference = part(plan.reference)
+    if len(plan.reference) and not len(reference):
+        raise StudyFileError(
+            f"none of the {len(plan.reference)} reference images can be read",
+            where="reference",
+            remedy="Mend them, or set reference.source = 'none' and facmic.adaptation_weight = 0",
+        )
     text = backbone.encode_prompts([label.prompts for label in cohort.dataset.classes])
     shared = SharedInputs(
         text=torch.from_numpy(text), scale=backbone.logit_scale, reference=torch.from_numpy(reference.features)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,14 @@ def parse_study(values: dict[str, Any], *, where: Path) -> Study:
             remedy="docs/study.md lists every key with its range and default",
         ) from None
     if study.data.path:
-        absolute = str((where.parent / Path(study.data.path).expanduser()).resolve())
+        try:
+            absolute = str((where.parent / Path(study.data.path).expanduser()).resolve())
+        except (RuntimeError, ValueError, OSError) as error:  # an unknown ~user, a null character, a loop of links
+            raise StudyFileError(
+                f"'data.path' = {study.data.path!r} is no path ({error})",
+                where=str(where),
+                remedy="Give a folder, relative to the study file",
+            ) from None
         study = study.model_copy(update={"data": study.data.model_copy(update={"path": absolute})})
     return study
 
@@ -108,11 +116,13 @@ def _explain(fault: Any) -> str:
     if fault["type"] == "missing":
         return f"key '{key}' is missing"
     message = fault["msg"].removeprefix("Value error, ")
-    if isinstance(fault.get("input"), dict) or not location:
+    if fault["type"] == "value_error" and (isinstance(fault["input"], dict | BaseModel) or not location):
         return f"{key}.{message}" if key else message
     message = message[0].lower() + message[1:]
+    if fault["type"] == "model_type":
+        message = f"this must be a table, [{key}]"
     near = (
-        difflib.get_close_matches(str(fault["input"]), fault["ctx"]["expected"].replace("'", "").split(" or "), n=1)
+        difflib.get_close_matches(str(fault["input"]), re.findall(r"'([^']*)'", fault["ctx"]["expected"]), n=1)
         if fault["type"] == "literal_error"
         else []
     )

@@ -16,12 +16,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from ..privacy.atomic import write_atomic
+from .adapter_file import checksum
 from .config import TrainingSection
 from .errors import CheckpointError
 from .methods.method import Method, SharedInputs, TrainingPart
 from .training import derive_seed, train_locally
 from .update import BUFFERS, METRICS, UPDATE, Layout, State, Update
 
+CHECKSUM_KEY = "checksum"  # a tensor like the others: metadata would be read by another call
 KEPT_ROUNDS = 2  # the stored update of this round, and the moments of the one before it
 
 
@@ -63,7 +65,8 @@ class LocalTrainer:
         if stored is None or bytes(stored["adapter_sha256"].numpy().tobytes()).hex() != adapter_sha256:
             stored = self._train(number, start, adapter_sha256)
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_atomic(path, save(stored))
+            digest = bytearray.fromhex(checksum(stored))
+            write_atomic(path, save({**stored, CHECKSUM_KEY: torch.frombuffer(digest, dtype=torch.uint8)}))
             self._prune(number)
         return Update({name: stored[f"block.{name}"].numpy() for name in (UPDATE, BUFFERS, METRICS)})
 
@@ -102,12 +105,16 @@ class LocalTrainer:
             return None
         try:
             stored: dict[str, torch.Tensor] = load(path.read_bytes())
-        except SafetensorError as error:
+            stated = stored.pop(CHECKSUM_KEY).numpy().tobytes().hex()
+            sound = stated == checksum(stored)
+        except (SafetensorError, ValueError, KeyError, TypeError):
+            sound = False
+        if not sound:
             raise CheckpointError(
-                f"the stored update is damaged ({error})",
+                "the stored update is damaged",
                 where=str(path),
-                remedy="Delete it; the site trains this round again, starting with fresh optimiser moments",
-            ) from None
+                remedy="Delete it: the site trains that round again, or goes on with fresh optimiser moments",
+            )
         return stored
 
     def _prune(self, number: int) -> None:

@@ -17,7 +17,7 @@ from .errors import DecodeError, Refusal
 from .secure_aggregation.session import Digest, SessionId
 
 MAX_SITES = 1000
-SITE_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+SITE_PATTERN = r"\A[a-z0-9][a-z0-9._-]{0,63}\Z"  # \Z, because $ would let a newline follow
 SiteName = Annotated[str, msgspec.Meta(pattern=SITE_PATTERN, max_length=64)]
 PublicKey = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
@@ -197,7 +197,7 @@ class RefusalNotice(Message, frozen=True, tag="refusal"):
     site: SiteName
     code: Refusal
     stage: Literal["start", "advertise", "share", "mask", "agree", "unmask"]
-    peer: Annotated[str, msgspec.Meta(pattern=r"^([a-z0-9][a-z0-9._-]{0,63})?$")]
+    peer: Annotated[str, msgspec.Meta(pattern=r"\A([a-z0-9][a-z0-9._-]{0,63})?\Z")]
 
 
 ToSite = RoundStart | AdvertList | ShareDelivery | SurvivorSet | UnmaskRequest | RoundEnd | StudyEnd

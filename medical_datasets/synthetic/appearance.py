@@ -127,7 +127,7 @@ def narrow(wide: SiteAppearance, share: float, rng: np.random.Generator) -> Site
 
 
 def reframe(picture: NDArray[np.uint8], zoom: float, tilt: float, dx: float, dy: float) -> NDArray[np.uint8]:
-    """Magnify, turn (degrees) and shift (fractions of half the picture); what comes into view repeats the edge's black."""
+    """Magnify, turn (degrees) and shift (fractions of half the picture); what comes into view is black."""
     size = picture.shape[0]
     half, angle = size / 2.0, np.deg2rad(tilt)
     c, s = float(np.cos(angle)) / zoom, float(np.sin(angle)) / zoom
@@ -190,7 +190,9 @@ def photograph(picture: NDArray[np.uint8], site: SkinAppearance, rng: np.random.
     """
     size = picture.shape[0]
     shift = draw(site.shift, rng)
-    image = Image.fromarray(_crop(picture, draw(site.zoom, rng), shift * rng.uniform(-1, 1), shift * rng.uniform(-1, 1)))
+    image = Image.fromarray(
+        _crop(picture, draw(site.zoom, rng), shift * rng.uniform(-1, 1), shift * rng.uniform(-1, 1))
+    )
     _hair_and_ruler(image, round(draw(site.hairs, rng)), round(draw(site.marks, rng)), rng)
     colour: Array = np.asarray(image).astype(np.float32) * np.float32(1.0 / 255.0)
     sigma = draw(site.blur, rng) * size / 100.0
@@ -231,9 +233,15 @@ def _hair_and_ruler(image: Image.Image, hairs: int, marks: int, rng: np.random.G
         middle, angle = rng.uniform(0.0, size, 2), lean + rng.normal(0.0, 0.6)
         reach = rng.uniform(0.2, 0.6) * size * np.array([np.cos(angle), np.sin(angle)])
         bow = rng.normal(0.0, 0.12 * size, 2)
-        points = (1 - steps) ** 2 * (middle - reach) + 2 * steps * (1 - steps) * (middle + bow) + steps**2 * (middle + reach)
+        points = (
+            (1 - steps) ** 2 * (middle - reach) + 2 * steps * (1 - steps) * (middle + bow) + steps**2 * (middle + reach)
+        )
         dark = int(rng.integers(10, 70))
-        pen.line([tuple(point) for point in points.tolist()], fill=(dark + 15, dark + 5, dark), width=1 + int(size >= 140 and rng.random() < 0.5))
+        pen.line(
+            [tuple(point) for point in points.tolist()],
+            fill=(dark + 15, dark + 5, dark),
+            width=1 + int(size >= 140 and rng.random() < 0.5),
+        )
     if marks > 1:
         step, along, x = rng.uniform(0.03, 0.06) * size, rng.uniform(0.0, 0.4) * size, rng.uniform(0.0, 0.06) * size
         flip, upright = rng.random() < 0.5, rng.random() < 0.5

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .brain_anatomy import CONTRASTS, VIEWS, Brain, Tissues, axial, coronal, sagittal, tissues
+from .brain_anatomy import VIEWS, Brain, Tissues, axial, coronal, sagittal, tissues
 from .brain_tumours import draw_tumour, fade, white_matter_spots
 from .canvas import Canvas, smooth_noise
 
@@ -129,7 +129,9 @@ def render_brain(phantom: BrainPhantom, rng: np.random.Generator, size: int = 11
     frame = _draw_anatomy(c, t, phantom, rng)
     if phantom.size > 0.0:
         t = fade(t, phantom.uptake)
-        draw_tumour(c, t, phantom.label, phantom.kind, phantom.place, phantom.side, phantom.size, phantom.oedema, frame, rng)
+        draw_tumour(
+            c, t, phantom.label, phantom.kind, phantom.place, phantom.side, phantom.size, phantom.oedema, frame, rng
+        )
     elif phantom.atrophy > 0.5 and rng.random() < 0.4:
         white_matter_spots(c, t, frame, rng)
     grey = np.clip(c.image, 0.0, 1.0)

@@ -11,8 +11,8 @@ from .canvas import Array, Canvas, ridges, smooth_noise
 Tissues = dict[str, float]
 
 _TISSUES: dict[str, Tissues] = {
-    # Grey values in [0, 1] by contrast. "lesion" and "oedema" are water-rich tissue, "enhancing" takes up contrast agent,
-    # "solid" is a homogeneous extra-axial mass, "gland" the pituitary.
+    # Grey values in [0, 1] by contrast. "lesion" and "oedema" are water-rich tissue, "enhancing" takes up contrast
+    # agent, "solid" is a homogeneous extra-axial mass, "gland" the pituitary.
     "t1": {
         "fat": 0.85, "marrow": 0.30, "bone": 0.05, "csf": 0.10, "grey": 0.38, "white": 0.52, "muscle": 0.30,
         "air": 0.02, "dura": 0.30, "vessel": 0.12, "enhancing": 0.40, "necrosis": 0.17, "oedema": 0.31,
@@ -63,7 +63,9 @@ def tissues(contrast: str, rng: np.random.Generator, spread: float = 0.05) -> Ti
     }
 
 
-def head_shell(c: Canvas, t: Tissues, e: tuple[float, float, float, float], thick: float, rng: np.random.Generator) -> None:
+def head_shell(
+    c: Canvas, t: Tissues, e: tuple[float, float, float, float], thick: float, rng: np.random.Generator
+) -> None:
     """Scalp, skull with marrow, and the fluid under it; ``e`` is (cx, cy, rx, ry) of the outer skin."""
     cx, cy, rx, ry = e
     uneven = np.float32(0.012) * smooth_noise(rng, c.size, 4)
@@ -162,7 +164,16 @@ def axial(c: Canvas, t: Tissues, level: str, atrophy: float, rng: np.random.Gene
         c.ellipse(0.0, by * 0.97, 0.035, 0.05, t["vessel"])
     if level == "middle":
         fat = rng.uniform(0.6, 1.1) + 1.1 * atrophy
-        ventricles(c, t, 0.0, rng.uniform(-0.06, 0.04), rng.uniform(0.85, 1.15), fat, rng.uniform(0.2, 0.45), rng.random() < 0.7)
+        ventricles(
+            c,
+            t,
+            0.0,
+            rng.uniform(-0.06, 0.04),
+            rng.uniform(0.85, 1.15),
+            fat,
+            rng.uniform(0.2, 0.45),
+            rng.random() < 0.7,
+        )
         for s in (-1, 1):
             c.capsule(s * bx * 0.9, -0.02, s * bx * 0.68, -0.1, 0.012 + 0.014 * atrophy, t["csf"], 1.5)
             c.capsule(s * bx * 0.7, -0.1, s * bx * 0.68, 0.1, 0.01 + 0.01 * atrophy, t["csf"], 1.5)
@@ -181,7 +192,9 @@ def _axial_low(
     eye_y = -by + rng.uniform(0.14, 0.24)
     _eyes(c, t, 0.0, eye_y, bx * rng.uniform(0.42, 0.5), rng.uniform(0.09, 0.12))
     for k in range(3):  # ethmoid air cells
-        c.ellipse(rng.uniform(-0.05, 0.05), eye_y + 0.08 + 0.12 * k, 0.05, 0.06, t["air"] if k != 1 else t["muscle"], soft=2.0)
+        c.ellipse(
+            rng.uniform(-0.05, 0.05), eye_y + 0.08 + 0.12 * k, 0.05, 0.06, t["air"] if k != 1 else t["muscle"], soft=2.0
+        )
     for s in (-1, 1):
         c.ellipse(s * bx * 0.55, sy + 0.1, bx * 0.36, 0.24, t["grey"], s * 0.35, soft=2.0)
         c.ellipse(s * bx * 0.52, sy + 0.12, bx * 0.2, 0.15, t["white"], s * 0.35, soft=4.0)
@@ -220,7 +233,13 @@ def coronal(c: Canvas, t: Tissues, level: str, atrophy: float, rng: np.random.Ge
     cortex(c, t, c.mask(rim), rim, atrophy, rng)
     speckle(c, t, 0.0, base + 0.22, bx * 0.5, 0.12, rng)
     fissure = np.float32(0.012 + 0.01 * atrophy) - np.abs(c.x + np.float32(0.01) * smooth_noise(rng, c.size, 6))
-    c.image += (np.float32(t["csf"]) - c.image) * c.mask(fissure) * c.mask(cy - np.float32(0.12) - c.y) * c.mask(rim) * np.float32(0.85)
+    c.image += (
+        (np.float32(t["csf"]) - c.image)
+        * c.mask(fissure)
+        * c.mask(cy - np.float32(0.12) - c.y)
+        * c.mask(rim)
+        * np.float32(0.85)
+    )
     if t["dura"] > 0.5:
         c.ellipse(0.0, cy - by * 0.97, 0.04, 0.035, t["vessel"])
     fat = rng.uniform(0.6, 1.1) + 1.2 * atrophy

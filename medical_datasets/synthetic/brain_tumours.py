@@ -19,7 +19,9 @@ def fade(t: Tissues, uptake: float) -> Tissues:
     return faded
 
 
-def _spot(label: str, place: str, side: int, size: float, frame: Brain, rng: np.random.Generator) -> tuple[float, float]:
+def _spot(
+    label: str, place: str, side: int, size: float, frame: Brain, rng: np.random.Generator
+) -> tuple[float, float]:
     """Where the middle of the tumour lies."""
     if label == "pituitary":
         return frame.sella[0] + rng.uniform(-0.015, 0.015), frame.sella[1] - size * rng.uniform(0.1, 0.7)
@@ -86,7 +88,9 @@ def _glioma(
 ) -> None:
     whole = c.window(0.0, 0.0, _ALL, _ALL)
     if kind == "ring":
-        wall = np.float32(size * rng.uniform(0.14, 0.34)) * (np.float32(1.0) + np.float32(0.35) * smooth_noise(rng, c.size, 8))
+        wall = np.float32(size * rng.uniform(0.14, 0.34)) * (
+            np.float32(1.0) + np.float32(0.35) * smooth_noise(rng, c.size, 8)
+        )
         c.paint(whole, c.mask(depth) * hold, t["enhancing"] * texture)
         c.paint(whole, c.mask(depth - wall, 1.5) * hold, t["necrosis"])
     elif kind == "patchy":
@@ -100,7 +104,7 @@ def _glioma(
             spots = np.clip(smooth_noise(rng, c.size, 20) - np.float32(0.7), 0.0, 1.0)
             c.paint(whole, c.mask(depth, 3.0) * spots * hold, t["enhancing"])
     else:
-        c.paint(whole, c.mask(depth) * hold, t["csf"] * np.float32(1.05))
+        c.paint(whole, c.mask(depth) * hold, t["csf"] * 1.05)
         rim = c.mask(depth) * c.mask(np.float32(size * 0.1) - depth)
         c.paint(whole, rim * hold * np.float32(rng.uniform(0.0, 0.8)), t["enhancing"])
         if rng.random() < 0.6:  # mural nodule

@@ -89,11 +89,12 @@ class Canvas:
         rho = np.sqrt((ox * np.float32(1.0 / rx)) ** 2 + (oy * np.float32(1.0 / ry)) ** 2)
         if rough is not None:
             rho = rho + rough[window]
-        return (1.0 - rho) * np.float32(min(rx, ry))
+        return np.asarray((np.float32(1.0) - rho) * np.float32(min(rx, ry)), dtype=np.float32)
 
     def mask(self, depth: Array, soft: float = 1.0) -> Array:
         """Soft 0..1 mask of a depth map; ``soft`` widens the border beyond the pixel's own blur."""
-        return np.clip(depth * np.float32(1.0 / (self.edge * soft)) + np.float32(0.5), 0.0, 1.0)
+        out: Array = np.clip(depth * np.float32(1.0 / (self.edge * soft)) + np.float32(0.5), 0.0, 1.0)
+        return out
 
     def paint(self, window: Window, mask: Array, value: float | Array) -> None:
         """Lay ``value`` over the picture where ``mask`` is 1."""
@@ -121,9 +122,7 @@ class Canvas:
         self, x0: float, y0: float, x1: float, y1: float, radius: float, value: float, soft: float = 1.0
     ) -> None:
         """Paint a thick line with round ends."""
-        window = self.window(
-            (x0 + x1) / 2, (y0 + y1) / 2, abs(x1 - x0) / 2 + radius, abs(y1 - y0) / 2 + radius
-        )
+        window = self.window((x0 + x1) / 2, (y0 + y1) / 2, abs(x1 - x0) / 2 + radius, abs(y1 - y0) / 2 + radius)
         ox, oy = self.x[window] - np.float32(x0), self.y[window] - np.float32(y0)
         dx, dy = x1 - x0, y1 - y0
         along = np.clip((ox * dx + oy * dy) / max(dx * dx + dy * dy, 1e-6), 0.0, 1.0)

@@ -53,7 +53,9 @@ class SkinPhantom:
     strength: float
 
 
-def draw_skin(label: str, rng: np.random.Generator, *, age: float = 50.0, tone: tuple[float, float] = (0.0, 0.5)) -> SkinPhantom:
+def draw_skin(
+    label: str, rng: np.random.Generator, *, age: float = 50.0, tone: tuple[float, float] = (0.0, 0.5)
+) -> SkinPhantom:
     """Draw the parameters of a photograph of class ``label``; ``tone`` bounds the skin's melanin."""
     size = {"df": (0.22, 0.5), "vasc": (0.16, 0.5), "nv": (0.22, 0.6)}.get(label, (0.28, 0.7))
     return SkinPhantom(
@@ -103,7 +105,9 @@ def _skin(c: Canvas, phantom: SkinPhantom, rng: np.random.Generator) -> Layers:
     fine = smooth_noise(rng, size, 40)
     melanin = np.float32(0.03 + 1.15 * phantom.tone) * (np.float32(1.0) + np.float32(0.08) * uneven)
     melanin += np.float32(0.03) * fine
-    blood = np.float32(0.04 + 0.28 * phantom.redness) * (np.float32(1.0) + np.float32(0.22) * smooth_noise(rng, size, 6))
+    blood = np.float32(0.04 + 0.28 * phantom.redness) * (
+        np.float32(1.0) + np.float32(0.22) * smooth_noise(rng, size, 6)
+    )
     blood += np.float32(0.03) * smooth_noise(rng, size, 26)
     if phantom.damage > 0.35:
         spots = np.clip(smooth_noise(rng, size, 9) - np.float32(1.1), 0.0, 1.0)

@@ -36,7 +36,9 @@ Draw = Callable[[Canvas, Layers, str, float, float, np.random.Generator], None]
 def _body(c: Canvas, size: float, rough: float, rng: np.random.Generator, cells: int = 7, longer: float = 1.5) -> Array:
     """Depth inside a lesion: an ellipse with an uneven border."""
     stretch = float(np.sqrt(rng.uniform(1.0, longer)))
-    uneven = np.float32(rough) * smooth_noise(rng, c.size, cells) + np.float32(0.35 * rough) * smooth_noise(rng, c.size, 3 * cells)
+    uneven = np.float32(rough) * smooth_noise(rng, c.size, cells) + np.float32(0.35 * rough) * smooth_noise(
+        rng, c.size, 3 * cells
+    )
     whole = c.window(0.0, 0.0, 9.0, 9.0)
     return c.level(whole, 0.0, 0.0, size * stretch, size / stretch, rng.uniform(0.0, np.pi), uneven)
 
@@ -53,16 +55,20 @@ def honeycomb(c: Canvas, rng: np.random.Generator, cell: float) -> Array:
 
 
 def _net(c: Canvas, rng: np.random.Generator, cell: float) -> Array:
-    return np.clip(np.float32(0.25) - honeycomb(c, rng, cell) * np.float32(0.6), 0.0, 1.0)
+    lines: Array = np.clip(np.float32(0.25) - honeycomb(c, rng, cell) * np.float32(0.6), 0.0, 1.0)
+    return lines
 
 
 def _dots(c: Canvas, rng: np.random.Generator, cell: float, keep: float) -> Array:
     """Round dots on a bent lattice, of which a fraction ``keep`` (in patches) shows."""
-    lattice = np.clip(honeycomb(c, rng, cell) - np.float32(1.0), 0.0, 1.0)
-    return lattice * np.clip((smooth_noise(rng, c.size, 8) + np.float32(2.0 * keep - 1.0)) * np.float32(2.0), 0.0, 1.0)
+    lattice: Array = np.clip(honeycomb(c, rng, cell) - np.float32(1.0), 0.0, 1.0)
+    patches: Array = np.clip((smooth_noise(rng, c.size, 8) + np.float32(2.0 * keep - 1.0)) * np.float32(2.0), 0.0, 1.0)
+    return lattice * patches
 
 
-def _blobs(c: Canvas, rng: np.random.Generator, count: int, spread: float, radius: tuple[float, float], soft: float = 1.5) -> Array:
+def _blobs(
+    c: Canvas, rng: np.random.Generator, count: int, spread: float, radius: tuple[float, float], soft: float = 1.5
+) -> Array:
     """Union of ``count`` small ellipses within ``spread`` of the middle."""
     out: Array = np.zeros_like(c.x)
     for _ in range(count):
@@ -75,8 +81,9 @@ def _blobs(c: Canvas, rng: np.random.Generator, count: int, spread: float, radiu
 
 
 def _vessels(c: Canvas, rng: np.random.Generator, cells: int, width: float) -> Array:
-    lines = np.clip(ridges(smooth_noise(rng, c.size, cells), width) * np.float32(1.6), 0.0, 1.0)
-    return lines * np.clip(smooth_noise(rng, c.size, 5) + np.float32(0.3), 0.0, 1.0)
+    lines: Array = np.clip(ridges(smooth_noise(rng, c.size, cells), width) * np.float32(1.6), 0.0, 1.0)
+    parts: Array = np.clip(smooth_noise(rng, c.size, 5) + np.float32(0.3), 0.0, 1.0)
+    return lines * parts
 
 
 def _nv(c: Canvas, out: Layers, kind: str, size: float, strength: float, rng: np.random.Generator) -> None:
@@ -113,7 +120,9 @@ def _mel(c: Canvas, out: Layers, kind: str, size: float, strength: float, rng: n
     out.blood += mask * np.clip(smooth_noise(rng, c.size, 5), 0.0, 1.0) * np.float32(rng.uniform(0.1, 0.6))
     out.melanin += _dots(c, rng, 0.12, 0.3) * mask * np.float32(0.7)
     if kind in ("nodular", "superficial") or rng.random() < 0.3:
-        veil = c.mask(depth - np.float32(0.08), 8.0) * np.clip(np.float32(0.6) * smooth_noise(rng, c.size, 4) + np.float32(0.2), 0.0, 1.0)
+        veil = c.mask(depth - np.float32(0.08), 8.0) * np.clip(
+            np.float32(0.6) * smooth_noise(rng, c.size, 4) + np.float32(0.2), 0.0, 1.0
+        )
         out.veils.append((veil * np.float32(rng.uniform(0.3, 0.7)), BLUE))
     if kind == "regressing":
         scar = mask * np.clip(smooth_noise(rng, c.size, 5) * np.float32(1.5) - np.float32(0.4), 0.0, 1.0)
@@ -128,7 +137,9 @@ def _bcc(c: Canvas, out: Layers, kind: str, size: float, strength: float, rng: n
     mask = c.mask(depth, 7.0)
     out.melanin -= mask * out.melanin * np.float32(0.5)
     out.blood += mask * np.float32(strength * rng.uniform(0.15, 0.45))
-    out.veils.append((mask * np.clip(smooth_noise(rng, c.size, 6) + np.float32(0.4), 0.0, 1.0) * np.float32(0.35), WHITE))
+    out.veils.append(
+        (mask * np.clip(smooth_noise(rng, c.size, 6) + np.float32(0.4), 0.0, 1.0) * np.float32(0.35), WHITE)
+    )
     reach = c.mask(depth + np.float32(0.12), 6.0)
     tree = np.maximum(_vessels(c, rng, 4, 0.05), np.float32(0.7) * _vessels(c, rng, 9, 0.07))
     vessels = tree * reach * np.float32(0.45 if kind == "superficial" else 0.8)
@@ -136,7 +147,9 @@ def _bcc(c: Canvas, out: Layers, kind: str, size: float, strength: float, rng: n
     if kind == "pigmented" or rng.random() < 0.3:
         nests = _blobs(c, rng, int(rng.integers(3, 9)), size * 0.9, (0.03, 0.12), 2.5)
         out.veils.append((nests * np.float32(rng.uniform(0.5, 0.85)), (0.30, 0.30, 0.38)))
-        out.melanin += c.mask(depth, 3.0) * np.clip(smooth_noise(rng, c.size, 8) - np.float32(0.4), 0.0, 1.0) * np.float32(0.8)
+        out.melanin += (
+            c.mask(depth, 3.0) * np.clip(smooth_noise(rng, c.size, 8) - np.float32(0.4), 0.0, 1.0) * np.float32(0.8)
+        )
     if kind == "ulcerated" or rng.random() < 0.2:
         ulcer = _blobs(c, rng, int(rng.integers(1, 4)), size * 0.5, (0.06, 0.2), 3.0)
         out.veils.append((ulcer * np.float32(0.85), (0.45, 0.13, 0.10)))
@@ -173,7 +186,9 @@ def _df(c: Canvas, out: Layers, kind: str, size: float, strength: float, rng: np
     inner = depth - np.float32(size * rng.uniform(0.35, 0.6))
     uneven = np.float32(0.8) + np.float32(0.25) * smooth_noise(rng, c.size, 12)
     scar = np.clip(c.mask(inner, 5.0) * uneven, 0.0, 1.0)
-    out.veils.append((scar * np.float32(0.25 if kind == "pink" else rng.uniform(0.45, 0.8)), WHITE if kind != "pink" else PINK))
+    out.veils.append(
+        (scar * np.float32(0.25 if kind == "pink" else rng.uniform(0.45, 0.8)), WHITE if kind != "pink" else PINK)
+    )
     if kind == "ring":
         ring = c.mask(inner + np.float32(0.14), 4.0) - c.mask(inner, 4.0)
         out.melanin += np.clip(ring, 0.0, 1.0) * np.float32(0.5 * strength)
@@ -191,21 +206,33 @@ def _vasc(c: Canvas, out: Layers, kind: str, size: float, strength: float, rng: 
         lakes = _blobs(c, rng, int(rng.integers(6, 18)), size * 0.85, (size * 0.12, size * 0.34), 1.5)
         out.blood += lakes * np.float32(strength * rng.uniform(0.9, 1.8)) + c.mask(depth, 3.0) * np.float32(0.35)
     else:
-        out.blood += mask * np.float32(strength * rng.uniform(0.9, 1.7)) * (np.float32(1.0) + np.float32(0.15) * smooth_noise(rng, c.size, 9))
+        out.blood += (
+            mask
+            * np.float32(strength * rng.uniform(0.9, 1.7))
+            * (np.float32(1.0) + np.float32(0.15) * smooth_noise(rng, c.size, 9))
+        )
     if rng.random() < 0.5:
         out.veils.append((mask * np.clip(smooth_noise(rng, c.size, 5), 0.0, 1.0) * np.float32(0.5), (0.42, 0.28, 0.50)))
     if kind == "thrombosed":
         clot = np.clip(_blobs(c, rng, int(rng.integers(1, 5)), size * 0.6, (size * 0.3, size * 0.65), 3.0), 0.0, 1.0)
         out.veils.append((clot * mask * np.float32(rng.uniform(0.65, 0.95)), (0.12, 0.06, 0.10)))
     if rng.random() < 0.3:
-        out.veils.append((mask * np.clip(ridges(smooth_noise(rng, c.size, 6), 0.25), 0.0, 1.0) * np.float32(0.4), WHITE))
+        out.veils.append(
+            (mask * np.clip(ridges(smooth_noise(rng, c.size, 6), 0.25), 0.0, 1.0) * np.float32(0.4), WHITE)
+        )
 
 
 def _akiec(c: Canvas, out: Layers, kind: str, size: float, strength: float, rng: np.random.Generator) -> None:
     depth = _body(c, size, 0.2, rng, 7, 1.7)
     mask = c.mask(depth, 9.0)
-    out.blood += mask * np.float32(strength * rng.uniform(0.12, 0.4)) * (np.float32(1.0) + np.float32(0.3) * smooth_noise(rng, c.size, 12))
-    scale = np.clip(smooth_noise(rng, c.size, 20) + np.float32(0.5) * smooth_noise(rng, c.size, 36) - np.float32(0.7), 0.0, 1.0)
+    out.blood += (
+        mask
+        * np.float32(strength * rng.uniform(0.12, 0.4))
+        * (np.float32(1.0) + np.float32(0.3) * smooth_noise(rng, c.size, 12))
+    )
+    scale = np.clip(
+        smooth_noise(rng, c.size, 20) + np.float32(0.5) * smooth_noise(rng, c.size, 36) - np.float32(0.7), 0.0, 1.0
+    )
     out.veils.append((scale * mask * np.float32(rng.uniform(0.15, 0.6)), WHITE))
     if kind == "strawberry":
         net = _net(c, rng, rng.uniform(0.12, 0.18))
@@ -214,9 +241,13 @@ def _akiec(c: Canvas, out: Layers, kind: str, size: float, strength: float, rng:
     elif kind == "crusted":
         crust = _blobs(c, rng, int(rng.integers(2, 6)), size * 0.6, (0.06, 0.2), 4.0)
         tint: Tint = (0.80, 0.66, 0.42) if rng.random() < 0.6 else WHITE
-        out.veils.append((crust * np.clip(np.float32(0.6) + np.float32(0.4) * smooth_noise(rng, c.size, 22), 0.0, 0.95), tint))
+        out.veils.append(
+            (crust * np.clip(np.float32(0.6) + np.float32(0.4) * smooth_noise(rng, c.size, 22), 0.0, 0.95), tint)
+        )
     elif kind == "pigmented":
-        out.melanin += mask * np.clip(smooth_noise(rng, c.size, 14) + np.float32(0.3), 0.0, 1.0) * np.float32(0.6 * strength)
+        out.melanin += (
+            mask * np.clip(smooth_noise(rng, c.size, 14) + np.float32(0.3), 0.0, 1.0) * np.float32(0.6 * strength)
+        )
     if rng.random() < 0.5:
         out.blood += _dots(c, rng, 0.08, 0.4) * mask * np.float32(0.7)
 

@@ -54,17 +54,25 @@ def options(
         os.environ[DEBUG_VARIABLE] = "1"
 
 
+def _interrupted() -> None:
+    show_error("interrupted", "", "A run that was under way continues with the same command and --resume")
+
+
 def main() -> None:
     """Entry point: exit code 0 for success, 1 for an error, 2 for wrong usage, 130 when interrupted."""
     try:
         app()
+    except SystemExit as leaving:
+        if leaving.code == INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
+            _interrupted()
+        raise
     except (PlatformError, PrivacyError, DataError, EvaluationError) as error:
         if os.environ.get(DEBUG_VARIABLE) == "1":
             raise
         show_error(error.what, error.where, error.remedy)
         sys.exit(1)
     except KeyboardInterrupt:
-        show_error("interrupted", "", "A run that was under way continues with the same command and --resume")
+        _interrupted()
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output (head, less) has gone; writing more would fail again at exit.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -51,6 +52,7 @@ class RichWatcher:
             TextColumn("{task.fields[extra]}"),
             TimeElapsedColumn(),
             console=ERR,
+            disable=not ERR.is_terminal,  # in a log file, lines instead of bars
         )
         self._task: TaskID | None = None
         self._title = ""
@@ -103,14 +105,11 @@ class RichWatcher:
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
     """The study's table: a row a site, the unseen site, and all training sites together."""
-    table = Table(title=f"{summary['study']} · {summary['method']} · {summary['rounds']} rounds", title_justify="left")
+    heading = f"{summary['study']} · {summary['method']} · {summary['rounds']} rounds · balanced accuracy and ECE in %"
+    table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("site")
-    for name in ("train", "test"):
-        table.add_column(name, justify="right")
-    for name in ("zero-shot", "local-only", "federated"):
-        table.add_column(f"{name}\nbal. acc. %", justify="right", style="bold" if name == "federated" else None)
-    table.add_column("federated\nECE %", justify="right")
-    table.add_column("bytes\nsent", justify="right")
+    for name in ("train", "test", "zero-shot", "local-only", "federated", "ECE", "sent"):
+        table.add_column(name, justify="right", style="bold" if name == "federated" else None)
     base = summary["baselines"]
     for name, row in summary["sites"].items():
         table.add_row(
@@ -135,7 +134,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
         )
     row = summary["global"]
     table.add_row(
-        "all training sites",
+        "all sites",
         str(sum(site["train_n"] for site in summary["sites"].values())),
         str(row["n"]),
         *(_balanced(base[kind]["global"]) for kind in ("zero_shot", "local_only")),

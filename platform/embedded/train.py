@@ -1,4 +1,6 @@
-"""Train the embedded CLIP model from nothing but phantoms: ``python -m wardround.platform.embedded.train --out FOLDER``.
+"""Train the embedded CLIP model from nothing but phantoms.
+
+Usage: ``python -m wardround.platform.embedded.train --out FOLDER``.
 
 Seeded and offline. Captions and pictures are drawn by this package; no outside image or text is used. The loss is the
 contrastive one of CLIP (Radford et al. 2021, section 2.3) with several positives per row, as in UniCL (Yang et al.
@@ -23,8 +25,8 @@ import open_clip
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .architecture import CONFIG, VOCABULARY, WEIGHTS, build_model
 from .augment import augment_brain, augment_skin
@@ -120,7 +122,7 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.rng = np.random.default_rng(recipe.seed)
-        self.model: open_clip.CLIP = build_model(self.config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model: open_clip.CLIP = build_model(self.config).to(memory_format=torch.channels_last)
         self.heads = nn.ModuleDict(
             {name: nn.Linear(recipe.embed_dim, WIDTHS[name]) for name in ATTRIBUTES if name != "modality"}
         )
@@ -280,9 +282,8 @@ def main() -> None:
             sums[name] = sums.get(name, 0.0) + value
         if step % 25 == 0:
             text = " ".join(f"{name} {value / 25:.3f}" for name, value in sums.items())
-            print(
-                f"step {step}/{recipe.steps} {text} seconds {time.monotonic() - begun:.0f}", file=sys.stderr, flush=True
-            )  # noqa: T201
+            sys.stderr.write(f"step {step}/{recipe.steps} {text} seconds {time.monotonic() - begun:.0f}\n")
+            sys.stderr.flush()
             sums.clear()
 
     train(recipe, options.out, workers=options.workers, save_every=options.save_every, report=report)

@@ -8,13 +8,15 @@ Translation of Rare Words with Subword Units".
 from __future__ import annotations
 
 import gzip
+import re
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 
-import regex
 from open_clip.tokenizer import bytes_to_unicode
 
-_WORD = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
+# Words as open_clip's tokenizer cuts them: letters together, digits one by one, other signs together.
+_WORD = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|(?:[^\w\s]|_)+")
 _HEADER = "#version: wardround 1"
 
 
@@ -30,7 +32,7 @@ def learn_merges(lines: Iterable[str], count: int) -> list[tuple[str, str]]:
     while len(merges) < count:
         pairs: Counter[tuple[str, str]] = Counter()
         for symbols_, times in words.items():
-            for pair in zip(symbols_, symbols_[1:], strict=False):
+            for pair in pairwise(symbols_):
                 pairs[pair] += times
         if not pairs:
             break

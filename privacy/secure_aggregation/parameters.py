@@ -148,6 +148,8 @@ def check_blocks(blocks: Sequence[Block], n: int, w_max: float, ring_bits: int =
         weight = w_max if block.weighted else 1.0
         if n * block.limit(weight) >= half:
             largest = (half // n - 2) / (weight * 2.0**block.fraction_bits)
+            digits = 10.0 ** (5 - math.floor(math.log10(largest)))
+            largest = math.floor(largest * digits) / digits  # rounded down, so that the advice itself fits
             raise ParameterError(
                 f"{n} sites with weights up to {weight:g}, clip {block.clip:g} and {block.fraction_bits} fractional"
                 f" bits overflow the {ring_bits}-bit ring",

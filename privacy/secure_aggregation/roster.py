@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -84,8 +85,8 @@ class Roster:
             _check_site(site)
         if self.thresholds.n != len(names):
             raise RosterError(f"the thresholds are for {self.thresholds.n} sites, the roster has {len(names)}")
-        if self.w_max < 1:
-            raise ParameterError(f"w_max = {self.w_max}", remedy="It must be at least 1.")
+        if not (math.isfinite(self.w_max) and self.w_max >= 1):
+            raise ParameterError(f"w_max = {self.w_max}", remedy="It must be finite and at least 1.")
         if not self.vectors:
             raise RosterError("no vector is described")
         for purpose, blocks in self.vectors.items():

@@ -24,7 +24,7 @@ def split(secret: bytes, threshold: int, points: Sequence[int], random: Callable
         secret: 32 bytes.
         threshold: shares that rebuild it, 1..len(points); fewer say nothing about it.
         points: distinct, non-zero; point 0 is the secret itself.
-        random: gives as many uniform bytes as asked.
+        random: gives as many uniform bytes as asked; called once.
 
     Returns:
         Shares of 33 bytes, big-endian, in the order of the points.
@@ -37,6 +37,9 @@ def split(secret: bytes, threshold: int, points: Sequence[int], random: Callable
         raise ParameterError("share points are not distinct and non-zero")
     # 384 random bits reduced modulo a 257-bit prime are within 2^-127 of uniform, without rejection sampling.
     drawn = random(_DRAW_BYTES * (threshold - 1))
+    if len(drawn) != _DRAW_BYTES * (threshold - 1):
+        # A polynomial of lower degree would still work, and fewer than threshold shares would rebuild the secret.
+        raise ParameterError("the source of randomness gave fewer bytes than asked")
     coefficients = [
         int.from_bytes(drawn[i : i + _DRAW_BYTES], "big") % PRIME for i in range(0, len(drawn), _DRAW_BYTES)
     ]

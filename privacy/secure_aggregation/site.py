@@ -218,6 +218,8 @@ class SiteSession:
             plain = self._sealer(advert, dealer, self.site, (advert.channel_key, own.channel_key)).open(delivered.box)
         except DecryptionError:
             self._refuse("a share that cannot be opened", Refusal.UNOPENABLE_SHARE, dealer)
+        if len(plain) != 2 * shamir.SHARE_BYTES:
+            self._refuse("a box that does not hold two shares", Refusal.DISHONEST_SHARE, dealer)
         b_share, s_share = plain[: shamir.SHARE_BYTES], plain[shamir.SHARE_BYTES :]
         if not (
             p.same(p.share_hash(self.session, dealer, self.site, "b", b_share), delivered.b_hash)

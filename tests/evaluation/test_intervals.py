@@ -143,3 +143,14 @@ def test_paired_difference_of_a_model_with_itself_is_zero() -> None:
 def test_groups_must_match_the_images() -> None:
     with pytest.raises(InvalidPredictionsError, match="groups"):
         balanced_accuracy_interval(np.zeros((3, 2)), [0, 1, 0], ["a"], np.random.default_rng(0))
+
+
+def test_width_equals_the_binomial_one_for_independent_images() -> None:
+    y = np.repeat([0, 1], 200)
+    right = np.tile([True, True, True, True, False], 80)
+    z = np.eye(2)[np.where(right, y, 1 - y)]
+    interval = balanced_accuracy_interval(z, y, list(range(400)), np.random.default_rng(1), resamples=4000)
+    assert interval.low is not None
+    assert interval.high is not None
+    expected = 2 * Z_95 * np.sqrt(0.25 * 2 * 0.8 * 0.2 / 200)
+    assert interval.high - interval.low == pytest.approx(expected, rel=0.08)

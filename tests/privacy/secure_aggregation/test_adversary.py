@@ -14,6 +14,7 @@ from wardround.privacy.messages import (
     TO_SITE,
     AdvertList,
     AgreeSignature,
+    DeliveredShare,
     ShareDelivery,
     SurvivorSet,
     UnmaskRequest,
@@ -257,6 +258,36 @@ def test_share_that_does_not_match_its_hash_names_the_dealer(play):
     refused(Refusal.DISHONEST_SHARE, play.sites[A].mask, play.out["mask"][A], np.zeros(8, dtype=np.uint32), site=B)
 
 
+@pytest.mark.parametrize("size", [0, 65])
+def test_box_that_does_not_hold_two_shares_names_the_dealer(play, size):
+    """Otherwise the honest recipient would later open a share that nobody can decode, and be blamed for it."""
+    play.advertise()
+    adverts = {advert.site: advert for advert in play.out["share"][A].adverts}
+    plain = bytes(size)
+
+    def reseal(row):
+        keys = (adverts[B].channel_key, adverts[A].channel_key)
+        box = play.sites[B]._sealer(adverts[A], B, A, keys).seal(plain)
+        hashes = (p.share_hash(row_session, B, A, kind, part) for kind, part in (("b", plain[:33]), ("s", plain[33:])))
+        return change(row, box=box, b_hash=next(hashes), s_hash=next(hashes))
+
+    row_session = play.coordinator.session
+    dealt = _redeal(play, B, A, reseal)
+    refused(Refusal.WRONG_LENGTH, play.coordinator.feed, B, dealt, site=B)
+    rows = []
+    for name in (C, D):
+        honest = play.sites[name].share(play.out["share"][name])
+        row = honest.shares[0]
+        leaves = b"".join(p.share_leaf(r.site, r.box, r.b_hash, r.s_hash) for r in honest.shares)
+        rows.append(DeliveredShare(name, row.box, row.b_hash, row.s_hash, leaves, honest.signature))
+    play.sites[A].share(play.out["share"][A])
+    mine = dealt.shares[0]
+    leaves = b"".join(p.share_leaf(r.site, r.box, r.b_hash, r.s_hash) for r in dealt.shares)
+    forged = DeliveredShare(B, mine.box, mine.b_hash, mine.s_hash, leaves, dealt.signature)
+    delivery = ShareDelivery(row_session, (forged, *rows))
+    refused(Refusal.DISHONEST_SHARE, play.sites[A].mask, delivery, np.zeros(8, dtype=np.uint32), site=B)
+
+
 def test_a_dealer_of_another_secret_is_named_and_nothing_is_released(play):
     """B commits to one b and deals shares of another: all hashes match, the rebuilt secret does not."""
     dealer = play.sites[B]
@@ -376,6 +407,34 @@ def test_two_survivor_sets_for_one_adapter_over_two_attempts():
     retry.stage("share")
     retry.stage("mask", [A, B, C], retry.words())
     refused(Refusal.SECOND_SURVIVOR_SET, retry.sites[A].agree, retry.out["agree"][A])
+
+
+@pytest.mark.parametrize("fields", [{"round": 9}, {"sequence": 1}, {"attempt": 3}])
+def test_no_number_that_the_coordinator_chooses_makes_room_for_a_second_survivor_set(fields):
+    consortium = Consortium(4)
+    memories = {name: SurvivorMemory() for name in consortium.roster.names}
+    consortium.play(consortium.session_id(), memories).upto("unmask")
+    kept = {name: SurvivorMemory(memory.snapshot()) for name, memory in memories.items()}
+    retry = consortium.play(msgspec.structs.replace(consortium.session_id(), **fields), kept)
+    with pytest.raises(ProtocolError) as error:
+        retry.whole(mask=[A, B, C])
+    assert error.value.code is Refusal.SECOND_SURVIVOR_SET
+
+
+def test_a_site_that_refuses_after_its_vector_arrived_stays_in_the_sum(play):
+    play.upto("mask")
+    words = play.words()
+    play.stage("mask", words=words, close=False)
+    error = ProtocolError("x", code=Refusal.LOCAL_FAILURE, stage="mask")
+    play.coordinator.feed(D, play.sites[D].refusal(error))
+    play.out["agree"] = play.coordinator.close_mask()
+    assert D not in play.coordinator.waiting()
+    for stage in ("agree", "unmask"):
+        play.stage(stage, [A, B, C])
+    released = play.coordinator.finish()
+    assert released.survivors == (A, B, C, D)
+    assert not released.dropped
+    assert released.ring.tolist() == [sum(int(words[n][i]) for n in words) % 2**32 for i in range(8)]
 
 
 def test_the_same_survivors_may_be_signed_in_another_attempt():

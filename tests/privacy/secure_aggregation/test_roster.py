@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from wardround.privacy.errors import PrivacyError, RosterError
+from wardround.privacy.errors import ParameterError, PrivacyError, RosterError
 from wardround.privacy.secure_aggregation.parameters import Block, choose_thresholds
 from wardround.privacy.secure_aggregation.roster import Roster, RosterSite
 
@@ -89,3 +89,10 @@ def test_duplicate_and_unordered_sites():
 def test_weights_add_up_to_n_when_none_is_capped():
     roster = Consortium(6, samples=[10, 20, 30, 40, 50, 60]).roster
     assert sum(roster.weight_of(name) for name in roster.names) == pytest.approx(6)
+
+
+@pytest.mark.parametrize("w_max", [0.5, float("nan"), float("inf")])
+def test_cap_of_weights(w_max):
+    base = Consortium(3).roster
+    with pytest.raises(ParameterError, match="w_max"):
+        Roster(STUDY, base.sites, base.thresholds, base.vectors, w_max=w_max)

@@ -66,9 +66,9 @@ def test_fewer_than_t_shares_fit_every_secret():
         # Newton's form through (0, guess), (1, y1), (2, y2): degree 2, so a valid sharing of the guess
         a = (y1 - guess) % shamir.PRIME
         b = (y2 - 2 * y1 + guess) * pow(2, -1, shamir.PRIME) % shamir.PRIME
-        at = lambda x: (guess + a * x + b * x * (x - 1)) % shamir.PRIME  # noqa: E731
-        assert (at(1), at(2)) == (y1, y2)
-        third = at(3).to_bytes(33, "big")
+        values = [(guess + a * x + b * x * (x - 1)) % shamir.PRIME for x in (1, 2, 3)]
+        assert values[:2] == [y1, y2]
+        third = values[2].to_bytes(33, "big")
         rebuilt = shamir.combine([*shares[:2], third], shamir.weights_at_zero([1, 2, 3]))
         assert rebuilt == guess.to_bytes(32, "big")
 
@@ -93,3 +93,8 @@ def test_bad_arguments(secret, t, points):
 def test_weights_refuse_equal_points():
     with pytest.raises(ParameterError, match="distinct"):
         shamir.weights_at_zero([1, 1])
+
+
+def test_a_short_draw_is_refused_because_it_would_lower_the_threshold():
+    with pytest.raises(ParameterError, match="fewer bytes"):
+        shamir.split(bytes(32), 3, [1, 2, 3], lambda count: bytes(count - 48))

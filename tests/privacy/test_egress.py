@@ -1,0 +1,387 @@
+"""The one door: ledger first, policy before ledger, and no other way to a sealed message."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import tomllib
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+from wardround.privacy import egress
+from wardround.privacy import ledger as ledger_module
+from wardround.privacy.egress import COORDINATOR, Gate, Sealed, StudyFacts
+from wardround.privacy.errors import DecodeError, EgressRefusedError, LedgerError, PolicyError, Refusal
+from wardround.privacy.ledger import Ledger, verify
+from wardround.privacy.messages import (
+    TO_COORDINATOR,
+    TO_SITE,
+    AdvertList,
+    MaskedVector,
+    OpenedShare,
+    RefusalNotice,
+    RoundStart,
+    SurvivorSet,
+    UnmaskAnswer,
+    encode,
+)
+from wardround.privacy.policy import Policy, default_policy_toml
+
+from .conftest import STUDY, Consortium
+
+A, B = "site-000", "site-001"
+
+
+def policy_text(consortium, role="site", **arguments):
+    arguments = {"studies": [STUDY.hex()], "methods": ["facmic"], "limits": consortium.limits, **arguments}
+    return default_policy_toml(role, **arguments)
+
+
+class Side:
+    """One side with its gate; ``entries`` reads its ledger."""
+
+    def __init__(self, folder, owner=A, edit=lambda text: text, consortium=None, **facts):
+        self.consortium = consortium or Consortium(4)
+        self.path = folder / f"{owner}.jsonl"
+        self.ledger = Ledger.open(self.path, owner=owner, clock=lambda: datetime(2026, 1, 1, tzinfo=UTC))
+        self.ledger.open_study(STUDY.hex())
+        role = "coordinator" if owner == COORDINATOR else "site"
+        self.policy = Policy.parse(edit(policy_text(self.consortium, role)).encode())
+        facts = {"roster": self.consortium.pinned, "method": "facmic", "model": "ff" * 32, **facts}
+        self.gate = Gate(
+            owner=owner,
+            ledger=self.ledger,
+            policy=self.policy,
+            facts=StudyFacts(**facts),
+            limits=self.consortium.limits,
+        )
+
+    @property
+    def entries(self):
+        return [json.loads(line) for line in self.path.read_text().splitlines()][1:]
+
+
+@pytest.fixture
+def advert():
+    return Consortium(4).site(A).advertise()
+
+
+def test_release_writes_the_entry_of_exactly_these_bytes(tmp_path, advert):
+    side = Side(tmp_path)
+    sealed = side.gate.release(advert, peer=COORDINATOR)
+    assert sealed.wire == encode(advert)
+    (entry,) = side.entries
+    assert entry["sequence"] == sealed.sequence
+    assert (entry["outcome"], entry["direction"], entry["peer"]) == ("sent", "out", COORDINATOR)
+    assert (entry["wire_sha256"], entry["wire_bytes"]) == (sealed.sha256, len(sealed.wire))
+    assert (entry["round"], entry["stage"], entry["message_type"]) == (0, "advertise", "advert")
+    assert (entry["policy_sha256"], entry["model"]) == (side.policy.digest, "ff" * 32)
+    assert entry["message_id"].endswith("/0/update/0/0/advert/site-000/coordinator")
+    assert verify(side.path).ok
+
+
+def test_a_masked_vector_names_masking_and_clip(tmp_path):
+    side = Side(tmp_path)
+    vector = MaskedVector(side.consortium.session_id(), A, bytes(32), bytes(16), bytes(64))
+    side.gate.release(vector, peer=COORDINATOR)
+    (entry,) = side.entries
+    assert entry["masking"]["threshold"] == 3
+    assert entry["clip"] == {"update": 1, "counts": 100}
+    assert {"name": "vector", "dtype": "uint32", "shape": [8], "nbytes": 32} in entry["schema"]
+
+
+def test_the_entry_is_synced_before_the_sealed_message_exists(tmp_path, advert, monkeypatch):
+    side, events = Side(tmp_path), []
+    real = ledger_module.os.fsync
+    monkeypatch.setattr(ledger_module.os, "fsync", lambda fd: (events.append("sync"), real(fd)))
+    original = Sealed.__init__
+
+    def spy(self, *arguments, **named):
+        events.append("sealed")
+        original(self, *arguments, **named)
+
+    monkeypatch.setattr(Sealed, "__init__", spy)
+    side.gate.release_many([(COORDINATOR, advert), (COORDINATOR, advert)])
+    assert events == ["sync", "sealed", "sealed"]
+
+
+@pytest.mark.parametrize("broken", ["write", "fsync"])
+def test_no_sealed_message_when_the_ledger_fails(tmp_path, advert, monkeypatch, broken):
+    side, made = Side(tmp_path), []
+
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(ledger_module.os, broken, fail)
+    monkeypatch.setattr(Sealed, "__init__", lambda *a, **k: made.append(1))
+    with pytest.raises(LedgerError):
+        side.gate.release(advert, peer=COORDINATOR)
+    assert made == []
+
+
+def test_a_sealed_message_cannot_be_made_changed_or_copied(tmp_path, advert):
+    with pytest.raises(TypeError, match="only the egress gate"):
+        Sealed(object(), wire=b"x", peer="p", tag="advert", sha256="", sequence=0)
+    with pytest.raises(TypeError, match="cannot be subclassed"):
+        type("Mine", (Sealed,), {})
+    sealed = Side(tmp_path).gate.release(advert, peer=COORDINATOR)
+    with pytest.raises(AttributeError):
+        sealed.wire = b"other"
+    with pytest.raises(AttributeError):
+        del sealed.wire
+    for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="pickled or copied"):
+            attempt(sealed)
+
+
+def test_sending_again_is_an_entry_retried(tmp_path, advert):
+    side = Side(tmp_path)
+    first, second = (side.gate.release(advert, peer=COORDINATOR) for _ in range(2))
+    assert first.wire == second.wire
+    assert [entry["outcome"] for entry in side.entries] == ["sent", "retried"]
+
+
+def test_an_unopened_study_releases_nothing(tmp_path, advert):
+    side = Side(tmp_path)
+    side.ledger.close_study(STUDY.hex())
+    with pytest.raises(LedgerError, match="not open"):
+        side.gate.release(advert, peer=COORDINATOR)
+
+
+# --- every rule stops a message ------------------------------------------------------------------------------------
+
+
+def replace(old, new):
+    def edit(text):
+        assert old in text
+        return text.replace(old, new)
+
+    return edit
+
+
+RULES = [
+    ("studies.allow", {"edit": replace(STUDY.hex(), "00" * 32)}),
+    ("methods.allow", {"edit": replace('["facmic"]', "[]")}),
+    ("methods.allow", {"method": "fedclip"}),
+    ("aggregation.required", {"secure_aggregation": False}),
+    ("aggregation.minimum_cohort", {"edit": replace("minimum_cohort = 3", "minimum_cohort = 4")}),
+    ("aggregation.purposes", {"edit": replace('"update", ', "")}),
+    ("budget.maximum_epsilon", {"edit": replace("# maximum_epsilon", "maximum_epsilon")}),
+    ("budget.maximum_epsilon", {"edit": replace("# maximum_epsilon", "maximum_epsilon"), "epsilon": 8.5}),
+    ("budget.maximum_epsilon", {"edit": replace("# maximum_epsilon", "maximum_epsilon"), "epsilon": float("nan")}),
+    ("budget.maximum_delta", {"edit": replace("# maximum_delta", "maximum_delta"), "delta": 1e-3}),
+    ("messages.advert", {"edit": replace("\nadvert = 512", "")}),
+    ("messages.advert", {"edit": replace("\nadvert = 512", "\nadvert = 100")}),
+]
+
+
+@pytest.mark.parametrize(("rule", "arguments"), RULES, ids=[f"{i}-{rule}" for i, (rule, _) in enumerate(RULES)])
+def test_each_rule_stops_the_message_and_is_an_entry(tmp_path, advert, rule, arguments):
+    side = Side(tmp_path, **arguments)
+    with pytest.raises(EgressRefusedError) as refused:
+        side.gate.release(advert, peer=COORDINATOR)
+    assert refused.value.rule == rule
+    (entry,) = side.entries
+    assert (entry["outcome"], entry["rule"]) == ("refused", rule)
+    assert (entry["wire_bytes"], entry["wire_sha256"]) == (0, "")
+    assert verify(side.path).ok
+
+
+def test_within_its_budget_a_study_may_send(tmp_path, advert):
+    edit = replace("# maximum_epsilon", "maximum_epsilon")
+    assert Side(tmp_path, edit=edit, epsilon=8.0).gate.release(advert, peer=COORDINATOR).tag == "advert"
+
+
+def test_wrong_direction_peer_and_study(tmp_path, advert):
+    side = Side(tmp_path)
+    cases = [
+        ("messages", SurvivorSet(advert.session, (A,)), COORDINATOR),
+        ("studies", advert, B),
+        (
+            "studies.allow",
+            msgspec.structs.replace(advert, session=msgspec.structs.replace(advert.session, study=bytes(32))),
+            COORDINATOR,
+        ),
+    ]
+    for rule, message, peer in cases:
+        with pytest.raises(EgressRefusedError) as refused:
+            side.gate.release(message, peer=peer)
+        assert refused.value.rule == rule
+
+
+def test_an_answer_over_too_few_survivors_is_stopped(tmp_path):
+    side = Side(tmp_path)
+    shares = tuple(
+        OpenedShare(name, "b" if i < 2 else "s", bytes(33)) for i, name in enumerate(side.consortium.roster.names)
+    )
+    answer = UnmaskAnswer(side.consortium.session_id(), A, shares, bytes(64))
+    with pytest.raises(EgressRefusedError) as refused:
+        side.gate.release(answer, peer=COORDINATOR)
+    assert refused.value.rule == "aggregation.minimum_cohort"
+
+
+def test_a_refusal_notice_gets_through_where_nothing_else_may(tmp_path):
+    side = Side(tmp_path, edit=replace(STUDY.hex(), "00" * 32))
+    notice = RefusalNotice(side.consortium.session_id(), A, Refusal.POLICY, "advertise", "")
+    assert side.gate.release(notice, peer=COORDINATOR).tag == "refusal"
+
+
+def test_a_batch_leaves_whole_or_not_at_all(tmp_path, advert):
+    side = Side(tmp_path, owner=COORDINATOR)
+    request = AdvertList(advert.session, (advert,))
+    sealed = side.gate.release_many([(A, request), (B, request)])
+    assert [(s.peer, s.wire) for s in sealed] == [(A, encode(request)), (B, encode(request))]
+    with pytest.raises(EgressRefusedError):
+        side.gate.release_many([(A, request), ("stranger", request)])
+    assert [entry["outcome"] for entry in side.entries] == ["sent", "sent", "refused"]
+
+
+def test_a_policy_of_the_other_role_is_refused(tmp_path, advert):
+    consortium = Consortium(4)
+    ledger = Ledger.open(tmp_path / "l", owner=A, clock=lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    policy = Policy.parse(policy_text(consortium, "coordinator").encode())
+    with pytest.raises(EgressRefusedError, match="the policy is a coordinator's"):
+        Gate(
+            owner=A,
+            ledger=ledger,
+            policy=policy,
+            facts=StudyFacts(consortium.pinned, "facmic"),
+            limits=consortium.limits,
+        )
+    ledger.close()
+
+
+# --- what arrives --------------------------------------------------------------------------------------------------
+
+
+def test_admit_decodes_and_records(tmp_path, advert):
+    side = Side(tmp_path, owner=COORDINATOR)
+    wire = encode(advert)
+    assert side.gate.admit(wire, peer=A, expected=TO_COORDINATOR) == advert
+    (entry,) = side.entries
+    assert (entry["outcome"], entry["direction"], entry["peer"], entry["wire_bytes"]) == (
+        "received",
+        "in",
+        A,
+        len(wire),
+    )
+    assert entry["message_id"].endswith("/advert/site-000/coordinator")
+    assert len(entry["peer_key"]) == 64
+
+
+def test_sent_and_received_entries_name_the_same_message(tmp_path, advert):
+    site, coordinator = Side(tmp_path), Side(tmp_path, owner=COORDINATOR)
+    sealed = site.gate.release(advert, peer=COORDINATOR)
+    coordinator.gate.admit(sealed.wire, peer=A, expected=TO_COORDINATOR)
+    for key in ("message_id", "wire_sha256", "wire_bytes", "schema", "round", "stage"):
+        assert site.entries[0][key] == coordinator.entries[0][key]
+
+
+@pytest.mark.parametrize("wire", [b"", b"garbage about Jane Doe", b"\x94\xa6advert"])
+def test_what_cannot_be_decoded_is_an_entry_without_content(tmp_path, wire):
+    side = Side(tmp_path, owner=COORDINATOR)
+    with pytest.raises(DecodeError):
+        side.gate.admit(wire, peer=A, expected=TO_COORDINATOR)
+    (entry,) = side.entries
+    assert (entry["outcome"], entry["wire_bytes"], entry["rule"]) == ("failed", len(wire), "decode")
+    assert "Jane" not in json.dumps(entry)
+
+
+def test_a_message_of_another_study_is_not_admitted(tmp_path, advert):
+    side = Side(tmp_path)
+    foreign = RoundStart(msgspec.structs.replace(advert.session, study=bytes(32)), b"", b"")
+    with pytest.raises(DecodeError, match="another study"):
+        side.gate.admit(encode(foreign), peer=COORDINATOR, expected=TO_SITE)
+
+
+def test_a_whole_session_through_the_gates_is_in_both_ledgers(tmp_path):
+    consortium = Consortium(3)
+    sides = {
+        name: Side(tmp_path, owner=name, consortium=consortium) for name in (*consortium.roster.names, COORDINATOR)
+    }
+    play = consortium.play()
+    words = play.words()
+
+    def up(name, message):
+        sealed = sides[name].gate.release(message, peer=COORDINATOR)
+        play.coordinator.feed(name, sides[COORDINATOR].gate.admit(sealed.wire, peer=name, expected=TO_COORDINATOR))
+
+    for name, site in play.sites.items():
+        up(name, site.advertise())
+    for closing, stage in (
+        ("close_advertise", "share"),
+        ("close_share", "mask"),
+        ("close_mask", "agree"),
+        ("close_agree", "unmask"),
+    ):
+        requests = getattr(play.coordinator, closing)()
+        for sealed in sides[COORDINATOR].gate.release_many(list(requests.items())):
+            message = sides[sealed.peer].gate.admit(sealed.wire, peer=COORDINATOR, expected=TO_SITE)
+            extra = (words[sealed.peer],) if stage == "mask" else ()
+            up(sealed.peer, getattr(play.sites[sealed.peer], stage)(message, *extra))
+    assert play.coordinator.finish().survivors == consortium.roster.names
+    hashes = lambda entries, direction: sorted(e["wire_sha256"] for e in entries if e["direction"] == direction)  # noqa: E731
+    all_sites = [entry for name in consortium.roster.names for entry in sides[name].entries]
+    assert hashes(all_sites, "out") == hashes(sides[COORDINATOR].entries, "in")
+    assert hashes(all_sites, "in") == hashes(sides[COORDINATOR].entries, "out")
+    assert all(verify(side.path).ok for side in sides.values())
+    texts = "".join(side.path.read_text() for side in sides.values())
+    assert not any(words[name].tobytes().hex() in texts for name in words)
+
+
+# --- the policy file -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["site", "coordinator"])
+def test_the_default_policy_is_documented_toml_and_lists_every_message(role):
+    text = policy_text(Consortium(4), role, purpose='train "x" \\ y', legal_basis="consent ü")
+    data = tomllib.loads(text)
+    kinds = TO_COORDINATOR if role == "site" else TO_SITE
+    assert set(data["messages"]) == {egress.tag_of(kind) for kind in kinds}
+    assert data["log"]["purpose"] == 'train "x" \\ y'
+    policy = Policy.parse(text.encode())
+    assert policy.aggregation.required
+    assert len(policy.digest) == 64
+
+
+def test_an_empty_policy_denies_everything(tmp_path, advert):
+    side = Side(tmp_path, edit=lambda _: 'version = 1\nrole = "site"\n')
+    with pytest.raises(EgressRefusedError):
+        side.gate.release(advert, peer=COORDINATOR)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("version = 1\nrole = 'site'\nstudie = 1", r"unknown key 'studie'.*Did you mean 'studies'"),
+        (
+            "version = 1\nrole = 'site'\n[aggregation]\nminimum_cohrt = 3",
+            r"aggregation\.minimum_cohrt.*'minimum_cohort'",
+        ),
+        ("version = 1\nrole = 'site'\n[messages]\nmasked-vectr = 3", r"messages\.masked-vectr.*'masked-vector'"),
+        ("version = 1\nrole = 'site'\n[messages]\nround-start = 3", r"a site never sends it"),
+        ("version = 1\nrole = 'site'\n[messages]\nadvert = -1", r"messages\.advert"),
+        ("version = 1\nrole = 'site'\n[aggregation]\nminimum_cohort = '3'", r"minimum_cohort"),
+        ("version = 1\nrole = 'site'\n[aggregation]\nrequired = 1", r"required"),
+        ("version = 1\nrole = 'site'\n[studies]\nallow = ['x']", r"neither a study hash"),
+        ("version = 2\nrole = 'site'", r"version"),
+        ("version = 1", r"role"),
+        ("version = ", r"no valid TOML"),
+        ("\xff", r"no valid TOML|unknown"),
+    ],
+)
+def test_bad_policies_are_refused_with_key_and_remedy(text, told):
+    with pytest.raises(PolicyError, match=told):
+        Policy.parse(text.encode("latin-1"), where="policy.toml")
+
+
+def test_the_policy_digest_is_the_files(tmp_path):
+    import hashlib
+
+    path = tmp_path / "policy.toml"
+    path.write_text(policy_text(Consortium(4)))
+    assert Policy.load(path).digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(PolicyError, match="cannot be read"):
+        Policy.load(tmp_path / "missing")

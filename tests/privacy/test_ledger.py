@@ -1,0 +1,222 @@
+"""The ledger: an edit inside the chain is caught and named, torn lines are kept, a broken ledger takes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from wardround.privacy import ledger as module
+from wardround.privacy.errors import LedgerError
+from wardround.privacy.ledger import GENESIS, Ledger, Record, verify
+
+STUDY = "ab" * 32
+
+
+def ticking():
+    state = {"now": datetime(2026, 1, 1, tzinfo=UTC)}
+
+    def clock():
+        state["now"] += timedelta(seconds=1)
+        return state["now"]
+
+    return clock
+
+
+def message(i: int, **fields) -> Record:
+    return Record(
+        kind="message",
+        study=STUDY,
+        outcome=fields.pop("outcome", "sent"),
+        round=i,
+        message_type="advert",
+        wire_bytes=i,
+        **fields,
+    )
+
+
+def opened(path) -> Ledger:
+    return Ledger.open(path, owner="site-a", clock=ticking())
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    with opened(path) as ledger:
+        ledger.open_study(STUDY)
+        for i in range(6):
+            ledger.append([message(i)])
+        ledger.close_study(STUDY)
+    return path
+
+
+def test_a_good_ledger(path):
+    report = verify(path)
+    assert (report.ok, report.entries, report.open_studies, report.torn) == (True, 8, (), 0)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["sequence"] for line in lines] == list(range(8))
+    assert lines[0]["previous"] == GENESIS
+    assert lines[1]["time"] == "2026-01-01T00:00:02.000000Z"
+    assert [line["kind"] for line in lines] == ["open"] + ["message"] * 6 + ["close"]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_it_goes_on_where_it_stopped(path):
+    with opened(path) as ledger:
+        assert (ledger.sequence, ledger.head) == (8, verify(path).head)
+        ledger.open_study(STUDY)
+        ledger.open_study(STUDY)
+        assert ledger.append([message(9), message(10)]) == [9, 10]
+    report = verify(path)
+    assert (report.ok, report.entries, report.open_studies) == (True, 11, (STUDY,))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_edit_removal_insertion_or_swap_is_caught(path, tmp_path, data):
+    lines = path.read_bytes().splitlines(keepends=True)
+    kind = data.draw(st.sampled_from(["edit", "remove", "insert", "swap", "cut"]))
+    i = data.draw(st.integers(0, len(lines) - 1))
+    changed = list(lines)
+    if kind == "edit":
+        position = data.draw(st.integers(0, len(lines[i]) - 2))
+        value = data.draw(st.integers(0, 255).filter(lambda v: v != lines[i][position]))
+        changed[i] = lines[i][:position] + bytes([value]) + lines[i][position + 1 :]
+        # An edit of the last line that leaves it a valid entry is beyond a chain: nothing follows that names its hash.
+        if i == len(lines) - 1:
+            return
+    elif kind == "remove":
+        del changed[min(i, len(lines) - 2)]
+    elif kind == "insert":
+        changed.insert(i, lines[data.draw(st.integers(0, len(lines) - 1))])
+    elif kind == "swap":
+        j = data.draw(st.integers(0, len(lines) - 1).filter(lambda j: j != i))
+        changed[i], changed[j] = changed[j], changed[i]
+    else:
+        changed = changed[max(1, i) :]
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(b"".join(changed))
+    report = verify(copy)
+    assert not report.ok
+    assert report.problem.startswith("line ")
+    with pytest.raises(LedgerError, match="the ledger is broken: line"):
+        opened(copy)
+
+
+def test_a_chain_alone_does_not_show_a_cut_tail(path):
+    """Said openly: lines cut off the end leave a shorter ledger in good order. Only a second party's word shows it."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:5]))
+    report = verify(path)
+    assert report.ok
+    assert report.entries == 5
+    assert report.open_studies == (STUDY,)  # the missing close is all that can be seen
+
+
+@pytest.mark.parametrize("tail", [b'{"half":', b"\0" * 40, b"\0" * 40 + b"\n", b"x"])
+def test_a_torn_last_line_is_kept_aside_and_noted(path, tail):
+    whole = path.read_bytes()
+    path.write_bytes(whole + tail)
+    assert verify(path).ok
+    assert verify(path).torn == len(tail)
+    with opened(path) as ledger:
+        assert ledger.torn is not None
+        assert ledger.torn.read_bytes() == tail
+    assert path.read_bytes().startswith(whole)
+    report = verify(path)
+    assert (report.ok, report.entries, report.notes, report.torn) == (True, 9, (8,), 0)
+    note = json.loads(path.read_text().splitlines()[-1])
+    assert (note["kind"], note["rule"], note["wire_bytes"]) == ("note", "torn-line", len(tail))
+
+
+def test_every_cut_inside_the_last_line_is_recovered(path):
+    whole = path.read_bytes()
+    start = whole[:-1].rindex(b"\n") + 1
+    for cut in range(start + 1, len(whole), 17):
+        path.write_bytes(whole[:cut])
+        with opened(path) as ledger:
+            assert ledger.sequence == 8  # seven good entries and the note
+            aside = ledger.torn
+        assert aside.read_bytes() == whole[start:cut]
+
+
+def test_write_then_sync(path, monkeypatch):
+    events = []
+    real_write, real_sync = os.write, os.fsync
+    with opened(path) as ledger:
+        ledger.open_study(STUDY)
+        monkeypatch.setattr(module.os, "write", lambda fd, data: (events.append("write"), real_write(fd, data))[1])
+        monkeypatch.setattr(module.os, "fsync", lambda fd: (events.append("sync"), real_sync(fd))[1])
+        ledger.append([message(1), message(2)])
+        assert events == ["write", "sync"]
+        ledger.append([message(3)], sync=False)
+        assert events == ["write", "sync", "write"]
+
+
+@pytest.mark.parametrize("broken", ["write", "fsync"])
+def test_after_a_failing_disk_nothing_more_is_taken(path, monkeypatch, broken):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    ledger = opened(path)
+    ledger.open_study(STUDY)
+    with monkeypatch.context() as patch:
+        patch.setattr(module.os, broken, fail)
+        with pytest.raises(LedgerError, match="No space"):
+            ledger.append([message(1)])
+    with pytest.raises(LedgerError, match="failed earlier"):
+        ledger.append([message(2)])
+    ledger.close()
+
+
+def test_short_writes_are_continued(path, monkeypatch):
+    real_write = os.write
+    with opened(path) as ledger:
+        ledger.open_study(STUDY)
+        monkeypatch.setattr(module.os, "write", lambda fd, data: real_write(fd, data[:7]))
+        ledger.append([message(1)])
+        monkeypatch.undo()
+    assert verify(path).ok
+
+
+def test_messages_need_an_open_study(path):
+    with opened(path) as ledger:
+        with pytest.raises(LedgerError, match="message of a study that is not open"):
+            ledger.append([message(1)])
+        with pytest.raises(LedgerError, match="close of a study that is not open"):
+            ledger.close_study(STUDY)
+        ledger.open_study(STUDY)
+        ledger.open_study("cd" * 32)
+        assert ledger.is_open("cd" * 32)
+    assert verify(path).open_studies == (STUDY, "cd" * 32)
+
+
+def test_a_transmission_after_close_is_a_failure(path):
+    """Even with a chain that fits, because verify follows the studies too."""
+    forged = module._Chain()
+    lines = []
+    for kind in ("open", "close", "message"):
+        record = Record(kind=kind, study=STUDY, outcome="noted")
+        entry = module.Entry(
+            **{name: getattr(record, name) for name in record.__struct_fields__},
+            version=1,
+            sequence=forged.sequence,
+            previous=forged.head,
+            time="t",
+            owner="a",
+        )
+        wrong = forged.take(entry.line())
+        lines.append(entry.line() + b"\n")
+    assert wrong == "is a message of a study that is not open"
+    path.write_bytes(b"".join(lines))
+    assert verify(path).problem == "line 3 is a message of a study that is not open"
+
+
+def test_unreadable_paths(tmp_path):
+    with pytest.raises(LedgerError, match="cannot be read"):
+        verify(tmp_path / "missing")
+    with pytest.raises(LedgerError, match="cannot be opened"):
+        opened(tmp_path / "no" / "folder")

@@ -1,0 +1,146 @@
+"""The command line against the list of commands that the documentation promises: nothing beyond it is offered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import click
+import pytest
+import typer.main
+from wardround.platform.cli.app import app
+
+# The documented commands with their options. A command may be missing until its part is built; none may be extra.
+COMMANDS = """\
+wardround demo [--study brain|skin] [--method facmic|faa-clip|fedclip] [--sites N] [--rounds N] [--epsilon E] [--out DIR] [--seed N]
+wardround run STUDY.toml --out DIR [--resume]
+wardround compare STUDY.toml --methods a,b,c [--leave-one-out] [--seeds K] [--ablation NAME] --out DIR
+wardround data check PATH|STUDY.toml
+wardround data list
+wardround predict RUN IMAGE…
+wardround evaluate PREDICTIONS.csv [--groups COL] [--subgroups COL…] [--json] [--html OUT]
+wardround report build RUN
+wardround report sign RUN
+wardround audit verify RUN|LEDGER…
+wardround audit show
+wardround audit reconcile SITE COORDINATOR
+wardround audit prove
+wardround audit verify-proof FILE
+wardround audit export RUN --format fhir|csv|jsonl
+wardround privacy show RUN
+wardround privacy plan
+wardround privacy audit
+wardround consortium new
+wardround consortium add-site
+wardround consortium provision
+wardround coordinator start [--resume]
+wardround coordinator submit
+wardround coordinator status
+wardround coordinator abort
+wardround site join
+wardround site roster confirm
+wardround site policy edit
+wardround site policy check
+wardround site start
+wardround site status
+wardround site stop
+wardround site leave
+wardround site purge
+wardround site forget GROUP
+wardround site approve STUDY
+wardround bench secure-aggregation [--sites --dim --dropouts --bits --peer]
+wardround bench dp
+wardround bench encode
+wardround bench round
+wardround bench backbone DATA
+wardround doctor [--kit DIR]
+wardround --version
+"""  # noqa: E501
+EVERYWHERE = {"--help", "--json", "--debug", "--version"}
+# Commands that exist today; a command that disappears is as much a fault as one that nobody documented.
+PROMISED_NOW = {
+    "demo",
+    "run",
+    "predict",
+    "data check",
+    "data list",
+    "report build",
+    "doctor",
+    "bench encode",
+}
+
+
+def documented() -> dict[str, set[str]]:
+    """Command -> its documented options."""
+    found: dict[str, set[str]] = {}
+    for line in COMMANDS.splitlines():
+        words = line.split()[1:]
+        name = []
+        for word in words:
+            if not re.fullmatch(r"[a-z][a-z-]*", word):
+                break
+            name.append(word)
+        found[" ".join(name)] = set(re.findall(r"--[a-z][a-z-]*", line))
+    return found
+
+
+def offered(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    """Every command and group, by its words."""
+    yield " ".join(path), command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from offered(inner, (*path, name))
+
+
+ROOT = typer.main.get_command(app)
+OFFERED = dict(offered(ROOT))
+LEAVES = {name: command for name, command in OFFERED.items() if not getattr(command, "commands", None)}
+
+
+def options_of(command: click.Command) -> set[str]:
+    return {
+        name for parameter in command.params for name in parameter.opts + parameter.secondary_opts if name[0] == "-"
+    }
+
+
+def test_the_list_is_read_as_it_is_meant() -> None:
+    listed = documented()
+    assert listed["run"] == {"--out", "--resume"}
+    assert listed["site policy edit"] == set()
+    assert len(listed) == len(COMMANDS.splitlines())
+
+
+def test_what_this_version_promises_is_there() -> None:
+    assert set(LEAVES) >= PROMISED_NOW
+
+
+@pytest.mark.parametrize("name", sorted(LEAVES))
+def test_every_command_and_option_is_documented(name: str) -> None:
+    assert name in documented()
+    assert options_of(LEAVES[name]) - documented()[name] - EVERYWHERE == set()
+
+
+@pytest.mark.parametrize("name", sorted(OFFERED))
+def test_every_command_has_an_example_in_its_help(name: str) -> None:
+    command = OFFERED[name]
+    text = " ".join((command.help or "", getattr(command, "epilog", None) or ""))
+    if name == "":
+        text += str(app.info.help)
+    assert "Example: wardround" in text
+    if name in LEAVES:
+        assert f"wardround {name}" in text
+
+
+@pytest.mark.parametrize("name", sorted(OFFERED))
+def test_help_of_every_command_shows_the_example_and_each_option(name: str) -> None:
+    command = OFFERED[name]
+    with command.make_context("wardround", [], resilient_parsing=True) as context:
+        assert all(isinstance(parameter.name, str) for parameter in command.get_params(context))
+    for parameter in command.params:
+        assert getattr(parameter, "help", None) or parameter.param_type_name == "argument" or parameter.name == "help"
+
+
+def test_the_documentation_shows_the_same_list() -> None:
+    """An option in the list has the spelling that the program uses."""
+    for name, command in LEAVES.items():
+        for option in documented()[name] & options_of(command):
+            assert re.fullmatch(r"--[a-z][a-z-]*", option)
