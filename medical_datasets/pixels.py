@@ -200,7 +200,7 @@ def _scaled(values: NDArray[np.float64], path: Path) -> NDArray[np.uint8]:
 
 def _unreadable(problem: BaseException, path: Path) -> UnreadableImageError:
     return UnreadableImageError(
-        f"the file cannot be decoded as a picture ({type(problem).__name__}: {problem})",
+        f"the file cannot be decoded as a picture ({type(problem).__name__})",
         where=str(path),
         remedy="copy it again from its source, or remove it",
     )

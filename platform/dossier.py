@@ -232,10 +232,9 @@ def _row(results: Results, site: SiteData, training: bool) -> SiteRow:
     if local_only is not None and not training:
         # A mean over the sites' own models: it has no predictions of its own to draw an interval from.
         mean = results.local_only.unseen
-        known = mean.figures if mean is not None else None
-        local_only = known and Score(
-            known.n, known.balanced_accuracy, ece=known.ece, note="mean over the sites' models"
-        )
+        if mean is not None:
+            shown = mean.figures
+            local_only = Score(shown.n, shown.balanced_accuracy, ece=shown.ece, note="mean over the sites' models")
     return SiteRow(
         site=site.name,
         role="training" if training else "unseen",

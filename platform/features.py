@@ -169,7 +169,7 @@ class _Work:
         try:
             name = self._hash_file(path)
         except UnreadableImageError as error:
-            self._unhashed[path] = str(error)
+            self._unhashed[path] = error.what
             self.names[path] = None
             return None
         self.names[path] = name
@@ -180,7 +180,7 @@ class _Work:
         try:
             return name, self._backbone.prepare(self._read(path))
         except UnreadableImageError as error:
-            self.unreadable[name] = str(error)
+            self.unreadable[name] = error.what
             return None
 
     def encode(self, batch: list[tuple[str, NDArray[np.uint8]]]) -> dict[str, NDArray[np.float32]]:

@@ -162,7 +162,7 @@ class Site:
 
     def _check_session(self, session: SessionId) -> None:
         """Rounds and attempts only go up: an older one would let a coordinator ask for a second sum of one update."""
-        if session.study != self.roster.roster.study or session.purpose != "update":
+        if session.study != self.roster.roster.study or session.purpose != "update" or session.sequence != 0:
             raise ProtocolError("a session of another study", code=Refusal.WRONG_SESSION, stage="start")
         before = self._last_session()
         if session.round < 1 or (session.round, session.attempt) <= before:

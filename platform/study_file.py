@@ -47,7 +47,10 @@ def load_study(path: Path) -> Study:
     return parse_study(values, where=path)
 
 
-def parse_study(values: dict[str, Any], *, where: Path) -> Study:
+REMEDY = "docs/study.md lists every key with its range and default"
+
+
+def parse_study(values: dict[str, Any], *, where: Path, remedy: str = REMEDY) -> Study:
     """Check a study's values; ``where`` is the file they came from, for messages and relative paths."""
     try:
         study = Study.model_validate(values)
@@ -55,7 +58,7 @@ def parse_study(values: dict[str, Any], *, where: Path) -> Study:
         raise StudyFileError(
             "\n".join(_explain(fault) for fault in error.errors()),
             where=str(where),
-            remedy="docs/study.md lists every key with its range and default",
+            remedy=remedy,
         ) from None
     if study.data.path:
         try:

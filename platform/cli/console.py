@@ -106,10 +106,10 @@ class RichWatcher:
 def summary_table(summary: Mapping[str, Any]) -> Table:
     """The study's table: a row a site, the unseen site, and all training sites together."""
     heading = f"{summary['study']} · {summary['method']} · {summary['rounds']} rounds · balanced accuracy and ECE in %"
-    table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("site")
+    table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("site", no_wrap=True)
     for name in ("train", "test", "zero-shot", "local-only", "federated", "ECE", "sent"):
-        table.add_column(name, justify="right", style="bold" if name == "federated" else None)
+        table.add_column(name, justify="right", no_wrap=True, style="bold" if name == "federated" else None)
     base = summary["baselines"]
     for name, row in summary["sites"].items():
         table.add_row(

@@ -40,12 +40,13 @@ def list_datasets(json_: Annotated[bool, typer.Option("--json", help="For script
         ]
         OUT.print_json(json.dumps(rows))
         return
-    table = Table(title="Data sets", title_justify="left")
-    for column in ("key", "title", "classes", "grouped by", "how to get it"):
-        table.add_column(column, overflow="fold")
     for data in DATASETS.values():
-        table.add_row(data.key, data.title, ", ".join(data.class_names), data.group_key, data.obtain)
-    OUT.print(table)
+        OUT.print(Text(data.key, style="bold").append(f"  {data.title}", style="not bold"))
+        OUT.print(Text(f"    classes: {', '.join(data.class_names)}"))
+        OUT.print(Text(f"    grouped by: {data.group_key}"))
+        OUT.print(Text(f"    to get it: {data.obtain}"))
+        OUT.print(Text(f"    licence: {data.licence}"))
+        OUT.print(Text(f"    cite: {data.citation}"))
 
 
 @app.command("check")

@@ -34,4 +34,8 @@ def demo(
     from ..study_file import parse_study
 
     values = demo_study_values(study.value, method=method, sites=sites, rounds=rounds, seed=seed)
-    run_study(parse_study(values, where=Path("demo")), out, resume=False)
+    run_study(
+        parse_study(values, where=Path("options of the demo"), remedy="wardround demo --help lists them"),
+        out,
+        resume=False,
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
 from .console import ERR, OUT, percent
 
@@ -29,17 +29,15 @@ def predict(
     if json_:
         OUT.print_json(json.dumps([row.as_dict() for row in answer.rows], allow_nan=False))
     else:
-        table = Table(title=f"{answer.study} · research use, not for diagnosis", title_justify="left")
-        table.add_column("image", overflow="fold")
-        table.add_column("answer")
-        for name in answer.classes:
-            table.add_column(f"{name} %", justify="right")
+        OUT.print(Text(f"{answer.study} · research use, not for diagnosis", style="italic"))
         for row in answer.rows:
             if row.probabilities is None:
-                table.add_row(str(row.path), f"unreadable: {row.reason}", *("–" for _ in answer.classes))
-            else:
-                table.add_row(str(row.path), row.answer or "abstains", *(percent(p) for p in row.probabilities))
-        OUT.print(table)
+                OUT.print(Text(f"{row.path}: unreadable: {row.reason}"))
+                continue
+            shares = (f"{name} {percent(p)} %" for name, p in zip(answer.classes, row.probabilities, strict=True))
+            OUT.print(
+                Text(f"{row.path}: ").append(row.answer or "abstains", style="bold").append(f" ({', '.join(shares)})")
+            )
         if answer.temperature is None:
             OUT.print("No temperature could be fitted: these probabilities are not calibrated.")
         if answer.synthetic:

@@ -248,7 +248,8 @@ class CoordinatorSession:
         self._close("unmask", self._answers, self._roster.thresholds.t)
         responders = self._members[: self._roster.thresholds.t]
         weights = shamir.weights_at_zero([self._roster.index[name] + 1 for name in responders])
-        total, stream = self._total, p.KeyStream(self._size)
+        added: list[bytes] = []  # keys of masks that are in the sum with a plus
+        subtracted: list[bytes] = []
         for i, site in enumerate(self._sharers):
             shares = [self._answers[name].shares[i].share for name in responders]
             try:
@@ -258,9 +259,11 @@ class CoordinatorSession:
             if site in self._survivors:
                 if not p.same(p.commitment(self.session, site, secret), self._adverts[site].commitment):
                     self._dishonest(site)
-                stream.subtract(p.self_mask_key(secret, self.session, site), total)
+                added.append(p.self_mask_key(secret, self.session, site))
             else:
-                self._remove_pair_masks(site, secret, stream, total)
+                self._pair_masks(site, secret, added, subtracted)
+        total = self._total
+        p.apply_masks(total, subtracted, added)
         survivors_weights = [self._roster.weight_of(name) for name in self._survivors]
         try:
             values = decode_sum(total, self._roster.blocks(self.session.purpose), survivors_weights)
@@ -271,17 +274,16 @@ class CoordinatorSession:
         outside = {name: why for name, why in self.dropped.items() if name not in self._survivors}
         return SecureSum(total, values, self._survivors, sum(survivors_weights), outside)
 
-    def _remove_pair_masks(self, site: str, secret: bytes, stream: p.KeyStream, total: p.Words) -> None:
-        """Take off what the survivors added or subtracted for a site that shared and then dropped."""
+    def _pair_masks(self, site: str, secret: bytes, added: list[bytes], subtracted: list[bytes]) -> None:
+        """Keys of what the survivors added or subtracted for a site that shared and then dropped."""
         private = X25519PrivateKey.from_private_bytes(secret)
         if not p.same(private.public_key().public_bytes_raw(), self._adverts[site].mask_key):
             self._dishonest(site)
         for peer in self._survivors:
             key = p.pair_mask_key(private, self._adverts[peer].mask_key, self.session, site, peer)
-            if self._roster.index[site] > self._roster.index[peer]:
-                stream.subtract(key, total)  # the peer, being lower, had added it
-            else:
-                stream.add(key, total)
+            # A survivor added the mask it shares with a higher site and subtracted the one with a lower site.
+            higher = self._roster.index[site] > self._roster.index[peer]
+            (added if higher else subtracted).append(key)
 
     # --- around the stages -----------------------------------------------------------------------------------------
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers import AEADEncryptionContext, Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -38,6 +40,8 @@ LABEL_ANSWER = b"wardround/v1/unmask-answer"
 KEY_BYTES = 32
 TAG_BYTES = 16
 _ZERO_NONCE = bytes(12)
+_STRETCH = 32_768
+"""Words masked at a time: 128 KiB, a multiple of AES's block."""
 
 Words = NDArray[np.uint32]
 
@@ -105,33 +109,38 @@ def pair_mask_key(private: X25519PrivateKey, public: bytes, session: SessionId, 
     return derive(exchange(private, public), info)
 
 
-class KeyStream:
-    """Expands keys to uniform words and adds or subtracts them; owns the buffers so that nothing is allocated.
+def apply_masks(total: Words, add: Sequence[bytes], subtract: Sequence[bytes]) -> None:
+    """total += sum of PRG(key) over ``add`` - sum of PRG(key) over ``subtract``, modulo 2^32, in place.
 
-    AES-256-GCM over zeros is the AES-256-CTR key stream from nonce || 00000002, and the fastest stream in
-    ``cryptography``; the tag that follows it is not used.
+    PRG is AES-256-GCM over zeros, its tag not used: the AES-256-CTR key stream from nonce || 00000002, and the fastest
+    stream in ``cryptography``. All masks are applied to one stretch of ``total`` before the next, so that it stays in
+    the processor's cache.
+
+    Args:
+        total: array of shape (d,), uint32.
+        add, subtract: 32-byte keys, each for this one mask only.
     """
+    zeros = memoryview(bytes(4 * _STRETCH))
+    buffer = bytearray(4 * _STRETCH + TAG_BYTES)  # update_into asks for room for one block more
+    # "<u4": the ring's words are little-endian on every machine, so that all sites expand a key alike.
+    words = np.frombuffer(buffer, dtype="<u4", count=_STRETCH)
+    added, subtracted = [_stream(key) for key in add], [_stream(key) for key in subtract]
+    for start in range(0, total.size, _STRETCH):
+        part = total[start : start + _STRETCH]
+        blank, mask = zeros[: 4 * part.size], words[: part.size]
+        for stream in added:
+            stream.update_into(blank, buffer)
+            np.add(part, mask, out=part)
+        for stream in subtracted:
+            stream.update_into(blank, buffer)
+            np.subtract(part, mask, out=part)
 
-    def __init__(self, size: int) -> None:
-        self._zeros = bytes(4 * size)
-        self._buffer = bytearray(4 * size + TAG_BYTES)
-        # "<u4": the ring's words are little-endian on every machine, so that all sites expand a key alike.
-        self._words = np.frombuffer(self._buffer, dtype="<u4", count=size)
 
-    def _expand(self, key: bytes) -> Words:
-        # A repeated nonce ruins GCM only under one key. Every key here is derived for one session, one pair of sites
-        # (or one site) and one purpose, from secrets drawn for that session, and expands exactly one mask; so the
-        # nonce can be constant, and zero says so plainly.
-        AESGCM(key).encrypt_into(_ZERO_NONCE, self._zeros, None, self._buffer)
-        return self._words
-
-    def add(self, key: bytes, total: Words) -> None:
-        """total += PRG(key), modulo 2^32, in place."""
-        np.add(total, self._expand(key), out=total)
-
-    def subtract(self, key: bytes, total: Words) -> None:
-        """total -= PRG(key), modulo 2^32, in place."""
-        np.subtract(total, self._expand(key), out=total)
+def _stream(key: bytes) -> AEADEncryptionContext:
+    # A repeated nonce ruins GCM only under one key. Every key here is derived for one session, one pair of sites (or
+    # one site) and one purpose, from secrets drawn for that session, and expands exactly one mask; so the nonce can
+    # be constant, and zero says so plainly.
+    return Cipher(algorithms.AES256(key), modes.GCM(_ZERO_NONCE)).encryptor()
 
 
 class Sealer:

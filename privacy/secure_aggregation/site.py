@@ -164,14 +164,13 @@ class SiteSession:
 
     # --- stage 2 ---------------------------------------------------------------------------------------------------
 
-    def mask(self, message: ShareDelivery, encoded: p.Words, stream: p.KeyStream | None = None) -> MaskedVector:
+    def mask(self, message: ShareDelivery, encoded: p.Words) -> MaskedVector:
         """Open the shares of all who shared, then mask: y = x + PRG(b) + sum_{v>u} PRG(s_uv) - sum_{v<u} PRG(s_uv).
 
         Args:
             message: the other sharers' boxes.
             encoded: array of shape (d,), uint32; ignored when this request was answered before, because a key masks
                 one vector, once.
-            stream: buffers to reuse, of the same size.
         """
         if self._again("mask", message):
             return self._stored("mask", MaskedVector)
@@ -189,15 +188,14 @@ class SiteSession:
         held = {delivered.site: self._open(delivered) for delivered in message.shares}
 
         secrets = self._live()
-        stream = p.KeyStream(self._size) if stream is None else stream
+        pairs = {
+            peer: p.pair_mask_key(secrets.mask, self._adverts[peer].mask_key, self.session, self.site, peer)
+            for peer in dealers
+        }
+        higher = [key for peer, key in pairs.items() if self._point(peer) > self._point(self.site)]
+        lower = [key for peer, key in pairs.items() if self._point(peer) < self._point(self.site)]
         total = encoded.astype("<u4", copy=True)
-        stream.add(p.self_mask_key(secrets.b, self.session, self.site), total)
-        for peer in dealers:
-            key = p.pair_mask_key(secrets.mask, self._adverts[peer].mask_key, self.session, self.site, peer)
-            if self._point(peer) > self._point(self.site):
-                stream.add(key, total)
-            else:
-                stream.subtract(key, total)
+        p.apply_masks(total, [p.self_mask_key(secrets.b, self.session, self.site), *higher], lower)
         vector = total.tobytes()
         check = p.checksum(self.session, self.site, vector)
         masked = MaskedVector(self.session, self.site, vector, check, self._sign(p.LABEL_VECTOR, check))

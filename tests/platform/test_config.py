@@ -64,7 +64,7 @@ OUTSIDE: dict[str, tuple[Any, ...]] = {
     "sites.alpha": (0.0, float("inf")),
     "sites.unseen": ("..", "A", "site-2"),
     "reference.fraction": (0.0, 0.51),
-    "reference.source": ("none", "site"),
+    "reference.source": ("none", "public"),
     "training.local_epochs": (0,),
     "training.batch_size": (1, 4097),
     "training.lr": (0.0, -1e-3, 1.1, float("nan"), "1e-4", True),
@@ -174,3 +174,8 @@ def test_adaptation_needs_a_reference_set() -> None:
 def test_the_unseen_site_may_bear_a_dealt_name_only_where_sites_come_with_the_data() -> None:
     assert study(**{"sites.unseen": "site-4"}).sites.unseen == "site-4"  # three sites are dealt
     assert study(**{"sites.unseen": "site-1", "sites.partition": "column"}).sites.unseen == "site-1"
+
+
+def test_a_reference_site_needs_a_name() -> None:
+    with pytest.raises(StudyFileError, match=r"reference\.site: .* needs the site's name"):
+        study(**{"reference.source": "site"})

@@ -1,0 +1,194 @@
+"""Assessment beside direct computation, and the rule that test labels decide nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from scipy.special import softmax as slow_softmax
+from wardround.evaluation.temperature import grid
+from wardround.platform.adapters import AttentionAdapter, state_of
+from wardround.platform.assessment import (
+    Assessment,
+    adapted,
+    assess_local_only,
+    assess_shared,
+    train_local_only,
+    zero_shot,
+)
+from wardround.platform.config import Study
+from wardround.platform.methods.facmic import Facmic
+from wardround.platform.study_data import Part, SiteData, StudyData
+from wardround.platform.training import derive_seed, train_locally
+
+CLASSES = ("ash", "beech", "cedar")
+Data = Callable[..., StudyData]
+
+
+def nll(logits: np.ndarray, labels: np.ndarray, temperature: float) -> float:
+    return float(-log_softmax(logits / temperature, axis=1)[np.arange(len(labels)), labels].sum())
+
+
+def balanced(logits: np.ndarray, labels: np.ndarray) -> float:
+    guessed = logits.argmax(axis=1)
+    return float(np.mean([(guessed[labels == c] == c).mean() for c in sorted(set(labels.tolist()))]))
+
+
+def without(part: Part) -> Part:
+    return Part(part.rows[:0], part.features[:0], part.labels[:0], ())
+
+
+def with_parts(data: StudyData, change: Callable[[Part], Part], side: str) -> StudyData:
+    def changed(site: SiteData) -> SiteData:
+        return replace(site, **{side: change(getattr(site, side))})  # type: ignore[arg-type]
+
+    assert data.unseen is not None
+    unseen = changed(data.unseen) if side == "test" else data.unseen
+    return replace(data, sites=tuple(changed(site) for site in data.sites), unseen=unseen)
+
+
+def turned(part: Part) -> Part:
+    return replace(part, labels=(part.labels + 1) % 3)
+
+
+def muddled(part: Part) -> Part:
+    """Every fourth label changed: a model that is always right has no temperature."""
+    wrong = np.arange(len(part)) % 4 == 0
+    return replace(part, labels=np.where(wrong, (part.labels + 1) % 3, part.labels))
+
+
+@pytest.fixture
+def toy_data(toy_data: Data) -> Data:
+    return lambda: with_parts(with_parts(toy_data(), muddled, "validation"), muddled, "test")
+
+
+@pytest.fixture
+def assessed(toy_data: Data) -> Assessment:
+    data = toy_data()
+    return assess_shared(zero_shot(data.shared), data, CLASSES)
+
+
+def test_every_site_has_its_own_figures_at_its_own_temperature(assessed: Assessment, toy_data: Data) -> None:
+    data = toy_data()
+    predict = zero_shot(data.shared)
+    assert list(assessed.sites) == [site.name for site in data.sites]
+    for site in data.sites:
+        found = assessed.sites[site.name]
+        logits = predict(site.test.features)
+        assert np.array_equal(found.logits, logits)
+        assert found.figures.n == len(site.test)
+        assert found.figures.balanced_accuracy == pytest.approx(balanced(logits, site.test.labels))
+        validation = predict(site.validation.features)
+        best = minimize_scalar(
+            lambda t, z=validation, y=site.validation.labels: nll(z, y, np.exp(t)), bounds=(-3, 3.9), method="bounded"
+        )
+        assert found.temperature == pytest.approx(float(np.exp(best.x)), rel=1e-3)
+        expected = nll(logits, site.test.labels, found.temperature) / len(site.test)  # type: ignore[arg-type]
+        assert found.figures.nll == pytest.approx(expected)
+        p = slow_softmax(logits / found.temperature, axis=1)
+        assert found.figures.brier == pytest.approx(float(np.square(p - np.eye(3)[site.test.labels]).sum(1).mean()))
+
+
+def test_the_federation_and_the_unseen_site_use_the_federated_temperature(
+    assessed: Assessment, toy_data: Data
+) -> None:
+    data = toy_data()
+    predict = zero_shot(data.shared)
+    logits = np.concatenate([predict(site.validation.features) for site in data.sites])
+    labels = np.concatenate([site.validation.labels for site in data.sites])
+    assert assessed.temperature == min(grid(), key=lambda t: nll(logits, labels, t))
+    tests = np.concatenate([predict(site.test.features) for site in data.sites])
+    truth = np.concatenate([site.test.labels for site in data.sites])
+    assert assessed.together.n == 36
+    assert assessed.together.balanced_accuracy == pytest.approx(balanced(tests, truth))
+    assert assessed.together.nll == pytest.approx(nll(tests, truth, assessed.temperature) / 36)
+    assert assessed.unseen is not None
+    assert data.unseen is not None
+    assert assessed.unseen.temperature == assessed.temperature
+    assert np.array_equal(assessed.unseen.logits, predict(data.unseen.test.features))
+
+
+def test_temperatures_do_not_depend_on_test_labels_but_on_validation_labels(
+    assessed: Assessment, toy_data: Data
+) -> None:
+    data = toy_data()
+    predict = zero_shot(data.shared)
+    other_tests = assess_shared(predict, with_parts(data, turned, "test"), CLASSES)
+    assert other_tests.temperature == assessed.temperature
+    for name, found in other_tests.sites.items():
+        assert found.temperature == assessed.sites[name].temperature
+        assert found.figures.nll != assessed.sites[name].figures.nll
+    other_validation = assess_shared(predict, with_parts(data, turned, "validation"), CLASSES)
+    assert other_validation.temperature != assessed.temperature
+
+
+def test_without_validation_records_there_is_no_temperature(toy_data: Data) -> None:
+    data = with_parts(toy_data(), without, "validation")
+    found = assess_shared(zero_shot(data.shared), data, CLASSES)
+    assert found.temperature is None
+    assert all(prediction.temperature is None for prediction in found.sites.values())
+    assert found.together.nll is not None
+
+
+def test_without_an_unseen_site(toy_data: Data) -> None:
+    data = replace(toy_data(), unseen=None)
+    assert assess_shared(zero_shot(data.shared), data, CLASSES).unseen is None
+    models = {site.name: zero_shot(data.shared) for site in data.sites}
+    assert assess_local_only(models, data, CLASSES).unseen is None
+
+
+def test_local_only_models_meet_their_own_site_and_their_mean_meets_the_unseen_one(toy_data: Data) -> None:
+    data = toy_data()
+    method = Facmic()
+    models = {
+        site.name: adapted(method, state_of(AttentionAdapter(16, seed=number)), data.shared)
+        for number, site in enumerate(data.sites)
+    }
+    found = assess_local_only(models, data, CLASSES)
+    assert found.temperature is None
+    assert data.unseen is not None
+    assert found.unseen is not None
+    calibrated, away = [], []
+    for site in data.sites:
+        logits = models[site.name](site.test.features)
+        prediction = found.sites[site.name]
+        assert np.array_equal(prediction.logits, logits)
+        calibrated.append(logits / (prediction.temperature or 1.0))
+        away.append((models[site.name](data.unseen.test.features), prediction.temperature or 1.0))
+    truth = np.concatenate([site.test.labels for site in data.sites])
+    assert found.together.nll == pytest.approx(nll(np.concatenate(calibrated), truth, 1.0) / len(truth))
+    labels = data.unseen.test.labels
+    assert found.unseen.figures.n == len(labels)
+    assert found.unseen.figures.balanced_accuracy == pytest.approx(np.mean([balanced(z, labels) for z, _ in away]))
+    assert found.unseen.figures.nll == pytest.approx(np.mean([nll(z, labels, t) / len(labels) for z, t in away]))
+    assert found.unseen.figures.temperature is None
+
+
+@pytest.mark.parametrize("optimiser_state", ["keep", "reset"])
+def test_a_site_on_its_own_trains_the_same_rounds(
+    toy_data: Data, toy_study: Callable[..., Study], optimiser_state: str
+) -> None:
+    data, study = toy_data(), toy_study(training={"optimiser_state": optimiser_state})
+    start = state_of(AttentionAdapter(16, seed=7))
+    site = data.sites[1]
+    found = train_local_only(
+        Facmic(), start, site, data.shared, study.training, study="s", seed=5, rounds=2
+    )
+    first = train_locally(
+        Facmic(), start, site.train.training(), data.shared, study.training, seed=derive_seed("s", site.name, 5, 1)
+    )
+    second = train_locally(
+        Facmic(),
+        first.state,
+        site.train.training(),
+        data.shared,
+        study.training,
+        seed=derive_seed("s", site.name, 5, 2),
+        moments=first.moments if optimiser_state == "keep" else None,
+    )
+    assert all(torch.equal(found[name], second.state[name]) for name in found)
