@@ -103,7 +103,7 @@ class RunFolder:
         Raises:
             RunFolderError: it exists and is not empty, or the folder it would be made in cannot be written.
         """
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        if root.exists() and (not root.is_dir() or any(not _leftover(path) for path in root.iterdir())):
             resumable = (root / "study.toml").is_file()
             raise RunFolderError(
                 "the output folder already holds a run" if resumable else "the output path exists and is not empty",
@@ -182,6 +182,11 @@ class RunFolder:
         """Replace rounds.jsonl atomically: a reader sees the old lines or the new ones, never half."""
         text = "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records)
         write_atomic(self.rounds, text.encode())
+
+
+def _leftover(path: Path) -> bool:
+    """Whether a file is what a start that was killed before it wrote the study leaves behind."""
+    return path.name.startswith(".study.toml.") and path.name.endswith(".tmp")
 
 
 def _differences(left: Mapping[str, Any], right: Mapping[str, Any], prefix: str = "") -> set[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -57,7 +58,9 @@ class Facmic:
         if self.adaptation_weight == 0.0 or shared.reference.shape[0] == 0:
             return loss
         reference = shared.reference[reference_rows]
-        with source_statistics_only(adapter):
+        # The reference is a target to align to, so no gradient flows through it: with one, the adapter can lower LMMD by
+        # making every feature alike (docs/decisions/0005).
+        with source_statistics_only(adapter), torch.no_grad():
             adapted_reference = adapter.adapt(reference)
         probabilities = class_logits(adapted_reference, shared.text, shared.scale).softmax(dim=1)
         aligned = adapted_reference if self.reference_through_adapter else reference

@@ -67,6 +67,7 @@ def batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tenso
     """Shuffled index batches over ``count`` rows; a last batch of one row joins the batch before it.
 
     BatchNorm cannot train on one row, and dropping that row would mean that an image is never learned from.
+    ``size`` is at least 2; with ``count`` 1 there is no batch to join, so callers refuse such a part beforehand.
     """
     order = torch.randperm(count, generator=generator)
     start = 0

@@ -8,17 +8,21 @@ features pretend to come from.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from wardround.medical_datasets.cohort import ClassLabel, Cohort, Dataset, Record
+from wardround.platform.adapters import state_of
+from wardround.platform.assessment import adapted, assess_local_only, assess_shared, zero_shot
 from wardround.platform.config import Study
 from wardround.platform.methods.facmic import Facmic
 from wardround.platform.methods.method import SharedInputs
+from wardround.platform.results import Results, Transmissions
 from wardround.platform.run_folder import RunFolder
 from wardround.platform.study_data import Part, SiteData, StudyData
 from wardround.platform.study_file import parse_study
@@ -90,24 +94,71 @@ def make_toy(folder: Path, **changes: Any) -> Toy:
     return Toy(study, make_data(), Facmic(), RunFolder.create(folder, study))
 
 
-@pytest.fixture(name="BACKBONE")
+def make_results(toy: Toy, *, unseen: bool = True, skipped: int = 0) -> Results:
+    """What a finished run of ``toy`` would know, with untrained adapters in the place of trained ones."""
+    data = toy.data if unseen else replace(toy.data, unseen=None)
+    classes = data.cohort.dataset.class_names
+
+    def model(seed: int) -> Any:
+        return adapted(toy.method, state_of(toy.method.new_adapter(WIDTH, seed=seed)), data.shared)
+
+    names = [site.name for site in data.sites]
+    rounds = [
+        {
+            "round": number,
+            "participants": names,
+            "dropped": {},
+            "seconds": {"total": 0.25 * number},
+            "bytes_up": 1000 + number,
+            "bytes_down": 2000 + number,
+            "train_loss": 1.0 / number,
+            "validation": {"balanced_accuracy": 0.5, "sites": {}},
+        }
+        for number in (1, 2, 3)
+    ]
+    backbone = SimpleNamespace(name="embedded", weights="shipped", fingerprint=BACKBONE, embed_dim=WIDTH)
+    return Results(
+        study=toy.study,
+        backbone=backbone,  # type: ignore[arg-type]
+        method=toy.method,
+        data=data,
+        federated=assess_shared(model(100), data, classes),
+        zero_shot=assess_shared(zero_shot(data.shared), data, classes),
+        local_only=assess_local_only({name: model(seed) for seed, name in enumerate(names)}, data, classes),
+        rounds=rounds,
+        sent={name: Transmissions(100 * (k + 1), 10 + k, 20 + k, f"{k}" * 64) for k, name in enumerate(names)},
+        received=Transmissions(5000, 50, 90, "f" * 64),
+        threshold=3,
+        adapter_sha256="cd" * 32,
+        seconds=12.3456,
+        skipped=skipped,
+    )
+
+
+@pytest.fixture(name="BACKBONE", scope="session")
 def backbone_fingerprint() -> str:
     return BACKBONE
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def toy_study() -> Callable[..., Study]:
     """``toy_study(**changes)``: the parsed toy study file with the named keys changed."""
     return make_study
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def toy_data() -> Callable[..., StudyData]:
     """``toy_data(sites=3, train=24, seed=0)``: features, splits and reference set of the toy study."""
     return make_data
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def toy() -> Callable[..., Toy]:
     """``toy(folder, **changes)``: study, data, method and a fresh run folder at ``folder``."""
     return make_toy
+
+
+@pytest.fixture(scope="session")
+def toy_results() -> Callable[..., Results]:
+    """``toy_results(toy, unseen=True, skipped=0)``: what a finished run of that toy would know."""
+    return make_results

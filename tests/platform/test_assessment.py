@@ -94,9 +94,7 @@ def test_every_site_has_its_own_figures_at_its_own_temperature(assessed: Assessm
         assert found.figures.brier == pytest.approx(float(np.square(p - np.eye(3)[site.test.labels]).sum(1).mean()))
 
 
-def test_the_federation_and_the_unseen_site_use_the_federated_temperature(
-    assessed: Assessment, toy_data: Data
-) -> None:
+def test_the_federation_and_the_unseen_site_use_the_federated_temperature(assessed: Assessment, toy_data: Data) -> None:
     data = toy_data()
     predict = zero_shot(data.shared)
     logits = np.concatenate([predict(site.validation.features) for site in data.sites])
@@ -176,9 +174,7 @@ def test_a_site_on_its_own_trains_the_same_rounds(
     data, study = toy_data(), toy_study(training={"optimiser_state": optimiser_state})
     start = state_of(AttentionAdapter(16, seed=7))
     site = data.sites[1]
-    found = train_local_only(
-        Facmic(), start, site, data.shared, study.training, study="s", seed=5, rounds=2
-    )
+    found = train_local_only(Facmic(), start, site, data.shared, study.training, study="s", seed=5, rounds=2)
     first = train_locally(
         Facmic(), start, site.train.training(), data.shared, study.training, seed=derive_seed("s", site.name, 5, 1)
     )

@@ -102,7 +102,7 @@ def test_open_needs_a_run_with_a_readable_study(tmp_path: Path, toy_study: Make)
 def test_resuming_with_another_study_names_every_changed_key(tmp_path: Path, toy_study: Make) -> None:
     run = RunFolder.create(tmp_path, toy_study())
     other = toy_study(rounds=4, training={"lr": 2e-3}, data={"path": "/moved"}, device="cpu")
-    with pytest.raises(RunFolderError, match="different: rounds, training.lr$|different: rounds, training.lr\\.") as caught:
+    with pytest.raises(RunFolderError, match="another study") as caught:
         RunFolder.resume(run.root, other)
     assert caught.value.what.endswith("different: rounds, training.lr")
 

@@ -60,9 +60,7 @@ def test_asked_again_it_gives_the_stored_update_and_does_not_train(
         make().update(1, start, SHA[2])  # another global adapter is another update
 
 
-def test_the_update_is_on_disk_before_it_is_returned(
-    make: Make, start: State, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_update_is_on_disk_before_it_is_returned(make: Make, start: State, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise OSError("no space")
 
@@ -111,9 +109,7 @@ def test_only_what_a_resume_needs_is_kept(make: Make, start: State) -> None:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0.0, 1.0, exclude_max=True), change=st.integers(1, 255))
-def test_a_changed_byte_gives_an_error_or_changes_nothing(
-    make: Make, start: State, place: float, change: int
-) -> None:
+def test_a_changed_byte_gives_an_error_or_changes_nothing(make: Make, start: State, place: float, change: int) -> None:
     trainer = make()
     first = trainer.update(1, start, SHA[1])
     path = trainer.folder / "update-00001.safetensors"
@@ -121,12 +117,15 @@ def test_a_changed_byte_gives_an_error_or_changes_nothing(
     damaged = bytearray(sound)
     damaged[int(place * len(damaged))] ^= change
     path.write_bytes(damaged)
+    refused = ""
     try:
-        assert equal(first, make().update(1, start, SHA[1]))  # white space in the header may change
+        again = make().update(1, start, SHA[1])
     except CheckpointError as error:
-        assert error.where == str(path)
+        again, refused = None, error.where
     finally:
         path.write_bytes(sound)
+    # White space of the header may become other white space; everything else is refused.
+    assert equal(first, again) if again else refused == str(path)
 
 
 @pytest.mark.parametrize("cut", [0, 7, 100, -1])

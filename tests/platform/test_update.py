@@ -20,7 +20,9 @@ def drawn_state(generator: np.random.Generator, spread: float = 1.0) -> State:
     return drawn
 
 
-def weighted(updates: list[Update], weights: list[float]) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
+def weighted(
+    updates: list[Update], weights: list[float]
+) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
     total = sum(weights)
     return {
         name: sum(w * u.blocks[name].astype(np.float64) for w, u in zip(weights, updates, strict=True)) / total

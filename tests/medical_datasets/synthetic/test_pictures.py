@@ -105,9 +105,16 @@ def _nearest_centroid(train: np.ndarray, y_train: np.ndarray, test: np.ndarray, 
     return float(np.mean([(guess[y_test == k] == k).mean() for k in classes]))
 
 
+def _coronal(label: str, seed: int, size: int = 48) -> np.ndarray:
+    """One view and contrast, so that what is left to tell classes apart is the tumour."""
+    rng = np.random.default_rng(seed)
+    phantom = replace(brain.draw_brain(label, rng), view="coronal", level="front", contrast="t1c", atrophy=0.2)
+    return brain.render_brain(phantom, rng, size)
+
+
 @pytest.mark.parametrize(("kind", "floor"), [("brain", 0.33), ("skin", 0.26)])
 def test_classes_differ_and_not_by_brightness_alone(kind: str, floor: float) -> None:
-    classes, make = (brain.CLASSES, _brain) if kind == "brain" else (skin.CLASSES, _skin)
+    classes, make = (brain.CLASSES, _coronal) if kind == "brain" else (skin.CLASSES, _skin)
     pictures, labels = [], []
     for label, name in enumerate(classes):
         for seed in range(60):
@@ -115,7 +122,7 @@ def test_classes_differ_and_not_by_brightness_alone(kind: str, floor: float) -> 
             labels.append(label)
     y, stack = np.array(labels), np.stack(pictures)
     flat = stack.reshape(len(stack), -1)
-    brightness = stack.mean((1, 2, 3), keepdims=False)[:, None]
+    brightness = stack.mean((1, 2, 3))[:, None]
     even = np.arange(len(y)) % 2 == 0
     by_pixels = _nearest_centroid(flat[even], y[even], flat[~even], y[~even])
     by_brightness = _nearest_centroid(brightness[even], y[even], brightness[~even], y[~even])
@@ -126,7 +133,8 @@ def test_classes_differ_and_not_by_brightness_alone(kind: str, floor: float) -> 
 def test_contrast_does_not_give_tumour_away() -> None:
     rng = np.random.default_rng(0)
     seen = {
-        label: {brain.draw_brain(label, rng).contrast for _ in range(400)} for label in ("glioma", "notumor", "pituitary")
+        label: {brain.draw_brain(label, rng).contrast for _ in range(400)}
+        for label in ("glioma", "notumor", "pituitary")
     }
     for contrasts in seen.values():
         assert contrasts == set(CONTRASTS)

@@ -1,0 +1,170 @@
+"""The training script at toy size: deterministic, independent of workers, and its parts against slow oracles."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from safetensors.torch import load as load_bytes
+from wardround.medical_datasets.synthetic import brain, skin
+from wardround.platform.embedded import train as training
+from wardround.platform.embedded.architecture import CONFIG, VOCABULARY, WEIGHTS, load_embedded
+from wardround.platform.embedded.augment import augment_brain, augment_skin
+from wardround.platform.embedded.caption_words import KIND_WORDS, NAMES
+from wardround.platform.embedded.captions import (
+    ATTRIBUTES,
+    KINDS,
+    LABELS,
+    WIDTHS,
+    attributes,
+    caption,
+    corpus,
+    described,
+)
+from wardround.platform.embedded.phantom_pool import draw_pool
+from wardround.platform.embedded.train import Recipe, train
+from wardround.platform.embedded.vocabulary import learn_merges, vocabulary_bytes, vocabulary_size
+
+TINY = Recipe(
+    brain=12, skin=14, steps=2, batch=8, warmup=1, bf16=False, layers=(1, 1, 1, 1), width=8, image_size=32,
+    embed_dim=32, text_width=16, text_layers=1, context_length=24, merges=60,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_two_steps_twice_give_the_same_files_and_another_seed_others(tmp_path: Path) -> None:
+    for name, recipe in (("a", TINY), ("b", TINY), ("c", replace(TINY, seed=1))):
+        train(recipe, tmp_path / name, workers=0)
+    for name in (WEIGHTS, VOCABULARY, CONFIG):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert (tmp_path / "a" / WEIGHTS).read_bytes() != (tmp_path / "c" / WEIGHTS).read_bytes()
+
+
+def test_what_training_writes_can_be_loaded(tmp_path: Path) -> None:
+    trainer = train(TINY, tmp_path, workers=0)
+    model, tokenizer = load_embedded(tmp_path)
+    assert tokenizer.vocab_size == trainer.config["text_cfg"]["vocab_size"]
+    stored = load_bytes((tmp_path / WEIGHTS).read_bytes())
+    for name, tensor in trainer.model.state_dict().items():
+        assert torch.allclose(stored[name].float(), tensor.float(), atol=2e-3, rtol=2e-3)
+    with torch.no_grad():
+        assert model.encode_text(tokenizer("a glioma")).shape == (1, 32)
+
+
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
+    losses: list[float] = []
+    recipe = replace(TINY, steps=25, lr=3e-3, warmup=3)
+    train(recipe, tmp_path, workers=0, report=lambda step, figures: losses.append(figures["loss"]))
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.2
+
+
+def test_the_learning_rate_rises_and_falls(tmp_path: Path) -> None:
+    trainer = training.Trainer(replace(TINY, steps=10, warmup=4, lr=1.0), tmp_path, workers=0)
+    rates = []
+    for done in range(10):
+        trainer.done = done
+        rates.append(trainer.rate())
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert rates[4] == 1.0
+    assert all(first > second for first, second in zip(rates[4:], rates[5:], strict=False))
+    assert rates[-1] < 0.1
+
+
+def test_a_pool_does_not_depend_on_workers_or_length(tmp_path: Path) -> None:
+    (tmp_path / VOCABULARY).write_bytes(vocabulary_bytes(learn_merges(corpus(0, 50), 30)))
+
+    def pool(count: int, workers: int):
+        return draw_pool("skin", count, seed=3, size=32, context_length=16, folder=tmp_path, workers=workers)
+
+    alone, together, longer = pool(6, 0), pool(6, 2), pool(9, 0)
+    for name in ("images", "truth", "tokens", "states"):
+        assert np.array_equal(getattr(alone, name), getattr(together, name))
+        assert np.array_equal(getattr(alone, name), getattr(longer, name)[:6])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    truth=arrays(np.int64, (5, 3), elements=st.integers(0, 2)),
+    states=arrays(np.int64, (4, 3), elements=st.integers(-1, 2)),
+)
+def test_described_agrees_with_the_obvious_loop(truth: np.ndarray, states: np.ndarray) -> None:
+    slow = [[all(s in (-1, t) for s, t in zip(said, fact, strict=True)) for said in states] for fact in truth]
+    assert described(truth, states).tolist() == slow
+
+
+@settings(max_examples=80, deadline=None)
+@given(seed=st.integers(0, 2**32), label=st.sampled_from(LABELS))
+def test_a_caption_is_true_of_its_phantom_and_names_what_it_states(seed: int, label: str) -> None:
+    rng = np.random.default_rng(seed)
+    phantom = brain.draw_brain(label, rng) if label in brain.CLASSES else skin.draw_skin(label, rng)
+    truth = attributes(phantom)
+    assert all(0 <= value < WIDTHS[name] for name, value in zip(ATTRIBUTES, truth, strict=True))
+    said = caption(phantom, rng)
+    assert described(np.array([truth]), np.array([said.states])).all()
+    stated = dict(zip(ATTRIBUTES, said.states, strict=True))
+    if stated["label"] >= 0:
+        short = [name.removeprefix("a ").removeprefix("an ") for name in NAMES[label]]
+        assert any(name in said.text for name in short)
+    if stated["kind"] >= 0:
+        assert KIND_WORDS[KINDS[stated["kind"]]] in said.text
+    if stated["view"] >= 0:
+        assert phantom.view in said.text
+    assert "  " not in said.text
+
+
+def test_every_class_has_names_and_every_kind_words() -> None:
+    assert NAMES.keys() == set(LABELS)
+    assert {kind for kind in KINDS if kind != "notumor/none"} == KIND_WORDS.keys()
+
+
+def test_merges_on_a_known_example() -> None:
+    merges = learn_merges(["low low low lower lower newest"], 3)
+    assert merges == [("l", "o"), ("lo", "w</w>"), ("lo", "w")]
+    assert vocabulary_size(merges) == 512 + 3 + 2
+    assert learn_merges(["aa"], 99) == [("a", "a</w>")]
+
+
+def test_augmentation_gives_pictures_in_range_and_follows_its_generator() -> None:
+    grey = torch.randint(0, 256, (8, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    colour = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for change, batch in ((augment_brain, grey), (augment_skin, colour)):
+        first = change(batch, torch.Generator().manual_seed(1))
+        again = change(batch, torch.Generator().manual_seed(1))
+        other = change(batch, torch.Generator().manual_seed(2))
+        assert first.shape == (8, 3, 32, 32)
+        assert first.dtype == torch.float32
+        assert 0.0 <= float(first.min()) <= float(first.max()) <= 1.0
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+
+
+def test_the_contrastive_loss_equals_its_formula(tmp_path: Path) -> None:
+    trainer = training.Trainer(TINY, tmp_path, workers=0)
+    generator = torch.Generator().manual_seed(0)
+    images, texts = torch.randn(4, 32, generator=generator), torch.randn(4, 32, generator=generator)
+    truth = np.array([[0, 0], [0, 1], [1, 0], [0, 0]])
+    states = np.array([[0, -1], [0, 1], [1, 0], [0, 0]])
+    loss = float(trainer._contrast(images, texts, truth, states))
+    positive = described(truth, states).astype(float)
+    a, b = images.double().numpy(), texts.double().numpy()
+    a, b = a / np.linalg.norm(a, axis=1, keepdims=True), b / np.linalg.norm(b, axis=1, keepdims=True)
+    logits = np.exp(float(trainer.model.logit_scale)) * a @ b.T
+    total = 0.0
+    for matrix, target in ((logits, positive), (logits.T, positive.T)):
+        for row, wanted in zip(matrix, target, strict=True):
+            log_p = row - np.log(np.exp(row).sum())
+            total -= (log_p * wanted / wanted.sum()).sum() / len(matrix) / 2
+    assert loss == pytest.approx(total, rel=1e-4)

@@ -1,0 +1,136 @@
+"""The pages of a run: written in order, rebuilt to the same bytes, honest about what is synthetic."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wardround.evaluation.errors import EvaluationError
+from wardround.evaluation.report_json import dossier_from_json, site_report_from_json
+from wardround.platform import dossier as module
+from wardround.platform.dossier import build_pages, write_results
+from wardround.platform.errors import RunFolderError
+from wardround.platform.results import Results, model_card, summary
+from wardround.platform.run_folder import RunFolder
+
+NAMES = ["site-1", "site-2", "site-3", "unseen"]
+
+
+@pytest.fixture(scope="module")
+def original(
+    toy: Callable[..., Any], toy_results: Callable[..., Results], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunFolder, Results]:
+    made = toy(tmp_path_factory.mktemp("dossier") / "run")
+    results = toy_results(made, skipped=2)
+    write_results(made.run, results)
+    return made.run, results
+
+
+@pytest.fixture
+def written(original: tuple[RunFolder, Results], tmp_path: Path) -> tuple[RunFolder, Results]:
+    """A copy that a test may damage."""
+    shutil.copytree(original[0].root, tmp_path / "run")
+    return RunFolder(tmp_path / "run"), original[1]
+
+
+def pages(run: RunFolder) -> dict[str, bytes]:
+    return {str(path.relative_to(run.root)): path.read_bytes() for path in sorted(run.root.rglob("*.html"))}
+
+
+def test_every_file_is_there_and_says_the_same(written: tuple[RunFolder, Results]) -> None:
+    run, results = written
+    assert json.loads(run.summary.read_bytes()) == summary(results)
+    assert json.loads(run.card.read_bytes()) == model_card(results)
+    assert set(pages(run)) == {"index.html", *(f"sites/{name}/report.html" for name in NAMES)}
+    index = dossier_from_json((run.root / "dossier.json").read_bytes())
+    assert [row.site for row in index.sites] == NAMES
+    assert [row.role for row in index.sites] == ["training"] * 3 + ["unseen"]
+    assert [row.bytes_sent for row in index.sites] == [100, 200, 300, 0]
+    assert [row.ledger_link is None for row in index.sites] == [False, False, False, True]
+    assert len(index.rounds) == 3
+    for row, name in zip(index.sites, NAMES, strict=True):
+        figures = (
+            results.federated.unseen.figures  # type: ignore[union-attr]
+            if name == "unseen"
+            else results.federated.sites[name].figures
+        )
+        assert row.federated.balanced_accuracy == figures.balanced_accuracy
+        assert (run.root / row.report_link).is_file()
+
+
+def test_a_sites_report_holds_its_own_predictions_and_what_it_sent(written: tuple[RunFolder, Results]) -> None:
+    run, results = written
+    for site in results.data.sites:
+        report = site_report_from_json((run.site(site.name) / "report.json").read_bytes())
+        assert list(report.federated.labels) == site.test.labels.tolist()
+        assert report.federated.temperature == results.federated.sites[site.name].temperature
+        assert report.local_only is not None
+        assert report.privacy.bytes_sent == results.sent[site.name].bytes_sent
+        assert report.flow.skipped == 2
+        assert [row.train for row in report.flow.rows] == [int((site.train.labels == c).sum()) for c in range(3)]
+    away = site_report_from_json((run.site("unseen") / "report.json").read_bytes())
+    assert away.role == "unseen"
+    assert away.local_only is None  # the mean over the sites' models makes no single prediction
+
+
+def test_pages_say_that_phantoms_are_synthetic(written: tuple[RunFolder, Results]) -> None:
+    assert all(b"synthetic" in page.lower() for page in pages(written[0]).values())
+
+
+def test_rebuilt_pages_have_the_same_bytes(written: tuple[RunFolder, Results]) -> None:
+    run, _ = written
+    before = pages(run)
+    for path in run.root.rglob("*.html"):
+        path.unlink()
+    assert sorted(str(path.relative_to(run.root)) for path in build_pages(run)) == sorted(before)
+    assert pages(run) == before
+
+
+def test_the_summary_comes_last(
+    toy: Callable[..., Any], toy_results: Callable[..., Results], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = toy(tmp_path / "run")
+
+    def fails(_: RunFolder) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr(module, "build_pages", fails)
+    with pytest.raises(OSError, match="no space"):
+        write_results(made.run, toy_results(made))
+    assert not made.run.summary.exists()
+
+
+def test_an_unfinished_run_has_no_pages(toy: Callable[..., Any], tmp_path: Path) -> None:
+    run = toy(tmp_path / "run").run
+    with pytest.raises(RunFolderError, match="no results") as caught:
+        build_pages(run)
+    assert "--resume" in caught.value.remedy
+
+
+def test_a_missing_report_is_named_and_no_page_changes(written: tuple[RunFolder, Results]) -> None:
+    run, _ = written
+    (run.site("site-2") / "report.json").unlink()
+    run.index.write_text("old")
+    with pytest.raises(RunFolderError, match="report of site 'site-2' is missing"):
+        build_pages(run)
+    assert run.index.read_text() == "old"
+
+
+def test_a_damaged_report_changes_no_page(written: tuple[RunFolder, Results]) -> None:
+    run, _ = written
+    path = run.site("site-2") / "report.json"
+    path.write_bytes(path.read_bytes()[:-40])
+    run.index.write_text("old")
+    with pytest.raises(EvaluationError):
+        build_pages(run)
+    assert run.index.read_text() == "old"
+
+
+def test_without_an_unseen_site(toy: Callable[..., Any], toy_results: Callable[..., Results], tmp_path: Path) -> None:
+    made = toy(tmp_path / "run")
+    write_results(made.run, toy_results(made, unseen=False))
+    assert set(pages(made.run)) == {"index.html", *(f"sites/{name}/report.html" for name in NAMES[:3])}

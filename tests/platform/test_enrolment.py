@@ -1,0 +1,97 @@
+"""Blocks that cannot overflow, a roster that says what the study says, keys that survive a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from wardround.platform.adapters import AttentionAdapter
+from wardround.platform.config import Study
+from wardround.platform.enrolment import PASSPHRASE_FILE, blocks_of, draw_roster, enrol_together, open_identity
+from wardround.platform.update import BUFFERS, METRICS, UPDATE, Layout
+from wardround.privacy.errors import KeyStoreError, ParameterError, RosterError
+from wardround.privacy.identity import Identity
+
+Make = Callable[..., Study]
+LAYOUT = Layout.of(AttentionAdapter(8, seed=0))
+IDENTITIES = {name: Identity.from_seed(bytes([k]) * 32) for k, name in enumerate(("cedar", "ash", "beech"))}
+KEYS = {name: identity.public_key for name, identity in IDENTITIES.items()}
+SAMPLES = {"ash": 10, "beech": 20, "cedar": 30}
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sites=st.integers(3, 100), w_max=st.floats(1.0, 16.0), weighting=st.sampled_from(["weighted", "uniform"]))
+def test_our_own_blocks_are_as_fine_as_the_ring_allows(
+    toy_study: Make, sites: int, w_max: float, weighting: str
+) -> None:
+    study = toy_study(secure_aggregation={"w_max": w_max, "weighting": weighting})
+    blocks = blocks_of(study, LAYOUT, sites)
+    assert [(block.name, block.size) for block in blocks] == list(LAYOUT.sizes().items())
+    weight = w_max if weighting == "weighted" else 1.0
+    for block, most in zip(blocks[1:], (24, 16), strict=True):
+        assert sites * block.limit(weight) < 2**31
+        one_finer = int(weight * block.clip * 2 ** (block.fraction_bits + 1)) + 1
+        assert block.fraction_bits == most or sites * one_finer >= 2**31
+
+
+def test_the_delta_block_is_the_studys(toy_study: Make) -> None:
+    block = blocks_of(toy_study(secure_aggregation={"clip": 0.5, "fraction_bits": 12}), LAYOUT, 3)[0]
+    assert (block.name, block.clip, block.fraction_bits) == (UPDATE, 0.5, 12)
+    assert LAYOUT.sizes().keys() == {UPDATE, BUFFERS, METRICS}
+
+
+def test_an_adapter_without_batch_norm_has_no_buffer_block(toy_study: Make) -> None:
+    layout = Layout(LAYOUT.parameters, ())
+    assert [block.name for block in blocks_of(toy_study(), layout, 3)] == [UPDATE, METRICS]
+
+
+def test_the_roster_says_what_the_study_says(toy_study: Make) -> None:
+    study = toy_study(secure_aggregation={"w_max": 1.2, "threshold": 3})
+    roster = draw_roster(study, LAYOUT, KEYS, SAMPLES)
+    assert roster.study.hex() == study.digest()
+    assert roster.names == ("ash", "beech", "cedar")
+    assert [site.samples for site in roster.sites] == [10, 20, 30]
+    assert roster.thresholds.t == 3
+    assert [roster.weight_of(name) for name in roster.names] == pytest.approx([0.5, 1.0, 1.2])
+    uniform = draw_roster(toy_study(secure_aggregation={"weighting": "uniform"}), LAYOUT, KEYS, SAMPLES)
+    assert [uniform.weight_of(name) for name in uniform.names] == [1.0, 1.0, 1.0]
+
+
+def test_bounds_that_do_not_hold_are_refused_with_a_remedy(toy_study: Make) -> None:
+    wide = toy_study(secure_aggregation={"clip": 64.0, "fraction_bits": 24})
+    with pytest.raises(ParameterError, match="overflow") as caught:
+        draw_roster(wide, LAYOUT, KEYS, SAMPLES)
+    assert "clip of at most" in caught.value.remedy
+    with pytest.raises(ParameterError):
+        draw_roster(toy_study(secure_aggregation={"threshold": 4}), LAYOUT, KEYS, SAMPLES)
+    with pytest.raises(ParameterError):
+        draw_roster(toy_study(secure_aggregation={"minimum_cohort": 4}), LAYOUT, KEYS, SAMPLES)
+    two = {name: KEYS[name] for name in ("ash", "beech")}
+    with pytest.raises((ParameterError, RosterError)):
+        draw_roster(toy_study(), LAYOUT, two, SAMPLES)
+
+
+def test_all_sites_sign_and_a_foreign_signature_is_refused(toy_study: Make) -> None:
+    roster = draw_roster(toy_study(), LAYOUT, KEYS, SAMPLES)
+    pinned = enrol_together(roster, IDENTITIES)
+    assert pinned.roster == roster
+    assert pinned.confirmed == set(KEYS)
+    with pytest.raises(RosterError):
+        enrol_together(roster, {**IDENTITIES, "ash": Identity.from_seed(b"x" * 32)})
+    with pytest.raises(RosterError):
+        enrol_together(roster, {name: IDENTITIES[name] for name in ("ash", "beech")})
+
+
+def test_a_simulated_key_is_made_once_encrypted_and_for_the_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "identity.pem"
+    first = open_identity(tmp_path, path)
+    assert open_identity(tmp_path, path).public_key == first.public_key
+    assert b"ENCRYPTED" in path.read_bytes()
+    for name in (PASSPHRASE_FILE, "identity.pem"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+    (tmp_path / PASSPHRASE_FILE).write_text("another passphrase")
+    with pytest.raises(KeyStoreError):
+        open_identity(tmp_path, path)

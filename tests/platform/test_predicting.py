@@ -1,0 +1,189 @@
+"""Predictions of a finished run: calibrated, abstaining, and refused when card and adapter do not belong together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+from wardround.platform import predicting as module
+from wardround.platform.adapter_file import AdapterInfo, write_adapter
+from wardround.platform.adapters import state_of
+from wardround.platform.assessment import adapted
+from wardround.platform.errors import CheckpointError, RunFolderError
+from wardround.platform.features import FeatureTable
+from wardround.platform.predicting import predict_images
+from wardround.platform.results import Results, model_card
+from wardround.platform.run_folder import RunFolder
+
+WIDTH = 16
+
+
+class Finished:
+    """A finished toy run whose images are rows of the unseen site's features: image ``3.png`` is row 3."""
+
+    def __init__(self, run: RunFolder, results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.run, self.results = run, results
+        assert results.data.unseen is not None
+        self.features = results.data.unseen.test.features
+        self.state = state_of(results.method.new_adapter(WIDTH, seed=3))
+        self.fingerprint = results.backbone.fingerprint
+        self.caches: list[Path] = []
+        run.card.parent.mkdir()
+        info = AdapterInfo(results.study.digest(), "facmic", 3, self.fingerprint)
+        digest = write_adapter(run.adapter, self.state, info)
+        self.write_card(**(model_card(results) | {"adapter_sha256": digest}))
+        run.summary.write_text("{}")
+        monkeypatch.setattr(module, "load_backbone", self.load_backbone)
+        monkeypatch.setattr(module, "encode", self.encode)
+
+    def write_card(self, **changes: Any) -> None:
+        card = json.loads(self.run.card.read_bytes()) if self.run.card.exists() else {}
+        self.run.card.write_text(json.dumps(card | changes))
+
+    def load_backbone(self, *_: Any, **__: Any) -> Any:
+        text = self.results.data.shared.text.numpy()
+
+        class Loaded:
+            fingerprint = self.fingerprint
+            logit_scale = self.results.data.shared.scale
+
+            def encode_prompts(self, prompts: Sequence[Sequence[str]]) -> Any:
+                return text[[("ash", "beech", "cedar").index(p[0].split()[-1]) for p in prompts]]
+
+        return Loaded()
+
+    def encode(self, paths: Sequence[Path], _: Any, *, cache: Path) -> FeatureTable:
+        self.caches.append(cache)
+        kept = [k for k, path in enumerate(paths) if path.stem.isdigit()]
+        rows = [int(paths[k].stem) for k in kept]
+        skipped = tuple((path, "no picture") for path in paths if not path.stem.isdigit())
+        features = self.features[rows].reshape(len(rows), WIDTH)
+        return FeatureTable(features, np.array(kept, dtype=np.int64), skipped, ("",) * len(kept))
+
+    def logits(self) -> Any:
+        return adapted(self.results.method, self.state, self.results.data.shared)(self.features)
+
+
+@pytest.fixture
+def finished(
+    toy: Callable[..., Any],
+    toy_results: Callable[..., Results],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Finished:
+    made = toy(tmp_path / "run")
+    return Finished(made.run, toy_results(made), monkeypatch)
+
+
+def images(*names: str) -> list[Path]:
+    return [Path(f"/new/{name}.png") for name in names]
+
+
+@pytest.mark.parametrize("temperature", [None, 0.5, 3.0])
+def test_probabilities_are_those_of_the_final_adapter_at_the_cards_temperature(
+    finished: Finished, temperature: float | None
+) -> None:
+    finished.write_card(temperature=temperature)
+    answers = predict_images(finished.run.root, images(*"0123456"))
+    expected = softmax(finished.logits()[:7] / (temperature or 1.0), axis=1)
+    np.testing.assert_allclose([row.probabilities for row in answers.rows], expected, atol=1e-12)
+    assert answers.classes == ("ash", "beech", "cedar")
+    assert answers.temperature == temperature
+    assert answers.synthetic
+    assert answers.study == "toy"
+
+
+def test_it_abstains_below_the_cards_floor_and_answers_above(finished: Finished) -> None:
+    finished.write_card(temperature=None)
+    top = softmax(finished.logits(), axis=1).max(axis=1)
+    finished.write_card(abstain_below=float(np.median(top)))
+    answers = predict_images(finished.run.root, images(*map(str, range(12))))
+    best = [("ash", "beech", "cedar")[k] for k in finished.logits().argmax(axis=1)]
+    assert [row.answer for row in answers.rows] == [
+        name if sure else None for name, sure in zip(best, top >= np.median(top), strict=True)
+    ]
+    assert {row.answer is None for row in answers.rows} == {True, False}
+    first = answers.rows[0].as_dict()
+    assert first.keys() == {"image", "answer", "abstains", "probabilities", "error"}
+    assert [row.as_dict()["abstains"] for row in answers.rows] == [row.answer is None for row in answers.rows]
+    assert sum(first["probabilities"].values()) == pytest.approx(1.0)
+
+
+def test_unreadable_images_keep_their_place(finished: Finished) -> None:
+    answers = predict_images(finished.run.root, images("torn", "2", "torn", "1"))
+    assert [row.reason for row in answers.rows] == ["no picture", "", "no picture", ""]
+    assert [row.probabilities is None for row in answers.rows] == [True, False, True, False]
+    assert answers.rows[0].as_dict() == {
+        "image": "/new/torn.png",
+        "answer": None,
+        "abstains": False,
+        "probabilities": None,
+        "error": "no picture",
+    }
+    only = predict_images(finished.run.root, images("torn"))
+    assert only.rows[0].probabilities is None
+    alone = predict_images(finished.run.root, images("2")).rows[0].probabilities
+    assert answers.rows[1].probabilities == pytest.approx(alone, rel=1e-6)  # others change only rounding, if anything
+
+
+def test_features_of_new_images_are_not_kept(finished: Finished) -> None:
+    predict_images(finished.run.root, images("1"))
+    assert len(finished.caches) == 1
+    assert not finished.caches[0].exists()
+
+
+def test_an_unfinished_run_is_refused(finished: Finished) -> None:
+    finished.run.summary.unlink()
+    with pytest.raises(RunFolderError, match="not finished") as caught:
+        predict_images(finished.run.root, images("1"))
+    assert "--resume" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"temperature": 0.0},
+        {"temperature": "warm"},
+        {"abstain_below": 1.0},
+        {"classes": []},
+        {"classes": [{"name": "ash"}, {"name": "beech"}]},
+        {"classes": 3},
+    ],
+)
+def test_a_damaged_card_is_refused(finished: Finished, changes: dict[str, Any]) -> None:
+    finished.write_card(**changes)
+    with pytest.raises(CheckpointError, match="card is missing or damaged") as caught:
+        predict_images(finished.run.root, images("1"))
+    assert caught.value.where == str(finished.run.card)
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"[]"])
+def test_a_missing_or_torn_card_is_refused(finished: Finished, content: bytes | None) -> None:
+    finished.run.card.unlink()
+    if content is not None:
+        finished.run.card.write_bytes(content)
+    with pytest.raises(CheckpointError, match="card is missing or damaged"):
+        predict_images(finished.run.root, images("1"))
+
+
+def test_a_card_of_another_adapter_is_refused(finished: Finished) -> None:
+    finished.write_card(adapter_sha256="0" * 64)
+    with pytest.raises(CheckpointError, match="card belongs to another adapter"):
+        predict_images(finished.run.root, images("1"))
+
+
+def test_weights_of_another_backbone_and_another_study_are_refused(finished: Finished) -> None:
+    finished.fingerprint = "0" * 64
+    with pytest.raises(CheckpointError, match="fingerprint"):
+        predict_images(finished.run.root, images("1"))
+    finished.fingerprint = finished.results.backbone.fingerprint
+    other = replace(AdapterInfo("0" * 64, "facmic", 3, finished.fingerprint))
+    write_adapter(finished.run.adapter, finished.state, other)
+    with pytest.raises(CheckpointError, match="another study"):
+        predict_images(finished.run.root, images("1"))
