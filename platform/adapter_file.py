@@ -51,7 +51,10 @@ def parse_adapter(data: bytes, *, where: str) -> tuple[State, AdapterInfo]:
     Raises:
         CheckpointError: damaged, truncated, or not an adapter of ours.
     """
-    remedy = "Delete it to go back to the checkpoint before it, or restore it from a backup"
+    remedy = (
+        "Restore it from a backup, or start a new run; deleting it goes back one round, "
+        "which sites accept only where the next round had not begun"
+    )
     try:
         tensors: State = load(data)
         length = int.from_bytes(data[:8], "little")

@@ -136,7 +136,7 @@ def _flow(results: Results, site: SiteData) -> DataFlow:
     train, validation, test = (len(set(part.groups)) for part in parts)
     return DataFlow(
         rows=tuple(rows),
-        skipped=results.skipped,
+        skipped=site.skipped,
         group_key="patient" if results.data.cohort.synthetic else results.data.cohort.dataset.group_key,
         train_groups=train,
         validation_groups=validation,

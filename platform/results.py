@@ -132,6 +132,7 @@ def model_card(results: Results) -> dict[str, Any]:
             "embed_dim": results.backbone.embed_dim,
         },
         "dataset": cohort.dataset.title,
+        "images_left_out": results.skipped,
         "classes": [
             {"name": label.name, "clinical_name": label.clinical_name, "prompts": list(label.prompts)}
             for label in cohort.dataset.classes

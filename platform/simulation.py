@@ -96,12 +96,14 @@ def simulate(
             backbone,
             cache or default_cache(),
             lambda done, total, rate: watch.progress(done, total, "images", rate),
+            watch.note,
         )
         rehearse_roster(study, method, data)
     for skip in skipped:
         watch.note(f"left out: {skip.path}: {skip.reason}")
     with open_consortium(study, method, data, backbone.fingerprint, run) as consortium:
         watch.stage("rounds")
+        earlier = sum(record["seconds"]["total"] for record in run.read_rounds())
         records = _rounds(study, method, data, consortium, run, watch, tap)
         carry(consortium.coordinator, consortium.sites, consortium.coordinator.finish(), tap)
         consortium.close_ledgers(study.digest())
@@ -123,7 +125,7 @@ def simulate(
         received=transmissions[COORDINATOR],
         threshold=threshold,
         adapter_sha256=write_adapter(run.adapter, final, info),
-        seconds=time.monotonic() - began,
+        seconds=time.monotonic() - began + earlier,
         skipped=len(skipped),
     )
     watch.stage("dossier")

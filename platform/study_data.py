@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..medical_datasets.cohort import Cohort, Skipped
 from .backbone import Backbone
-from .cohorts import Index, StudyPlan
+from .cohorts import Index, SitePlan, StudyPlan
 from .errors import StudyFileError
 from .features import encode
 from .methods.method import SharedInputs, TrainingPart
@@ -46,12 +46,16 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class SiteData:
-    """What one site holds. For a site that takes no part, ``train`` and ``validation`` are empty."""
+    """What one site holds. For a site that takes no part, ``train`` and ``validation`` are empty.
+
+    ``skipped`` counts its images that could not be decoded.
+    """
 
     name: str
     train: Part
     validation: Part
     test: Part
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +78,16 @@ class StudyData:
 
 
 def encode_study(
-    plan: StudyPlan, backbone: Backbone, cache: Path, progress: Progress | None = None
+    plan: StudyPlan,
+    backbone: Backbone,
+    cache: Path,
+    progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> tuple[StudyData, tuple[Skipped, ...]]:
     """Encode every image once and hand each site its rows.
 
-    Images that cannot be decoded are left out everywhere, counted and named in the second result.
+    Images that cannot be decoded are left out everywhere, counted and named in the second result. ``note`` is told of
+    cache entries that were damaged or stale and were made again.
 
     Raises:
         StudyFileError: a training site is left with fewer than two training images or without test images, or none of
@@ -86,6 +95,9 @@ def encode_study(
     """
     cohort = plan.cohort
     table = encode([record.path for record in cohort.records], backbone, cache=cache, progress=progress)
+    if note is not None:
+        for issue in table.issues:
+            note(f"feature cache: {issue.shard}: {issue.reason}; removed and made again")
     place = np.full(len(cohort.records), -1, dtype=np.int64)
     place[table.kept] = np.arange(len(table.kept))
     labels = np.array([record.label for record in cohort.records], dtype=np.int64)
@@ -99,7 +111,11 @@ def encode_study(
             groups=tuple(cohort.records[i].group for i in kept),
         )
 
-    sites = tuple(SiteData(site.name, part(site.train), part(site.validation), part(site.test)) for site in plan.sites)
+    def site_data(site: SitePlan) -> SiteData:
+        lost = sum(int((place[rows] < 0).sum()) for rows in (site.train, site.validation, site.test))
+        return SiteData(site.name, part(site.train), part(site.validation), part(site.test), lost)
+
+    sites = tuple(site_data(site) for site in plan.sites)
     for site in sites:
         if len(site.train) < 2 or len(site.test) < 1:
             raise StudyFileError(
@@ -107,8 +123,7 @@ def encode_study(
                 where="sites",
                 remedy="Use fewer sites, a larger sites.alpha, or more images",
             )
-    away = plan.unseen
-    unseen = None if away is None else SiteData(away.name, part(away.train), part(away.validation), part(away.test))
+    unseen = None if plan.unseen is None else site_data(plan.unseen)
     reference = part(plan.reference)
     if len(plan.reference) and not len(reference):
         raise StudyFileError(

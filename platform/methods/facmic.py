@@ -58,8 +58,8 @@ class Facmic:
         if self.adaptation_weight == 0.0 or shared.reference.shape[0] == 0:
             return loss
         reference = shared.reference[reference_rows]
-        # The reference is a target to align to, so no gradient flows through it: with one, the adapter can lower LMMD by
-        # making every feature alike (docs/decisions/0005).
+        # The reference is a target to align to, so no gradient flows through it: with one, the adapter can lower
+        # LMMD by making every feature alike (docs/decisions/0005).
         with source_statistics_only(adapter), torch.no_grad():
             adapted_reference = adapter.adapt(reference)
         probabilities = class_logits(adapted_reference, shared.text, shared.scale).softmax(dim=1)

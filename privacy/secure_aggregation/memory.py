@@ -1,4 +1,4 @@
-"""What a site remembers across sessions: for one global adapter it signs one survivor set, over all attempts."""
+"""What a site remembers across sessions: for one round, and for one global adapter, it signs one survivor set."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from .session import Binding, SessionId
 
 
 class SurvivorMemory:
-    """Which survivor set was signed for which adapter.
+    """Which survivor set was signed for which round and which adapter.
 
-    Two sets for one adapter, one site apart, would let a coordinator subtract two sums. While no more than c sites
+    Two sets for one update, one site apart, would let a coordinator subtract two sums. While no more than c sites
     collude, two sets cannot both reach t signatures if every honest site signs one only.
 
     Args:
@@ -29,25 +29,32 @@ class SurvivorMemory:
         self._persist = persist
 
     def claim(self, session: SessionId, binding: Binding, survivors: bytes) -> None:
-        """Commit to a survivor set, given by its digest.
+        """Commit to a survivor set, given by its digest: one a round, and one an adapter.
 
-        The key leaves round, sequence, attempt and settings out: the coordinator chooses them, and none of them makes
-        the same adapter's update another one.
+        Neither rule is enough alone. The coordinator numbers rounds as it likes, so one adapter has one set over all
+        of them. It also writes the adapter's bytes: one more space in a header, or one last bit of one weight, is
+        another hash and still the same update of the same round, so one round has one set whatever was trained on.
+        Sequence, attempt and settings make no room either.
 
         Raises:
-            ProtocolError: SECOND_SURVIVOR_SET, when another set was signed for this adapter.
+            ProtocolError: SECOND_SURVIVOR_SET, when another set was signed for this round or this adapter.
         """
-        key = f"{session.study.hex()}/{binding.adapter.hex()}/{session.purpose}"
-        known = self._known.get(key)
-        if known is None:
-            updated = {**self._known, key: survivors.hex()}
+        study, claimed = session.study.hex(), survivors.hex()
+        keys = (
+            f"{study}/{binding.adapter.hex()}/{session.purpose}",
+            f"{study}/round-{session.round}/{session.purpose}",
+        )
+        if any(self._known.get(key, claimed) != claimed for key in keys):
+            raise ProtocolError(
+                "another survivor set was signed for this round or adapter",
+                code=Refusal.SECOND_SURVIVOR_SET,
+                stage="agree",
+            )
+        updated = {**self._known, **dict.fromkeys(keys, claimed)}
+        if updated != self._known:
             if self._persist is not None:
                 self._persist(updated)
             self._known = updated
-        elif known != survivors.hex():
-            raise ProtocolError(
-                "another survivor set was signed for this adapter", code=Refusal.SECOND_SURVIVOR_SET, stage="agree"
-            )
 
     def snapshot(self) -> dict[str, str]:
         """A plain mapping to keep and to start from again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ def original(
     toy: Callable[..., Any], toy_results: Callable[..., Results], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[RunFolder, Results]:
     made = toy(tmp_path_factory.mktemp("dossier") / "run")
-    results = toy_results(made, skipped=2)
+    results = toy_results(made)
+    sites = tuple(replace(site, skipped=2) for site in results.data.sites)
+    results = replace(results, data=replace(results.data, sites=sites))
     write_results(made.run, results)
     return made.run, results
 

@@ -22,12 +22,13 @@ from wardround.privacy.messages import (
     encode,
 )
 from wardround.privacy.secure_aggregation import primitives as p
+from wardround.privacy.secure_aggregation.coordinator import CoordinatorSession
 from wardround.privacy.secure_aggregation.memory import SurvivorMemory
 from wardround.privacy.secure_aggregation.parameters import Block, choose_thresholds
 from wardround.privacy.secure_aggregation.roster import Roster, RosterSite
 from wardround.privacy.secure_aggregation.session import bind
 
-from ..conftest import BINDING, STUDY, Consortium, randomness
+from ..conftest import BINDING, STUDY, Consortium, Play, randomness
 
 A, B, C, D = (f"site-{i:03d}" for i in range(4))
 
@@ -419,6 +420,25 @@ def test_no_number_that_the_coordinator_chooses_makes_room_for_a_second_survivor
     with pytest.raises(ProtocolError) as error:
         retry.whole(mask=[A, B, C])
     assert error.value.code is Refusal.SECOND_SURVIVOR_SET
+
+
+def test_other_bytes_of_the_adapter_make_no_room_for_a_second_survivor_set_in_a_round():
+    consortium = Consortium(4)
+    memories = {name: SurvivorMemory() for name in consortium.roster.names}
+    consortium.play(consortium.session_id(5), memories).upto("unmask")
+    kept = {name: SurvivorMemory(memory.snapshot()) for name, memory in memories.items()}
+    session, padded = consortium.session_id(5, attempt=1), bind(b"adapter ", b"{}")
+    sites = {
+        name: consortium.site(name, session=session, binding=padded, memory=kept[name])
+        for name in consortium.roster.names
+    }
+    retry = Play(consortium, sites, CoordinatorSession(consortium.pinned, session, padded))
+    with pytest.raises(ProtocolError) as error:
+        retry.whole(mask=[A, B, C])
+    assert error.value.code is Refusal.SECOND_SURVIVOR_SET
+    assert {name: memory.snapshot() for name, memory in kept.items()} == {
+        name: memory.snapshot() for name, memory in memories.items()
+    }
 
 
 def test_a_site_that_refuses_after_its_vector_arrived_stays_in_the_sum(play):
