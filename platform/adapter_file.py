@@ -63,7 +63,7 @@ def parse_adapter(data: bytes, *, where: str) -> tuple[State, AdapterInfo]:
         stated = header.pop("sha256")
         info = AdapterInfo(**header)
         computed = checksum(tensors, rfc8785.dumps(header))  # refuses what numpy has no type for, such as bfloat16
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         raise CheckpointError(f"not a readable adapter ({type(error).__name__})", where=where, remedy=remedy) from None
     # The header is padded with spaces; any other white space there would be a changed byte that nothing else notices.
     if stated != computed or not text.rstrip(b" ").endswith(b"}"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..privacy.atomic import canonical_json, write_atomic
+from ..privacy.atomic import canonical_json, make_private, write_atomic
 from .adapter_file import AdapterInfo, read_adapter, write_adapter
 from .errors import CheckpointError
 from .update import State
@@ -26,7 +26,7 @@ class Checkpoints:
 
     def save(self, state: Mapping[str, Tensor], info: AdapterInfo) -> str:
         """Write the adapter after ``info.round`` rounds; returns its file's SHA-256 in hexadecimal."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(self.folder)
         digest = write_adapter(self._path(info.round), state, info)
         for path in self._all()[:-KEPT]:
             path.unlink()
@@ -58,7 +58,7 @@ class Checkpoints:
                 raise CheckpointError(
                     "the record of attempts is damaged", where=str(path), remedy="Restore it from a backup"
                 ) from None
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(self.folder)
         made[number] = made.get(number, -1) + 1
         kept = {str(key): last for key, last in made.items() if key >= number - KEPT}
         write_atomic(path, canonical_json({"attempts": kept}))

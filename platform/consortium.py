@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .. import __version__
-from ..privacy.atomic import write_atomic
+from ..privacy.atomic import make_private, write_atomic
 from ..privacy.egress import COORDINATOR, Gate, StudyFacts
 from ..privacy.home import SiteHome
 from ..privacy.ledger import Ledger
@@ -95,6 +95,8 @@ def open_consortium(
         identities = {name: open_identity(home.folder, home.identity) for name, home in homes.items()}
         keys = {name: identity.public_key for name, identity in identities.items()}
         roster = draw_roster(study, layout, keys, {site.name: len(site.train) for site in data.sites})
+        for home in homes.values():
+            _pin(home.state(digest) / ROSTER_FILE, roster.to_bytes())  # before anybody signs another one
         pinned = enrol_together(roster, identities)
         adapter_bytes = len(dump_adapter(start, AdapterInfo(digest, method.name, study.rounds, backbone)))
         limits = Limits(len(homes), 4 * roster.size("update"), adapter_bytes + ADAPTER_HEADROOM)
@@ -120,13 +122,14 @@ def open_consortium(
         for site in data.sites:
             name, home = site.name, homes[site.name]
             folder = home.state(digest)
-            _pin(folder / ROSTER_FILE, roster.to_bytes())
             site_gate, ledgers[name] = gate(name, home.ledger, home.policy)
             trainers[name] = LocalTrainer(
                 name, digest, study.seed, method, study.training, site.train.training(), data.shared, folder
             )
-            sites[name] = Site(name, identities[name], pinned, site_gate, trainers[name], backbone, folder, os.urandom)
-        run.coordinator.mkdir(mode=0o700, exist_ok=True)
+            sites[name] = Site(
+                name, identities[name], pinned, site_gate, trainers[name], backbone, folder, study.rounds, os.urandom
+            )
+        make_private(run.coordinator)
         own_gate, ledgers[COORDINATOR] = gate(
             COORDINATOR, run.coordinator / "ledger.jsonl", run.coordinator / "policy.toml"
         )

@@ -29,7 +29,7 @@ from ..evaluation.report_model import (
     TemperatureSource,
 )
 from ..evaluation.scores import pool, score
-from ..privacy.atomic import write_atomic
+from ..privacy.atomic import make_private, write_atomic
 from .assessment import Assessment, Prediction
 from .errors import RunFolderError
 from .results import Results, model_card, summary
@@ -40,11 +40,11 @@ from .training import derive_seed
 
 def write_results(run: RunFolder, results: Results) -> None:
     """Write card, reports, front page and, last, summary.json: its presence says that the run is complete."""
-    run.card.parent.mkdir(parents=True, exist_ok=True)
+    make_private(run.card.parent)
     _write_json(run.card, model_card(results))
     sites = (*results.data.sites, *((results.data.unseen,) if results.data.unseen else ()))
     for site in sites:
-        run.site(site.name).mkdir(parents=True, exist_ok=True)
+        make_private(run.site(site.name))
         write_atomic(run.site(site.name) / "report.json", to_json(_site_report(results, site)))
     write_atomic(run.root / "dossier.json", to_json(_dossier(results)))
     build_pages(run)

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..evaluation.metrics import figures
 from ..medical_datasets.errors import DataError
+from ..privacy.atomic import make_private, write_atomic
 from ..privacy.egress import COORDINATOR
 from ..privacy.errors import ParameterError, RosterError
 from ..privacy.ledger import verify
@@ -102,18 +103,25 @@ def simulate(
     for skip in skipped:
         watch.note(f"left out: {skip.path}: {skip.reason}")
     with open_consortium(study, method, data, backbone.fingerprint, run) as consortium:
+        roster = consortium.roster.roster
+        watch.note(
+            f"threshold {roster.thresholds.t} of {roster.thresholds.n} sites; with up to {roster.thresholds.colluding} "
+            "colluding, the coordinator learns the others' sum alone"
+        )
+        if roster.capped():
+            watch.note(f"weight cut to w_max: {', '.join(roster.capped())}")
         watch.stage("rounds")
         earlier = sum(record["seconds"]["total"] for record in run.read_rounds())
         records = _rounds(study, method, data, consortium, run, watch, tap)
         carry(consortium.coordinator, consortium.sites, consortium.coordinator.finish(), tap)
         consortium.close_ledgers(study.digest())
         final = consortium.coordinator.state
-        threshold = consortium.roster.roster.thresholds.t
+        threshold = roster.thresholds.t
         transmissions = {name: _transmissions(ledger.path) for name, ledger in consortium.ledgers.items()}
         _copy_homes(consortium, run)
     watch.stage("baselines and figures")
     info = AdapterInfo(study.digest(), method.name, len(records), backbone.fingerprint)
-    run.adapter.parent.mkdir(exist_ok=True)
+    make_private(run.adapter.parent)
     results = Results(
         study=study,
         backbone=backbone,
@@ -180,6 +188,11 @@ def _rounds(
         if outcome is None:
             raise RoundError(f"round {coordinator.info.round + 1} did not end", remedy="Continue with --resume")
         failures = [f"{name}: {site.failure}" for name, site in consortium.sites.items() if site.failure]
+        for failure in failures:
+            watch.note(f"round {coordinator.info.round + 1} goes on without {failure}")
+        for name, site in consortium.sites.items():
+            if sum(site.clipped.values()):
+                watch.note(f"{name}: {sum(site.clipped.values())} coordinates of the update were cut at the clip")
         if not outcome.released and failures:
             raise RoundError(
                 f"round {coordinator.info.round + 1} released nothing: {outcome.reason}",
@@ -248,6 +261,6 @@ def _copy_homes(consortium: Consortium, run: RunFolder) -> None:
     """Copies for the dossier: what an auditor asks for, without keys and state."""
     for name, home in consortium.homes.items():
         folder = run.site(name)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         for path in (home.ledger, home.policy):
-            shutil.copyfile(path, folder / path.name)
+            write_atomic(folder / path.name, path.read_bytes())

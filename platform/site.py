@@ -6,7 +6,6 @@ refusal. It knows no engine, opens no connection and reads no pixels. Everything
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,7 +33,7 @@ from ..privacy.messages import (
 from ..privacy.secure_aggregation.encoding import encode
 from ..privacy.secure_aggregation.memory import SurvivorMemory
 from ..privacy.secure_aggregation.roster import PinnedRoster
-from ..privacy.secure_aggregation.session import SessionId, bind
+from ..privacy.secure_aggregation.session import Binding, SessionId, bind
 from ..privacy.secure_aggregation.site import SiteSession
 from .adapter_file import AdapterInfo, parse_adapter
 from .adapters import load_state
@@ -64,6 +63,7 @@ class Site:
         trainer: trains its part and keeps what must survive a restart.
         backbone: fingerprint of the frozen CLIP that its features come from.
         folder: its state folder for this study.
+        rounds: number of rounds of the study; it takes part in no later one.
         random: secret uniform bytes (``os.urandom``).
         clipped: coordinates cut by the clip in the last update, by block; shown locally, never sent.
         failure: why the last round could not be trained or encoded here; shown locally, never sent. Empty otherwise.
@@ -76,12 +76,14 @@ class Site:
     trainer: LocalTrainer
     backbone: str
     folder: Path
+    rounds: int
     random: Callable[[int], bytes]
     clipped: dict[str, int] = field(default_factory=dict)
     failure: str = ""
 
     def __post_init__(self) -> None:
         self._session: SiteSession | None = None
+        self._binding: Binding | None = None
         self._encoded: NDArray[np.uint32] | None = None
         self._memory = SurvivorMemory(
             _read_json(self.folder / SURVIVORS_FILE),
@@ -139,44 +141,53 @@ class Site:
     def _start(self, message: RoundStart) -> Message:
         """Check what was received, train, and open a session with fresh keys."""
         session = message.session
+        binding = bind(message.adapter, message.settings)
         if self._session is not None and self._session.session == session:
+            if binding != self._binding:
+                raise ProtocolError("another start of this session", code=Refusal.CHANGED_REQUEST, stage="start")
             return self._session.advertise()  # asked again: the same advert
-        self._check_session(session)
+        self._check_session(session, binding.adapter.hex())
         if message.settings != round_settings(session.study.hex(), session.round):
             raise ProtocolError("other round settings than the study's", code=Refusal.OTHER_ADAPTER, stage="start")
         state = self._global_adapter(message.adapter, session.round - 1)
         # Only a start that holds ends what was under way: a replayed one must not cost a running session its keys.
         self._end_session()
         self.failure = ""
-        canonical = {"round": session.round, "attempt": session.attempt}
-        write_atomic(self.folder / PROGRESS_FILE, canonical_json(canonical))
-        update = self.trainer.update(session.round, state, hashlib.sha256(message.adapter).hexdigest())
+        progress = {"round": session.round, "attempt": session.attempt, "adapter": binding.adapter.hex()}
+        write_atomic(self.folder / PROGRESS_FILE, canonical_json(progress))
+        update = self.trainer.update(session.round, state, binding.adapter.hex())
         roster = self.roster.roster
         encoded = encode(update.blocks, roster.blocks(session.purpose), roster.weight_of(self.name))
         self.clipped = dict(encoded.clipped)
-        binding = bind(message.adapter, message.settings)
         opened = SiteSession(self.roster, self.identity, self.name, session, binding, self.random, memory=self._memory)
         advert = opened.advertise()
-        self._session, self._encoded = opened, encoded.words
+        self._session, self._binding, self._encoded = opened, binding, encoded.words
         return advert
 
-    def _check_session(self, session: SessionId) -> None:
-        """Rounds and attempts only go up: an older one would let a coordinator ask for a second sum of one update."""
+    def _check_session(self, session: SessionId, adapter: str) -> None:
+        """Rounds and attempts only go up, and all attempts at a round are about one adapter.
+
+        An older one, or the same round from other bytes, would let a coordinator ask for a second sum of one update.
+        """
         if session.study != self.roster.roster.study or session.purpose != "update" or session.sequence != 0:
             raise ProtocolError("a session of another study", code=Refusal.WRONG_SESSION, stage="start")
         before = self._last_session()
-        if session.round < 1 or (session.round, session.attempt) <= before:
+        if session.round > self.rounds:
+            raise ProtocolError("a round beyond the study's last", code=Refusal.WRONG_SESSION, stage="start")
+        if session.round < 1 or (session.round, session.attempt) <= before[:2]:
             raise ProtocolError(
                 f"round {session.round}, attempt {session.attempt} is not after round {before[0]}, attempt {before[1]}",
                 code=Refusal.WRONG_SESSION,
                 stage="start",
             )
+        if session.round == before[0] and adapter != before[2]:
+            raise ProtocolError("another adapter in the same round", code=Refusal.OTHER_ADAPTER, stage="start")
 
-    def _last_session(self) -> tuple[int, int]:
-        """Round and attempt of the last session that was opened."""
+    def _last_session(self) -> tuple[int, int, str]:
+        """Round, attempt and SHA-256 of the adapter of the last session that was opened."""
         last = _read_json(self.folder / PROGRESS_FILE)
         try:
-            return int(last.get("round", 0)), int(last.get("attempt", -1))
+            return int(last.get("round", 0)), int(last.get("attempt", -1)), str(last.get("adapter", ""))
         except (TypeError, ValueError):
             raise _damaged(self.folder / PROGRESS_FILE) from None
 
@@ -196,8 +207,12 @@ class Site:
         """Keep the final adapter: the site may use it without asking anybody."""
         if message.status == "completed":
             self._global_adapter(message.adapter, None)
-            write_atomic(self.folder / FINAL_FILE, message.adapter)
+            path = self.folder / FINAL_FILE
+            if path.is_file() and path.read_bytes() != message.adapter:
+                raise ProtocolError("another final adapter", code=Refusal.CHANGED_REQUEST, stage="start")
+            write_atomic(path, message.adapter)
         self._end_session()
+        self.trainer.forget()
 
     def _live(self) -> SiteSession:
         if self._session is None:
@@ -243,5 +258,7 @@ def _read_json(path: Path) -> dict[str, str]:
 
 def _damaged(path: Path) -> CheckpointError:
     return CheckpointError(
-        "the site's state is damaged", where=str(path), remedy="Restore it from a backup; do not delete it"
+        "the site's state is damaged",
+        where=str(path),
+        remedy="Start a new study: an older copy would forget what this site has signed",
     )

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from ..privacy.atomic import write_atomic
+from ..privacy.atomic import make_private, write_atomic
 from .adapter_file import checksum
 from .config import TrainingSection
 from .errors import CheckpointError
@@ -64,7 +64,7 @@ class LocalTrainer:
         stored = self._read(path)
         if stored is None or bytes(stored["adapter_sha256"].numpy().tobytes()).hex() != adapter_sha256:
             stored = self._train(number, start, adapter_sha256)
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(self.folder)
             digest = bytearray.fromhex(checksum(stored))
             write_atomic(path, save({**stored, CHECKSUM_KEY: torch.frombuffer(digest, dtype=torch.uint8)}))
             self._prune(number)
@@ -122,3 +122,8 @@ class LocalTrainer:
         for path in self.folder.glob("update-*.safetensors"):
             if int(path.stem.removeprefix("update-")) <= number - KEPT_ROUNDS:
                 path.unlink()
+
+    def forget(self) -> None:
+        """Delete every stored update and moment: the study is over, and they derive from patients' images."""
+        for path in self.folder.glob("update-*.safetensors"):
+            path.unlink()

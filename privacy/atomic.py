@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Any
 
 import rfc8785
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
 
 
 def sync_folder(folder: Path) -> None:
@@ -18,6 +22,26 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder and whatever is missing above it, each mode 0700 and durable; one that exists is left as it is.
+
+    Raises:
+        OSError: as the file system reports it; NotADirectoryError when a file is in the way.
+    """
+    missing = []
+    level = folder.absolute()
+    while not level.exists():
+        missing.append(level)
+        level = level.parent
+    for level in reversed(missing):
+        level.mkdir(mode=0o700, exist_ok=True)
+        level.chmod(0o700)  # whatever the process' umask took away
+        # A file's own sync does not promise that the name of a new folder above it survives a power cut.
+        sync_folder(level.parent)
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
@@ -49,6 +73,22 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
             os.unlink(temporary)
         raise
     sync_folder(path.parent)
+
+
+def sweep(folder: Path) -> int:
+    """Remove what `write_atomic` left behind when its process was killed, here and in all folders below.
+
+    Half a file can hold a key or what was learned from patients, and nobody would look for it under such a name. Call
+    it only where nobody else is writing, such as under a home's lock.
+
+    Returns:
+        How many files were removed.
+    """
+    left = [path for path in folder.rglob(".*.tmp") if _TEMPORARY.fullmatch(path.name) and path.is_file()]
+    for path in left:
+        path.unlink()
+        sync_folder(path.parent)
+    return len(left)
 
 
 def canonical_json(value: Any) -> bytes:

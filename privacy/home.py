@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import stat
 from pathlib import Path
 from types import TracebackType
 
-from .atomic import sync_folder
+from .atomic import make_private, sweep
 from .errors import HomeError
 
 _SITE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -30,15 +31,15 @@ class SiteHome:
 
     @classmethod
     def open(cls, root: Path, site: str) -> SiteHome:
-        """Make the home where there is none, and take its lock.
+        """Make the home where there is none, and take its lock; remove what a killed process left half-written.
 
         Args:
             root: folder of homes; made with its parents.
             site: name of the site: lower-case letters, digits, ``.``, ``_``, ``-``; at most 64.
 
         Raises:
-            HomeError: when the name is no site name, the folder cannot be made, others may enter it, or another
-                process holds it (whose process id is named).
+            HomeError: when the name is no site name, the folder cannot be made, is a link or another user's, others
+                may enter it, or another process holds it (whose process id is named).
         """
         if not _SITE.fullmatch(site):
             raise HomeError(
@@ -46,17 +47,21 @@ class SiteHome:
             )
         folder = root / site
         try:
-            root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if not folder.exists():
-                folder.mkdir(mode=0o700)
-                folder.chmod(0o700)  # whatever the process' umask took away
-                sync_folder(root)
-            mode = folder.stat().st_mode & 0o777
+            make_private(folder)
+            found = folder.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+                # Where others may write to ``root``, they could put a link there, or a folder that is theirs to read.
+                raise HomeError(
+                    "the home is a link, or not this user's folder",
+                    where=str(folder),
+                    remedy="Find out who put it there; choose another folder for the homes.",
+                )
+            mode = found.st_mode & 0o777
             if mode & 0o077:
                 raise HomeError(
                     f"the home can be entered by others (mode {mode:03o})", where=str(folder), remedy="chmod 700 it."
                 )
-            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise HomeError(f"the home cannot be opened: {error.strerror}", where=str(folder)) from None
         try:
@@ -67,8 +72,13 @@ class SiteHome:
             raise HomeError(
                 f"the home is in use by process {holder}", where=str(folder), remedy="Wait for it, or end it."
             ) from None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+            sweep(folder)
+        except OSError as error:
+            os.close(lock)
+            raise HomeError(f"the home cannot be written: {error.strerror}", where=str(folder)) from None
         return cls(site, folder, lock)
 
     @property
@@ -98,12 +108,15 @@ class SiteHome:
             study: the study's SHA-256, hexadecimal.
 
         Raises:
-            HomeError: for anything that is no hash, so that no path can be smuggled in.
+            HomeError: for anything that is no hash, so that no path can be smuggled in; when it cannot be made.
         """
         if not _STUDY.fullmatch(study):
             raise HomeError("the study's hash is not hexadecimal", where=str(self.folder))
         state = self.folder / "state" / study
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            make_private(state)
+        except OSError as error:
+            raise HomeError(f"the state cannot be kept: {error.strerror}", where=str(state)) from None
         return state
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -214,7 +215,7 @@ class Ledger:
             LedgerError: when the ledger is broken or cannot be opened.
         """
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise LedgerError(f"the ledger cannot be opened: {error.strerror}", where=str(path)) from None
         try:
@@ -229,6 +230,7 @@ class Ledger:
             sync_folder(path.parent)
             if tail:
                 ledger._set_aside(tail, good)
+            ledger._note_torn()
         except OSError as error:
             os.close(descriptor)
             raise LedgerError(f"the ledger cannot be opened: {error.strerror}", where=str(path)) from None
@@ -239,15 +241,31 @@ class Ledger:
 
     def _set_aside(self, tail: bytes, good: int) -> None:
         """Keep a torn line in a file of its own before cutting it off, so that no crash in between loses it."""
-        aside = self.path.with_name(f"{self.path.name}.torn-{self._chain.sequence}")
-        write_atomic(aside, tail)
+        taken = {path: path.read_bytes() for path in self._torn_files()}
+        if tail not in taken.values():  # else a crash came between the copy and the cut
+            extra = f"-{len(taken)}" if taken else ""  # an earlier torn line, whose note was torn itself, stays
+            write_atomic(self.path.with_name(f"{self.path.name}.torn-{self._chain.sequence}{extra}"), tail)
         os.ftruncate(self._descriptor, good)
         os.fsync(self._descriptor)
-        self.torn = aside
-        digest = hashlib.sha256(tail).hexdigest()
-        self.append(
-            [Record(kind="note", study="", outcome="noted", rule="torn-line", wire_bytes=len(tail), wire_sha256=digest)]
-        )
+
+    def _note_torn(self) -> None:
+        """An entry for every torn line that has none yet, also where a crash came between the cut and the note."""
+        notes = []
+        for path in self._torn_files():
+            tail = path.read_bytes()
+            digest = hashlib.sha256(tail).hexdigest()
+            size = len(tail)
+            notes.append(
+                Record(kind="note", study="", outcome="noted", rule="torn-line", wire_bytes=size, wire_sha256=digest)
+            )
+            self.torn = path
+        if notes:
+            self.append(notes)
+
+    def _torn_files(self) -> list[Path]:
+        """Torn lines that were set aside at this place of the chain; once noted, the chain is past it."""
+        name = re.compile(rf"{re.escape(self.path.name)}\.torn-{self._chain.sequence}(-\d+)?")
+        return sorted(path for path in self.path.parent.iterdir() if name.fullmatch(path.name))
 
     @property
     def head(self) -> str:
@@ -284,8 +302,8 @@ class Ledger:
             sync: False for what has already happened (a message that arrived); the next synced append covers it.
 
         Raises:
-            LedgerError: when the disk refuses, or an entry does not fit (a message of a study that is not open). The
-                ledger then takes nothing more: what the file holds is not known, so nothing may be released.
+            LedgerError: when an entry does not fit (a message of a study that is not open); nothing was written then.
+                When the disk refuses; the ledger then takes nothing more, because what the file holds is not known.
         """
         with self._lock:
             if self._broken:

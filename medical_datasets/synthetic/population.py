@@ -24,7 +24,6 @@ from .appearance import (
     DEMO_SKIN,
     BrainAppearance,
     SiteAppearance,
-    SkinAppearance,
     draw,
     narrow,
     photograph,
@@ -220,7 +219,6 @@ def render_planned(study: PhantomStudy, image: PlannedImage) -> NDArray[np.uint8
         if image.image_index:
             slice_ = brain.another_slice(slice_, own, views=site.views)
         return scan(brain.render_brain(slice_, own, study.size), site.appearance, own)
-    assert isinstance(site.appearance, SkinAppearance)  # noqa: S101 - narrows the union for the type checker
     lesion = skin.draw_skin(label, patient, age=image.age, tone=site.appearance.tone)
     if image.image_index:
         lesion = skin.another_photograph(lesion, own)

@@ -92,7 +92,7 @@ def main() -> None:
         show_error(
             f"internal error: {type(error).__name__}: {error}",
             "",
-            "Run it again with --debug before the command and report what it prints; nothing was released",
+            "Run it again with --debug before the command and report what it prints; a run continues with --resume",
         )
         sys.exit(1)
 

@@ -6,6 +6,10 @@ Seeded and offline. Captions and pictures are drawn by this package; no outside 
 contrastive one of CLIP (Radford et al. 2021, section 2.3) with several positives per row, as in UniCL (Yang et al.
 2022, equation 3): every caption that is true of a picture is a positive. Linear heads that name the picture's
 attributes help the image tower along and are thrown away at the end.
+
+The contrastive loss alone leaves the features in a dozen directions, because the captions differ in no more, and an
+adapter then finds little else to learn from. So a second, short stage freezes the convolutions and trains what comes
+after them (attention pooling, text tower, temperature) with a term that spreads the features over many directions.
 """
 
 from __future__ import annotations
@@ -13,27 +17,30 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import open_clip
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ...privacy.atomic import write_atomic
 from .architecture import CONFIG, VOCABULARY, WEIGHTS, build_model
 from .augment import augment_brain, augment_skin
 from .captions import ATTRIBUTES, WIDTHS, corpus, described
+from .losses import contrastive, crowding
 from .phantom_pool import Pool, draw_pool
 from .vocabulary import learn_merges, vocabulary_bytes, vocabulary_size
 
+Report = Callable[[int, dict[str, float]], None]
 MEAN, STD = (0.4, 0.4, 0.4), (0.25, 0.25, 0.25)
 
 
@@ -50,14 +57,16 @@ class Recipe:
         heads: weight of the attribute heads against the contrastive loss.
         smoothing: label smoothing of the heads.
         bf16: run the towers in bfloat16 (twice as fast on processors that have it).
+        spread_steps, spread_lr: length and peak learning rate of the second stage.
+        spread: weight of the spreading term in the second stage.
         layers, width, image_size, embed_dim: image tower (stages of a ModifiedResNet).
         text_width, text_layers, context_length, merges: text tower and vocabulary.
     """
 
     seed: int = 0
-    brain: int = 48_000
-    skin: int = 24_000
-    steps: int = 4_000
+    brain: int = 24_000
+    skin: int = 12_000
+    steps: int = 1_500
     batch: int = 128
     brain_share: float = 0.65
     lr: float = 2e-3
@@ -66,6 +75,9 @@ class Recipe:
     heads: float = 0.5
     smoothing: float = 0.05
     bf16: bool = True
+    spread_steps: int = 300
+    spread_lr: float = 1e-3
+    spread: float = 0.5
     layers: tuple[int, int, int, int] = (2, 2, 2, 2)
     width: int = 32
     image_size: int = 112
@@ -95,17 +107,17 @@ class Trainer:
         self.recipe = recipe
         out.mkdir(parents=True, exist_ok=True)
         merges = learn_merges(corpus(recipe.seed), recipe.merges)
-        write_file(out / VOCABULARY, vocabulary_bytes(merges))
+        write_atomic(out / VOCABULARY, vocabulary_bytes(merges), mode=0o644)
         self.config = recipe.model_config(vocabulary_size(merges))
         preprocess = {
             "size": recipe.image_size,
             "mean": MEAN,
             "std": STD,
             "interpolation": "bicubic",
-            "resize": "shortest",
+            "resize_mode": "shortest",
         }
         document = {"model": self.config, "preprocess": preprocess, "recipe": asdict(recipe)}
-        write_file(out / CONFIG, (json.dumps(document, indent=1) + "\n").encode())
+        write_atomic(out / CONFIG, (json.dumps(document, indent=1) + "\n").encode(), mode=0o644)
         pools = [
             draw_pool(
                 kind,
@@ -126,25 +138,47 @@ class Trainer:
         self.heads = nn.ModuleDict(
             {name: nn.Linear(recipe.embed_dim, WIDTHS[name]) for name in ATTRIBUTES if name != "modality"}
         )
-        parameters = [*self.model.parameters(), *self.heads.parameters()]
-        self.optimiser = torch.optim.AdamW(
-            [
-                {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.decay},
-                {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-            ],
-            lr=recipe.lr,
-            betas=(0.9, 0.98),
-        )
+        self.spreading = False
         self.done = 0
+        self.optimiser = self._optimiser([*self.model.parameters(), *self.heads.parameters()])
         self._queues: dict[str, list[int]] = {"brain": [], "skin": []}
+
+    def _optimiser(self, parameters: list[nn.Parameter]) -> torch.optim.AdamW:
+        """AdamW; biases, norms and the temperature are not decayed."""
+        groups = [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": self.recipe.decay},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self.recipe.lr, betas=(0.9, 0.98))
+
+    def begin_spreading(self) -> None:
+        """Enter the second stage: freeze the convolutions and their statistics, start a fresh optimiser."""
+        self.spreading, self.done = True, 0
+        self.model.visual.eval()
+        for parameter in self.model.visual.parameters():
+            parameter.requires_grad_(False)
+        for parameter in self.model.visual.attnpool.parameters():
+            parameter.requires_grad_(True)
+        kept = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimiser = self._optimiser([*kept, *self.heads.parameters()])
 
     def rate(self) -> float:
         """Learning rate of the coming step."""
         r = self.recipe
-        if self.done < r.warmup:
-            return r.lr * (self.done + 1) / r.warmup
-        along = (self.done - r.warmup) / max(1, r.steps - r.warmup)
-        return r.lr * 0.5 * (1.0 + math.cos(math.pi * min(along, 1.0)))
+        steps, peak = (r.spread_steps, r.spread_lr) if self.spreading else (r.steps, r.lr)
+        warmup = min(r.warmup, steps // 10) if self.spreading else r.warmup
+        if self.done < warmup:
+            return peak * (self.done + 1) / warmup
+        along = (self.done - warmup) / max(1, steps - warmup)
+        return peak * 0.5 * (1.0 + math.cos(math.pi * min(along, 1.0)))
+
+    def _image_features(self, images: Tensor) -> Tensor:
+        tower = self.model.visual
+        if not self.spreading:
+            return cast(Tensor, tower(images))
+        with torch.no_grad():
+            maps = tower.layer4(tower.layer3(tower.layer2(tower.layer1(tower.stem(images)))))
+        return cast(Tensor, tower.attnpool(maps))
 
     def step(self) -> dict[str, float]:
         """One optimiser step; returns the losses and the share of correctly named classes."""
@@ -161,10 +195,11 @@ class Trainer:
             group["lr"] = self.rate()
         # The fused attention kernel is several times slower than plain products on sequences this short.
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.recipe.bf16), sdpa_kernel(SDPBackend.MATH):
-            image_features = self.model.encode_image(images)
+            image_features = self._image_features(images)
             text_features = self.model.encode_text(tokens)
         image_features = image_features.float()
-        contrast = self._contrast(image_features, text_features.float(), truth, states)
+        positive = torch.from_numpy(described(truth, states)).float()
+        contrast = contrastive(image_features, text_features.float(), self.model.logit_scale.exp(), positive)
         naming = torch.zeros(())
         facts = torch.from_numpy(truth)
         correct = 0.0
@@ -177,7 +212,10 @@ class Trainer:
             naming = naming + loss * (2.0 if name in ("label", "kind") else 1.0) / 8.0
             if name == "label":
                 correct = float((logits.argmax(1) == facts[:, column]).float().mean())
+        crowded = crowding(image_features)
         total = contrast + self.recipe.heads * naming
+        if self.spreading:
+            total = total + self.recipe.spread * crowded
         self.optimiser.zero_grad(set_to_none=True)
         with sdpa_kernel(SDPBackend.MATH):
             total.backward()  # type: ignore[no-untyped-call]
@@ -191,6 +229,7 @@ class Trainer:
             "contrast": float(contrast.detach()),
             "naming": float(naming.detach()),
             "correct": correct,
+            "directions": math.exp(-float(crowded.detach())),
         }
 
     def _take(self, name: str, pool: Pool, count: int) -> tuple[Tensor, Any, Any, Any]:
@@ -203,13 +242,6 @@ class Trainer:
         seen = augment_brain(clean, self.generator) if name == "brain" else augment_skin(clean, self.generator)
         return seen, pool.truth[rows], pool.tokens[rows, which], pool.states[rows, which]
 
-    def _contrast(self, images: Tensor, texts: Tensor, truth: Any, states: Any) -> Tensor:
-        positive = torch.from_numpy(described(truth, states)).float()
-        logits = self.model.logit_scale.exp() * F.normalize(images, dim=1) @ F.normalize(texts, dim=1).T
-        rows = positive / positive.sum(1, keepdim=True)
-        columns = (positive / positive.sum(0, keepdim=True)).T
-        return 0.5 * (F.cross_entropy(logits, rows) + F.cross_entropy(logits.T, columns))
-
     def weights(self) -> bytes:
         """The safetensors file: float16, contiguous, in the model's own names."""
         tensors = {
@@ -219,43 +251,41 @@ class Trainer:
         return save(tensors)
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def train(recipe: Recipe, out: Path, *, workers: int = 2, save_every: int = 0, report: Any = None) -> Trainer:
+def train(
+    recipe: Recipe,
+    out: Path,
+    *,
+    workers: int = 2,
+    start: Path | None = None,
+    save_every: int = 0,
+    report: Report | None = None,
+) -> Trainer:
     """Train by a recipe and write weights, vocabulary and configuration into ``out``.
 
     Args:
         recipe: what to do.
         out: folder, made if it is missing.
         workers: processes that draw pictures; 0 draws in this one.
-        save_every: also write the weights every so many steps; 0 only at the end.
-        report: called as ``report(step, figures)`` after every step.
+        start: weights that the first stage of the same recipe wrote; it is then skipped.
+        save_every: also write the weights every so many steps; 0 only after each stage.
+        report: called as ``report(step, figures)`` after every step; steps count through both stages.
 
     Returns:
-        The trainer, with the model in train mode.
+        The trainer after the last step.
     """
     trainer = Trainer(recipe, out, workers=workers)
     trainer.model.train()
-    for step in range(1, recipe.steps + 1):
+    if start is not None:
+        trainer.model.load_state_dict(load_file(start))  # copied into the float32 parameters
+    for step in range(1 if start is None else recipe.steps + 1, recipe.steps + recipe.spread_steps + 1):
+        if step > recipe.steps and not trainer.spreading:
+            trainer.begin_spreading()
         figures = trainer.step()
         if report is not None:
             report(step, figures)
-        if save_every and step % save_every == 0:
-            write_file(out / WEIGHTS, trainer.weights())
-    write_file(out / WEIGHTS, trainer.weights())
+        if step == recipe.steps or (save_every and step % save_every == 0):
+            write_atomic(out / WEIGHTS, trainer.weights(), mode=0o644)
+    write_atomic(out / WEIGHTS, trainer.weights(), mode=0o644)
     return trainer
 
 
@@ -268,12 +298,21 @@ def main() -> None:
     parser.add_argument("--skin", type=int, default=Recipe.skin)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--lr", type=float, default=Recipe.lr)
+    parser.add_argument("--spread-steps", type=int, default=Recipe.spread_steps)
+    parser.add_argument("--start", type=Path, help="weights of the first stage, to do only the second")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2, help="processes that draw the pictures")
     parser.add_argument("--save-every", type=int, default=250)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    recipe = Recipe(seed=options.seed, brain=options.brain, skin=options.skin, steps=options.steps, lr=options.lr)
+    recipe = Recipe(
+        seed=options.seed,
+        brain=options.brain,
+        skin=options.skin,
+        steps=options.steps,
+        lr=options.lr,
+        spread_steps=options.spread_steps,
+    )
     begun = time.monotonic()
     sums: dict[str, float] = {}
 
@@ -286,7 +325,9 @@ def main() -> None:
             sys.stderr.flush()
             sums.clear()
 
-    train(recipe, options.out, workers=options.workers, save_every=options.save_every, report=report)
+    train(
+        recipe, options.out, workers=options.workers, start=options.start, save_every=options.save_every, report=report
+    )
 
 
 if __name__ == "__main__":

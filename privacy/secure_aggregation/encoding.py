@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EncodingError
-from .parameters import Block, total_size
+from .parameters import RING_BITS, Block, total_size
 from .primitives import Words
 
+_HALF_RING = 2 ** (RING_BITS - 1)
 _CHUNK = 16_384
 """Coordinates handled at a time: the float64 scratch stays in the processor's second-level cache."""
 
@@ -66,7 +67,8 @@ def encode(parts: Mapping[str, NDArray[np.floating]], blocks: Sequence[Block], w
         weight: the site's weight from the roster.
 
     Raises:
-        EncodingError: names the block when it is missing, unknown, of another shape, or holds NaN or infinity.
+        EncodingError: names the block when it is missing, unknown, of another shape, or holds NaN or infinity, or
+            when the weight is negative, not finite, or so large that a coordinate could leave the ring.
     """
     if set(parts) != {block.name for block in blocks}:
         wrong = sorted(set(parts) ^ {block.name for block in blocks})
@@ -82,6 +84,9 @@ def encode(parts: Mapping[str, NDArray[np.floating]], blocks: Sequence[Block], w
                 where=f"block {block.name}",
             )
         factor = weight if block.weighted else 1.0
+        if not (0 <= factor < _HALF_RING and block.limit(factor) < _HALF_RING):
+            # The roster's bounds make this impossible for its own weights; any other weight would wrap in silence.
+            raise EncodingError(f"the weight {factor} does not fit the ring", where=f"block {block.name}")
         clipped[block.name] = _encode_block(values, block, factor, words[start : start + block.size])
         start += block.size
     return Encoded(words, clipped)

@@ -121,8 +121,10 @@ class Block:
             raise ParameterError("a block has no name, or one of more than 64 characters", where=where)
         if self.size <= 0:
             raise ParameterError(f"a size of {self.size}", where=where)
-        if not (math.isfinite(self.clip) and self.clip > 0):
-            raise ParameterError(f"a clip of {self.clip}", where=where, remedy="It must be finite and positive.")
+        if not 0 < self.clip < 2.0**RING_BITS:  # NaN and infinity too; a larger one would overflow in `limit`
+            raise ParameterError(
+                f"a clip of {self.clip}", where=where, remedy="It must be finite, positive and below 2^32."
+            )
         if not 0 <= self.fraction_bits <= 30:
             raise ParameterError(f"{self.fraction_bits} fractional bits", where=where, remedy="Use 0..30.")
 

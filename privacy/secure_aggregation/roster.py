@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from .session import PURPOSES, Purpose
 
 LABEL_ROSTER = b"wardround/v1/roster"
 DEFAULT_W_MAX = 4.0
+RESERVED_NAME = "coordinator"
 Weighting = Literal["weighted", "uniform"]
 
 
@@ -85,8 +85,8 @@ class Roster:
             _check_site(site)
         if self.thresholds.n != len(names):
             raise RosterError(f"the thresholds are for {self.thresholds.n} sites, the roster has {len(names)}")
-        if not (math.isfinite(self.w_max) and self.w_max >= 1):
-            raise ParameterError(f"w_max = {self.w_max}", remedy="It must be finite and at least 1.")
+        if not 1 <= self.w_max < 2.0**RING_BITS:  # NaN and infinity too
+            raise ParameterError(f"w_max = {self.w_max}", remedy="It must be at least 1 and below 2^32.")
         if not self.vectors:
             raise RosterError("no vector is described")
         for purpose, blocks in self.vectors.items():
@@ -254,6 +254,9 @@ def _check_site(site: RosterSite) -> None:
         raise RosterError(
             f"the site name {site.name!r}", remedy="Use lower-case letters, digits, '.', '_' and '-', at most 64."
         )
+    if site.name == RESERVED_NAME:
+        # Ledgers, gates and engines know the other side by this name; a site must not be taken for it.
+        raise RosterError(f"the site name {site.name!r} is taken", remedy="Choose another name for the site.")
     if not re.fullmatch(r"[0-9a-f]{64}", site.public_key):
         raise RosterError(f"the public key of site {site.name} is not 64 hexadecimal digits")
     if not 0 < site.samples < 2**53:

@@ -71,7 +71,7 @@ def test_a_damaged_newest_is_refused_and_its_remedy_works(tmp_path: Path) -> Non
     with pytest.raises(CheckpointError) as caught:
         checkpoints.newest(study=STUDY, backbone=BACKBONE)
     assert caught.value.where == str(path)
-    assert "Delete it to go back to the checkpoint before it" in caught.value.remedy
+    assert "deleting it goes back one round" in caught.value.remedy
     path.unlink()
     assert newest_round(checkpoints) == 2
     save(checkpoints, 3)

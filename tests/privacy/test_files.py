@@ -183,6 +183,74 @@ def test_a_home_open_to_others_is_refused(tmp_path):
         SiteHome.open(tmp_path, "site-a")
 
 
+def test_every_new_folder_of_a_home_is_private_and_its_name_is_synced(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(atomic, "sync_folder", lambda folder: synced.append(folder))
+    before = os.umask(0)
+    try:
+        with SiteHome.open(tmp_path / "deep" / "homes", "site-a") as home:
+            state = home.state("ab" * 32)
+    finally:
+        os.umask(before)
+    made = [tmp_path / "deep", tmp_path / "deep" / "homes", home.folder, home.folder / "state", state]
+    assert [folder.stat().st_mode & 0o777 for folder in made] == [0o700] * 5
+    assert synced == [folder.parent for folder in made]
+
+
+def test_a_file_in_the_place_of_the_state_is_named(tmp_path):
+    with SiteHome.open(tmp_path, "site-a") as home:
+        (home.folder / "state").write_text("")
+        with pytest.raises(HomeError, match="state cannot be kept"):
+            home.state("ab" * 32)
+        (home.folder / "state").unlink()
+        (home.state("ab" * 32).parent / ("cd" * 32)).write_text("")
+        with pytest.raises(HomeError, match="state cannot be kept"):
+            home.state("cd" * 32)
+
+
+@pytest.mark.parametrize("target", ["elsewhere", "missing"])
+def test_a_home_that_is_a_link_is_refused_and_nothing_is_written_through_it(tmp_path, target):
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (tmp_path / "site-a").symlink_to(tmp_path / target)
+    with pytest.raises(HomeError, match=r"is a link|cannot be opened"):
+        SiteHome.open(tmp_path, "site-a")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_home_of_another_user_is_refused(tmp_path, monkeypatch):
+    SiteHome.open(tmp_path, "site-a").close()
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(HomeError, match="not this user's folder"):
+        SiteHome.open(tmp_path, "site-a")
+
+
+def test_a_lock_that_is_a_link_does_not_empty_its_target(tmp_path):
+    SiteHome.open(tmp_path, "site-a").close()
+    (tmp_path / "kept").write_bytes(b"kept")
+    (tmp_path / "site-a" / "lock").unlink()
+    (tmp_path / "site-a" / "lock").symlink_to(tmp_path / "kept")
+    with pytest.raises(HomeError, match="cannot be opened"):
+        SiteHome.open(tmp_path, "site-a")
+    assert (tmp_path / "kept").read_bytes() == b"kept"
+
+
+def test_what_a_killed_process_left_half_written_goes_with_the_next_lock(tmp_path):
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom wardround.privacy import atomic\n"
+        "atomic.os.replace = lambda *_: os._exit(9)\natomic.write_atomic(Path(sys.argv[1]), b'patients')\n"
+    )
+    with SiteHome.open(tmp_path, "site-a") as home:
+        state = home.state("ab" * 32)
+        (state / ".mine.tmp").write_bytes(b"not ours")
+        for path in (home.folder / "passphrase", state / "update-00001.safetensors"):
+            assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9
+        left = [path for path in home.folder.rglob(".*.tmp") if path.read_bytes() == b"patients"]
+        assert len(left) == 2
+    with SiteHome.open(tmp_path, "site-a") as home:
+        assert not any(path.exists() for path in left)
+        assert [path.name for path in home.folder.rglob(".*.tmp")] == [".mine.tmp"]
+
+
 def test_a_home_where_a_file_is_in_the_way(tmp_path):
     (tmp_path / "root").write_text("")
     with pytest.raises(HomeError, match="cannot be opened"):

@@ -141,6 +141,43 @@ def test_every_cut_inside_the_last_line_is_recovered(path):
             assert ledger.sequence == 8  # seven good entries and the note
             aside = ledger.torn
         assert aside.read_bytes() == whole[start:cut]
+        aside.unlink()  # the next cut is another ledger's
+
+
+def test_a_torn_line_is_noted_even_if_the_crash_came_before_its_note(path):
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"half":')
+    with opened(path) as ledger:
+        assert ledger.sequence == 9
+    path.write_bytes(whole)  # killed after the cut and before the note was written
+    with opened(path) as ledger:
+        assert ledger.torn is not None
+        assert ledger.torn.read_bytes() == b'{"half":'
+        assert ledger.sequence == 9
+    assert verify(path).notes == (8,)
+    with opened(path) as ledger:
+        assert (ledger.sequence, ledger.torn) == (9, None)  # once is enough
+
+
+def test_a_torn_note_does_not_overwrite_the_torn_line_that_it_was_about(path):
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"half":')
+    opened(path).close()
+    torn_note = path.read_bytes()[len(whole) : -20]
+    path.write_bytes(whole + torn_note)  # killed while the note was being written
+    with opened(path) as ledger:
+        assert ledger.sequence == 10
+    aside = sorted(path.parent.glob("*.torn-*"))
+    assert [file.read_bytes() for file in aside] == [b'{"half":', torn_note]
+    assert verify(path).notes == (8, 9)
+
+
+def test_a_ledger_that_is_a_link_is_refused(tmp_path):
+    (tmp_path / "elsewhere").write_bytes(b"")
+    (tmp_path / "ledger.jsonl").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LedgerError, match="cannot be opened"):
+        opened(tmp_path / "ledger.jsonl")
+    assert (tmp_path / "elsewhere").read_bytes() == b""
 
 
 def test_write_then_sync(path, monkeypatch):

@@ -28,12 +28,14 @@ from wardround.platform.embedded.captions import (
     corpus,
     described,
 )
+from wardround.platform.embedded.losses import contrastive, crowding
 from wardround.platform.embedded.phantom_pool import draw_pool
 from wardround.platform.embedded.train import Recipe, train
 from wardround.platform.embedded.vocabulary import learn_merges, vocabulary_bytes, vocabulary_size
 
 TINY = Recipe(
-    brain=12, skin=14, steps=2, batch=8, warmup=1, bf16=False, layers=(1, 1, 1, 1), width=8, image_size=32,
+    brain=12, skin=14, steps=2, spread_steps=1, batch=8, warmup=1, bf16=False,
+    layers=(1, 1, 1, 1), width=8, image_size=32,
     embed_dim=32, text_width=16, text_layers=1, context_length=24, merges=60,
 )  # fmt: skip
 
@@ -90,7 +92,7 @@ def test_a_pool_does_not_depend_on_workers_or_length(tmp_path: Path) -> None:
     def pool(count: int, workers: int):
         return draw_pool("skin", count, seed=3, size=32, context_length=16, folder=tmp_path, workers=workers)
 
-    alone, together, longer = pool(6, 0), pool(6, 2), pool(9, 0)
+    alone, together, longer = pool(6, 0), pool(6, 1), pool(9, 0)
     for name in ("images", "truth", "tokens", "states"):
         assert np.array_equal(getattr(alone, name), getattr(together, name))
         assert np.array_equal(getattr(alone, name), getattr(longer, name)[:6])
@@ -152,20 +154,57 @@ def test_augmentation_gives_pictures_in_range_and_follows_its_generator() -> Non
         assert not torch.equal(first, other)
 
 
-def test_the_contrastive_loss_equals_its_formula(tmp_path: Path) -> None:
-    trainer = training.Trainer(TINY, tmp_path, workers=0)
+def test_the_contrastive_loss_equals_its_formula() -> None:
     generator = torch.Generator().manual_seed(0)
     images, texts = torch.randn(4, 32, generator=generator), torch.randn(4, 32, generator=generator)
-    truth = np.array([[0, 0], [0, 1], [1, 0], [0, 0]])
-    states = np.array([[0, -1], [0, 1], [1, 0], [0, 0]])
-    loss = float(trainer._contrast(images, texts, truth, states).detach())
-    positive = described(truth, states).astype(float)
+    positive = described(np.array([[0, 0], [0, 1], [1, 0], [0, 0]]), np.array([[0, -1], [0, 1], [1, 0], [0, 0]]))
+    loss = float(contrastive(images, texts, torch.tensor(9.0), torch.from_numpy(positive).float()))
     a, b = images.double().numpy(), texts.double().numpy()
     a, b = a / np.linalg.norm(a, axis=1, keepdims=True), b / np.linalg.norm(b, axis=1, keepdims=True)
-    logits = np.exp(float(trainer.model.logit_scale)) * a @ b.T
+    logits = 9.0 * a @ b.T
     total = 0.0
-    for matrix, target in ((logits, positive), (logits.T, positive.T)):
+    for matrix, target in ((logits, positive.astype(float)), (logits.T, positive.T.astype(float))):
         for row, wanted in zip(matrix, target, strict=True):
             log_p = row - np.log(np.exp(row).sum())
             total -= (log_p * wanted / wanted.sum()).sum() / len(matrix) / 2
     assert loss == pytest.approx(total, rel=1e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), n=st.integers(2, 20), width=st.integers(2, 30))
+def test_crowding_is_that_of_the_covariance_spectrum(seed: int, n: int, width: int) -> None:
+    rows = np.random.default_rng(seed).normal(size=(n, width))
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    spectrum = np.linalg.eigvalsh(np.cov(unit.T, bias=True))
+    slow = np.log((spectrum**2).sum() / spectrum.sum() ** 2)
+    fast = float(crowding(torch.from_numpy(rows).float()))
+    assert fast == pytest.approx(slow, abs=2e-3)
+    assert -np.log(min(n - 1, width)) - 1e-3 <= fast <= 1e-3
+
+
+def test_the_second_stage_leaves_the_convolutions_alone_and_spreads_the_features(tmp_path: Path) -> None:
+    recipe = replace(TINY, steps=3, spread_steps=40, spread_lr=5e-3, batch=12)
+    first = train(replace(recipe, spread_steps=0), tmp_path / "first", workers=0)
+    ends = {}
+    for weight in (0.0, 3.0):
+        directions: list[float] = []
+
+        def watch(step: int, values: dict[str, float], seen: list[float] = directions) -> None:
+            seen.append(values["directions"])
+
+        both = train(replace(recipe, spread=weight), tmp_path / str(weight), workers=0, report=watch)
+        ends[weight] = np.mean(directions[-8:])
+        for name, tensor in both.model.state_dict().items():
+            if name.startswith("visual.") and "attnpool" not in name:
+                assert torch.equal(tensor, first.model.state_dict()[name]), name
+        assert not torch.equal(both.model.visual.attnpool.c_proj.weight, first.model.visual.attnpool.c_proj.weight)
+    assert ends[3.0] > ends[0.0] + 0.3
+
+
+def test_the_second_stage_can_start_from_stored_weights(tmp_path: Path) -> None:
+    train(replace(TINY, spread_steps=0), tmp_path / "first", workers=0)
+    begun = train(TINY, tmp_path / "second", workers=0, start=tmp_path / "first" / WEIGHTS)
+    stored = load_bytes((tmp_path / "first" / WEIGHTS).read_bytes())
+    for name, tensor in begun.model.state_dict().items():
+        if name.startswith("visual.") and "attnpool" not in name:
+            assert torch.equal(tensor.half() if tensor.is_floating_point() else tensor, stored[name]), name

@@ -105,3 +105,14 @@ def test_the_largest_honest_sum_is_within_the_bound():
     for weight in weights:
         total += encode(top, BLOCKS, weight).words
     assert decode_sum(total, BLOCKS, weights)["counts"].tolist() == [3000.0, 3000.0]
+
+
+@pytest.mark.parametrize("weight", [-1.0, 2048.0, 1e300, float("nan"), float("inf")])
+def test_a_weight_that_could_leave_the_ring_is_refused(weight):
+    with pytest.raises(EncodingError, match="does not fit the ring"):
+        encode({"update": np.ones(3)}, [Block("update", 3, 1.0)], weight)
+
+
+def test_an_unweighted_block_does_not_look_at_the_weight():
+    block = Block("counts", 1, 100.0, 0, weighted=False)
+    assert encode({"counts": np.array([7.0])}, [block], 1e300).words.tolist() == [7]

@@ -96,3 +96,18 @@ def test_cap_of_weights(w_max):
     base = Consortium(3).roster
     with pytest.raises(ParameterError, match="w_max"):
         Roster(STUDY, base.sites, base.thresholds, base.vectors, w_max=w_max)
+
+
+def test_no_site_is_named_like_the_other_side():
+    sites = tuple(
+        RosterSite(name, key, 1) for name, key in (("a", "11" * 32), ("b", "22" * 32), ("coordinator", "33" * 32))
+    )
+    with pytest.raises(RosterError, match="'coordinator' is taken"):
+        Roster(STUDY, sites, choose_thresholds(3), {"update": (Block("update", 1, 1.0),)})
+
+
+@pytest.mark.parametrize("w_max", [0.5, float("nan"), float("inf"), 1e308])
+def test_caps_that_could_overflow_are_refused(w_max):
+    roster = Consortium(3).roster
+    with pytest.raises(ParameterError, match="w_max"):
+        Roster(STUDY, roster.sites, roster.thresholds, roster.vectors, w_max=w_max)
