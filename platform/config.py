@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self
 import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+PHANTOM_DATASETS = ("brain-mri", "ham10000")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 
@@ -46,6 +47,10 @@ class DataSection(Section):
     def _consistent(self) -> Self:
         if self.source == "folder" and not self.path:
             raise ValueError("path: a study with source = 'folder' needs the folder's path")
+        if self.source == "phantoms" and self.dataset not in PHANTOM_DATASETS:
+            raise ValueError(f"dataset: phantoms exist for {' and '.join(PHANTOM_DATASETS)}, not for '{self.dataset}'")
+        if self.source == "phantoms" and self.classes:
+            raise ValueError("classes: phantoms are drawn of all classes; leave the key out")
         if abs(sum(self.split) - 1.0) > 1e-9:
             raise ValueError(f"split: fractions must sum to 1, these sum to {sum(self.split):g}")
         return self

@@ -7,9 +7,10 @@ contrastive one of CLIP (Radford et al. 2021, section 2.3) with several positive
 2022, equation 3): every caption that is true of a picture is a positive. Linear heads that name the picture's
 attributes help the image tower along and are thrown away at the end.
 
-The contrastive loss alone leaves the features in a dozen directions, because the captions differ in no more, and an
-adapter then finds little else to learn from. So a second, short stage freezes the convolutions and trains what comes
-after them (attention pooling, text tower, temperature) with a term that spreads the features over many directions.
+The contrastive loss leaves the features in a dozen directions, because the captions differ in no more, and an
+adapter then finds little else to learn from. So a second, short stage freezes the image tower, replaces its learnt
+attention pooling by the mean over positions and a ridge-whitened projection (fitted on phantoms, ``pooling.spread``),
+and lets the text tower and the temperature learn to speak to these features.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import open_clip
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -38,6 +40,7 @@ from .augment import augment_brain, augment_skin
 from .captions import ATTRIBUTES, WIDTHS, corpus, described
 from .losses import contrastive, crowding
 from .phantom_pool import Pool, draw_pool
+from .pooling import spread
 from .vocabulary import learn_merges, vocabulary_bytes, vocabulary_size
 
 Report = Callable[[int, dict[str, float]], None]
@@ -57,8 +60,8 @@ class Recipe:
         heads: weight of the attribute heads against the contrastive loss.
         smoothing: label smoothing of the heads.
         bf16: run the towers in bfloat16 (twice as fast on processors that have it).
-        spread_steps, spread_lr: length and peak learning rate of the second stage.
-        spread: weight of the spreading term in the second stage.
+        align_steps, align_lr: length and peak learning rate of the second stage.
+        align_pictures: augmented phantoms that the projection is fitted on.
         layers, width, image_size, embed_dim: image tower (stages of a ModifiedResNet).
         text_width, text_layers, context_length, merges: text tower and vocabulary.
     """
@@ -75,9 +78,9 @@ class Recipe:
     heads: float = 0.5
     smoothing: float = 0.05
     bf16: bool = True
-    spread_steps: int = 300
-    spread_lr: float = 1e-3
-    spread: float = 0.5
+    align_steps: int = 400
+    align_lr: float = 2e-3
+    align_pictures: int = 4_096
     layers: tuple[int, int, int, int] = (2, 2, 2, 2)
     width: int = 32
     image_size: int = 112
@@ -138,7 +141,7 @@ class Trainer:
         self.heads = nn.ModuleDict(
             {name: nn.Linear(recipe.embed_dim, WIDTHS[name]) for name in ATTRIBUTES if name != "modality"}
         )
-        self.spreading = False
+        self.aligning = False
         self.done = 0
         self.optimiser = self._optimiser([*self.model.parameters(), *self.heads.parameters()])
         self._queues: dict[str, list[int]] = {"brain": [], "skin": []}
@@ -151,51 +154,40 @@ class Trainer:
         ]
         return torch.optim.AdamW(groups, lr=self.recipe.lr, betas=(0.9, 0.98))
 
-    def begin_spreading(self) -> None:
-        """Enter the second stage: freeze the convolutions and their statistics, start a fresh optimiser."""
-        self.spreading, self.done = True, 0
-        self.model.visual.eval()
-        for parameter in self.model.visual.parameters():
+    def begin_aligning(self) -> None:
+        """Enter the second stage: freeze the image tower, spread its features, start a fresh optimiser."""
+        self.aligning, self.done = True, 0
+        tower = self.model.visual.eval()
+        for parameter in tower.parameters():
             parameter.requires_grad_(False)
-        for parameter in self.model.visual.attnpool.parameters():
-            parameter.requires_grad_(True)
-        kept = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimiser = self._optimiser([*kept, *self.heads.parameters()])
+        pooled: list[Tensor] = []
+        while sum(len(part) for part in pooled) < self.recipe.align_pictures:
+            images = self._batch()[0]
+            with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.recipe.bf16):
+                maps = tower.layer4(tower.layer3(tower.layer2(tower.layer1(tower.stem(images)))))
+            pooled.append(maps.float().mean((2, 3)))
+        spread(tower.attnpool, torch.cat(pooled))
+        self.optimiser = self._optimiser([p for p in self.model.parameters() if p.requires_grad])
 
     def rate(self) -> float:
         """Learning rate of the coming step."""
         r = self.recipe
-        steps, peak = (r.spread_steps, r.spread_lr) if self.spreading else (r.steps, r.lr)
-        warmup = min(r.warmup, steps // 10) if self.spreading else r.warmup
+        steps, peak = (r.align_steps, r.align_lr) if self.aligning else (r.steps, r.lr)
+        warmup = min(r.warmup, steps // 10) if self.aligning else r.warmup
         if self.done < warmup:
             return peak * (self.done + 1) / warmup
         along = (self.done - warmup) / max(1, steps - warmup)
         return peak * 0.5 * (1.0 + math.cos(math.pi * min(along, 1.0)))
 
-    def _image_features(self, images: Tensor) -> Tensor:
-        tower = self.model.visual
-        if not self.spreading:
-            return cast(Tensor, tower(images))
-        with torch.no_grad():
-            maps = tower.layer4(tower.layer3(tower.layer2(tower.layer1(tower.stem(images)))))
-        return cast(Tensor, tower.attnpool(maps))
-
     def step(self) -> dict[str, float]:
         """One optimiser step; returns the losses and the share of correctly named classes."""
-        brains = round(self.recipe.batch * self.recipe.brain_share)
-        parts = [self._take("brain", self.brain, brains), self._take("skin", self.skin, self.recipe.batch - brains)]
-        images = torch.cat([part[0] for part in parts])
-        images = ((images - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)).contiguous(
-            memory_format=torch.channels_last
-        )
-        truth = np.concatenate([part[1] for part in parts])
-        tokens = torch.from_numpy(np.concatenate([part[2] for part in parts]))
-        states = np.concatenate([part[3] for part in parts])
+        images, truth, tokens, states = self._batch()
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate()
         # The fused attention kernel is several times slower than plain products on sequences this short.
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.recipe.bf16), sdpa_kernel(SDPBackend.MATH):
-            image_features = self._image_features(images)
+            with torch.set_grad_enabled(not self.aligning):
+                image_features = self.model.encode_image(images)
             text_features = self.model.encode_text(tokens)
         image_features = image_features.float()
         positive = torch.from_numpy(described(truth, states)).float()
@@ -213,16 +205,14 @@ class Trainer:
             if name == "label":
                 correct = float((logits.argmax(1) == facts[:, column]).float().mean())
         crowded = crowding(image_features)
-        total = contrast + self.recipe.heads * naming
-        if self.spreading:
-            total = total + self.recipe.spread * crowded
+        total = contrast if self.aligning else contrast + self.recipe.heads * naming
         self.optimiser.zero_grad(set_to_none=True)
         with sdpa_kernel(SDPBackend.MATH):
             total.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
         with torch.no_grad():
-            self.model.logit_scale.clamp_(0.0, math.log(50.0))
+            self.model.logit_scale.clamp_(0.0, math.log(100.0))
         self.done += 1
         return {
             "loss": float(total.detach()),
@@ -232,7 +222,22 @@ class Trainer:
             "directions": math.exp(-float(crowded.detach())),
         }
 
-    def _take(self, name: str, pool: Pool, count: int) -> tuple[Tensor, Any, Any, Any]:
+    def _batch(self) -> tuple[Tensor, NDArray[np.int64], Tensor, NDArray[np.int64]]:
+        """Normalised pictures, what is true of them, a caption's tokens for each, and what the captions state."""
+        brains = round(self.recipe.batch * self.recipe.brain_share)
+        parts = [self._take("brain", self.brain, brains), self._take("skin", self.skin, self.recipe.batch - brains)]
+        images = torch.cat([part[0] for part in parts])
+        images = ((images - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)).contiguous(
+            memory_format=torch.channels_last
+        )
+        truth = np.concatenate([part[1] for part in parts])
+        tokens = torch.from_numpy(np.concatenate([part[2] for part in parts]))
+        states = np.concatenate([part[3] for part in parts])
+        return images, truth, tokens, states
+
+    def _take(
+        self, name: str, pool: Pool, count: int
+    ) -> tuple[Tensor, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         queue = self._queues[name]
         while len(queue) < count:
             queue.extend(self.rng.permutation(len(pool.images)).tolist())
@@ -277,9 +282,9 @@ def train(
     trainer.model.train()
     if start is not None:
         trainer.model.load_state_dict(load_file(start))  # copied into the float32 parameters
-    for step in range(1 if start is None else recipe.steps + 1, recipe.steps + recipe.spread_steps + 1):
-        if step > recipe.steps and not trainer.spreading:
-            trainer.begin_spreading()
+    for step in range(1 if start is None else recipe.steps + 1, recipe.steps + recipe.align_steps + 1):
+        if step > recipe.steps and not trainer.aligning:
+            trainer.begin_aligning()
         figures = trainer.step()
         if report is not None:
             report(step, figures)
@@ -298,7 +303,7 @@ def main() -> None:
     parser.add_argument("--skin", type=int, default=Recipe.skin)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--lr", type=float, default=Recipe.lr)
-    parser.add_argument("--spread-steps", type=int, default=Recipe.spread_steps)
+    parser.add_argument("--align-steps", type=int, default=Recipe.align_steps)
     parser.add_argument("--start", type=Path, help="weights of the first stage, to do only the second")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2, help="processes that draw the pictures")
@@ -311,7 +316,7 @@ def main() -> None:
         skin=options.skin,
         steps=options.steps,
         lr=options.lr,
-        spread_steps=options.spread_steps,
+        align_steps=options.align_steps,
     )
     begun = time.monotonic()
     sums: dict[str, float] = {}

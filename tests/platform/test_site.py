@@ -321,6 +321,60 @@ def test_an_advert_of_a_site_with_another_adapter_is_refused(consortium: Consort
     assert (answer.code, answer.stage, answer.peer) == (Refusal.OTHER_ADAPTER, "share", "site-2")
 
 
+def padded(adapter: bytes) -> bytes:
+    """The same tensors and header in other bytes: safetensors allows spaces after the header."""
+    length = struct.unpack("<Q", adapter[:8])[0]
+    return struct.pack("<Q", length + 8) + adapter[8 : 8 + length] + b" " * 8 + adapter[8 + length :]
+
+
+def test_another_start_of_the_same_session_is_refused(consortium: Consortium, site: Site) -> None:
+    start = at_stage(consortium, "round-start")
+    adapter = decode(start, TO_SITE, LARGE).adapter  # type: ignore[attr-defined]
+    first = site.handle(start)
+    assert refusal(site.handle(changed(start, adapter=padded(adapter)))).code is Refusal.CHANGED_REQUEST
+    assert site.handle(start)[0].wire == first[0].wire
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_all_attempts_at_a_round_are_about_one_adapter(
+    toy: Callable[..., Any], tmp_path: Path, BACKBONE: str, restarted: bool
+) -> None:
+    """Padding gives the same update another hash; two survivor sets for it would give its site away by subtraction."""
+    made = toy(tmp_path / "run")
+    with open_consortium(made.study, made.method, made.data, BACKBONE, made.run) as consortium:
+        assert isinstance(reply(consortium.sites[NAME].handle(at_stage(consortium, "round-start"))), Advert)
+        if not restarted:
+            refuse_padded(consortium)
+    if restarted:
+        with open_consortium(made.study, made.method, made.data, BACKBONE, made.run) as consortium:
+            refuse_padded(consortium)
+
+
+def refuse_padded(consortium: Consortium) -> None:
+    """The next attempt, with the same adapter in other bytes, is refused; with the same bytes it is not."""
+    site, again = consortium.sites[NAME], at_stage(consortium, "round-start")
+    adapter = decode(again, TO_SITE, LARGE).adapter  # type: ignore[attr-defined]
+    assert parse_adapter(padded(adapter), where="test")[1] == parse_adapter(adapter, where="test")[1]
+    assert refusal(site.handle(changed(again, adapter=padded(adapter)))).code is Refusal.OTHER_ADAPTER
+    assert isinstance(reply(site.handle(again)), Advert)
+
+
+def test_a_round_after_the_last_is_refused(consortium: Consortium, site: Site) -> None:
+    start = at_stage(consortium, "round-start")
+    message = decode(start, TO_SITE, LARGE)
+    assert isinstance(message, RoundStart)
+    assert site.rounds == 3
+    state, info = parse_adapter(message.adapter, where="test")
+    wire = changed(
+        start,
+        session=msgspec.structs.replace(message.session, round=4),
+        adapter=dump_adapter(state, replace(info, round=3)),
+        settings=round_settings(info.study, 4),
+    )
+    assert refusal(site.handle(wire)).code is Refusal.WRONG_SESSION
+    assert isinstance(reply(site.handle(start)), Advert)
+
+
 # --- anything at all ---------------------------------------------------------------------------------------------
 
 
@@ -391,6 +445,18 @@ def test_the_final_adapter_is_kept(consortium: Consortium, site: Site) -> None:
     carry(consortium.coordinator, consortium.sites, consortium.coordinator.finish())
     kept = (site.folder / FINAL_FILE).read_bytes()
     assert kept == dump_adapter(consortium.coordinator.state, consortium.coordinator.info)
+
+
+def test_the_end_of_a_study_leaves_one_final_adapter_and_no_update(consortium: Consortium, site: Site) -> None:
+    whole_round(consortium)
+    assert list(site.folder.glob("update-*"))
+    coordinator = consortium.coordinator
+    carry(coordinator, consortium.sites, coordinator.finish())
+    assert list(site.folder.glob("update-*")) == []
+    kept = (site.folder / FINAL_FILE).read_bytes()
+    other = dump_adapter({name: tensor + 1 for name, tensor in coordinator.state.items()}, coordinator.info)
+    assert site.handle(encode(StudyEnd(consortium.roster.roster.study, "completed", other))) == ()
+    assert (site.folder / FINAL_FILE).read_bytes() == kept
 
 
 @pytest.mark.parametrize("content", ["garbage", "another study", "another backbone", "flipped", "empty"])

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from open_clip.modified_resnet import AttentionPool2d
 from safetensors.torch import load as load_bytes
 from wardround.medical_datasets.synthetic import brain, skin
 from wardround.platform.embedded import train as training
@@ -30,11 +31,12 @@ from wardround.platform.embedded.captions import (
 )
 from wardround.platform.embedded.losses import contrastive, crowding
 from wardround.platform.embedded.phantom_pool import draw_pool
+from wardround.platform.embedded.pooling import spread, whitening
 from wardround.platform.embedded.train import Recipe, train
 from wardround.platform.embedded.vocabulary import learn_merges, vocabulary_bytes, vocabulary_size
 
 TINY = Recipe(
-    brain=12, skin=14, steps=2, spread_steps=1, batch=8, warmup=1, bf16=False,
+    brain=12, skin=14, steps=2, align_steps=1, align_pictures=40, batch=8, warmup=1, bf16=False,
     layers=(1, 1, 1, 1), width=8, image_size=32,
     embed_dim=32, text_width=16, text_layers=1, context_length=24, merges=60,
 )  # fmt: skip
@@ -183,28 +185,44 @@ def test_crowding_is_that_of_the_covariance_spectrum(seed: int, n: int, width: i
 
 
 def test_the_second_stage_leaves_the_convolutions_alone_and_spreads_the_features(tmp_path: Path) -> None:
-    recipe = replace(TINY, steps=3, spread_steps=40, spread_lr=5e-3, batch=12)
-    first = train(replace(recipe, spread_steps=0), tmp_path / "first", workers=0)
-    ends = {}
-    for weight in (0.0, 3.0):
-        directions: list[float] = []
-
-        def watch(step: int, values: dict[str, float], seen: list[float] = directions) -> None:
-            seen.append(values["directions"])
-
-        both = train(replace(recipe, spread=weight), tmp_path / str(weight), workers=0, report=watch)
-        ends[weight] = np.mean(directions[-8:])
-        for name, tensor in both.model.state_dict().items():
-            if name.startswith("visual.") and "attnpool" not in name:
-                assert torch.equal(tensor, first.model.state_dict()[name]), name
-        assert not torch.equal(both.model.visual.attnpool.c_proj.weight, first.model.visual.attnpool.c_proj.weight)
-    assert ends[3.0] > ends[0.0] + 0.3
+    recipe = replace(TINY, steps=6, align_steps=2, align_pictures=200, batch=20)
+    directions: list[float] = []
+    first = train(replace(recipe, align_steps=0), tmp_path / "first", workers=0)
+    both = train(recipe, tmp_path / "both", workers=0, report=lambda _, seen: directions.append(seen["directions"]))
+    for name, tensor in both.model.state_dict().items():
+        if name.startswith("visual.") and "attnpool" not in name:
+            assert torch.equal(tensor, first.model.state_dict()[name]), name
+    assert not torch.equal(both.model.text_projection, first.model.text_projection)
+    assert min(directions[6:]) > max(directions[3:6])
 
 
 def test_the_second_stage_can_start_from_stored_weights(tmp_path: Path) -> None:
-    train(replace(TINY, spread_steps=0), tmp_path / "first", workers=0)
+    train(replace(TINY, align_steps=0), tmp_path / "first", workers=0)
     begun = train(TINY, tmp_path / "second", workers=0, start=tmp_path / "first" / WEIGHTS)
     stored = load_bytes((tmp_path / "first" / WEIGHTS).read_bytes())
     for name, tensor in begun.model.state_dict().items():
         if name.startswith("visual.") and "attnpool" not in name:
             assert torch.equal(tensor.half() if tensor.is_floating_point() else tensor, stored[name]), name
+
+
+def test_spread_makes_an_attention_pooling_a_mean_and_a_projection() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pool = AttentionPool2d(3, 128, 2, 16)
+    maps = torch.randn(50, 128, 3, 3, generator=generator) * torch.linspace(0.1, 2.0, 128).view(1, 128, 1, 1)
+    pooled = maps.mean((2, 3))
+    spread(pool, pooled)
+    matrix, offset = whitening(pooled, 16)
+    with torch.no_grad():
+        out = pool(maps)
+    assert torch.allclose(out, (pooled @ matrix.T + offset) / 4.0, atol=1e-5)
+
+
+def test_whitening_agrees_with_the_singular_values() -> None:
+    rows = np.random.default_rng(0).normal(size=(80, 6)) @ np.diag([5, 3, 2, 1, 0.1, 0.01])
+    matrix, offset = whitening(torch.from_numpy(rows).float(), 4)
+    out = rows @ matrix.numpy().T + offset.numpy()
+    assert np.abs(out.mean(0)).max() < 1e-4
+    covariance = out.T @ out / len(rows)
+    variance = np.linalg.svd(rows - rows.mean(0), compute_uv=False) ** 2 / len(rows)
+    expected = variance[:4] / (variance[:4] + variance.mean())
+    assert np.allclose(covariance, np.diag(expected), atol=1e-3)
