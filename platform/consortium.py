@@ -28,7 +28,7 @@ from .enrolment import draw_roster, enrol_together, open_identity
 from .errors import CheckpointError
 from .methods.method import Method
 from .run_folder import RunFolder
-from .site import Site
+from .site_machine import Site
 from .study_data import StudyData
 from .trainer import LocalTrainer
 from .training import derive_seed

@@ -19,7 +19,7 @@ from ..privacy.secure_aggregation.session import SessionId, bind
 from .adapter_file import AdapterInfo, dump_adapter
 from .checkpoint import Checkpoints
 from .errors import RoundError
-from .site import round_settings
+from .site_machine import round_settings
 from .update import METRICS, Layout, State, apply_mean
 
 

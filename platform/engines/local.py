@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from ...privacy.egress import COORDINATOR, Sealed
 from ..coordinator import Coordinator
-from ..site import Site
+from ..site_machine import Site
 
 Tap = Callable[[str, str, bytes], None]
 """Sees (sender, receiver, exact bytes) of every parcel; for captures in tests and audits."""
