@@ -1,4 +1,4 @@
-"""The demo's study: hyperparameters tuned on phantoms of other seeds than the demo's own."""
+"""The demo's study: step size, adaptation weight and number of images were chosen on phantoms of seeds 0 and 1."""
 
 from __future__ import annotations
 
@@ -26,8 +26,15 @@ def demo_study_values(kind: str, *, method: str, sites: int, rounds: int, seed: 
         "method": method,
         "rounds": rounds,
         "seed": seed,
-        "data": {"dataset": DATASETS_OF_DEMO[kind], "source": "phantoms"},
+        # Three tenths of each site's patients are tested on: fewer would leave intervals too wide to see a difference.
+        "data": {
+            "dataset": DATASETS_OF_DEMO[kind],
+            "source": "phantoms",
+            "images_per_site": 400,
+            "split": (0.6, 0.1, 0.3),
+        },
         "sites": {"partition": "column", "count": sites, "unseen": phantoms.unseen},
         "reference": {"source": "site", "site": names[-1]},
-        "training": {"lr": 1e-3},
+        "training": {"lr": 5e-4},
+        "facmic": {"adaptation_weight": 0.3},
     }

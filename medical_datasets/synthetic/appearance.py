@@ -91,12 +91,12 @@ PRETRAINING_SKIN = SkinAppearance(
     zoom=(0.8, 1.5), shift=(0.0, 0.15),
 )  # fmt: skip
 DEMO_BRAIN = BrainAppearance(
-    gamma=(1.75, 2.0), gain=(1.2, 1.4), floor=(0.0, 0.05), bias=(0.32, 0.45), noise=(0.048, 0.06), blur=(0.95, 1.2),
-    zoom=(0.95, 1.2), tilt=(-10.0, 10.0), shift=(0.0, 0.06), uptake=(1.15, 1.4), inverted=(0.0, 0.0),
+    gamma=(1.8, 2.1), gain=(1.2, 1.4), floor=(0.0, 0.05), bias=(0.32, 0.4), noise=(0.048, 0.06), blur=(1.55, 1.95),
+    zoom=(0.95, 1.2), tilt=(-10.0, 10.0), shift=(0.0, 0.06), uptake=(1.2, 1.6), inverted=(0.0, 0.0),
 )  # fmt: skip
 DEMO_SKIN = SkinAppearance(
     red=(0.7, 0.83), green=(0.85, 1.05), blue=(0.85, 1.15), gamma=(0.8, 1.3), saturation=(1.22, 1.4),
-    vignette=(0.52, 0.7), hairs=(7.0, 11.0), marks=(0.0, 6.0), tone=(0.32, 0.42), blur=(0.92, 1.1),
+    vignette=(0.52, 0.7), hairs=(7.0, 11.0), marks=(0.0, 6.0), tone=(0.36, 0.46), blur=(1.05, 1.35),
     noise=(0.032, 0.042), zoom=(0.95, 1.4), shift=(0.0, 0.1),
 )  # fmt: skip
 

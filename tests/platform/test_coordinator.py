@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wardround.platform import site as site_module
+from wardround.platform import site_machine as site_module
 from wardround.platform.adapter_file import dump_adapter
 from wardround.platform.consortium import Consortium, open_consortium
 from wardround.platform.engines.local import carry

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from wardround.platform import site as site_module
+from wardround.platform import site_machine as site_module
 from wardround.platform.consortium import Consortium, open_consortium
 from wardround.platform.engines.local import carry
 from wardround.privacy.egress import COORDINATOR, Sealed
