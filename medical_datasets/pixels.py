@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import UnreadableImageError
 
@@ -199,8 +199,10 @@ def _scaled(values: NDArray[np.float64], path: Path) -> NDArray[np.uint8]:
 
 
 def _unreadable(problem: BaseException, path: Path) -> UnreadableImageError:
+    # Pillow names the object in memory here, which differs from run to run.
+    detail = "no known format" if isinstance(problem, UnidentifiedImageError) else str(problem)
     return UnreadableImageError(
-        f"the file cannot be decoded as a picture ({type(problem).__name__})",
+        f"the file cannot be decoded as a picture ({type(problem).__name__}: {detail})",
         where=str(path),
         remedy="copy it again from its source, or remove it",
     )

@@ -124,7 +124,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     table.add_section()
     for name, row in summary["unseen"].items():
         table.add_row(
-            f"{name} (unseen)",
+            name if name == "unseen" else f"{name} (unseen)",
             "0",
             str(row["n"]),
             *(_balanced(base[kind]["unseen"].get(name)) for kind in ("zero_shot", "local_only")),

@@ -62,7 +62,7 @@ def slow_loss(
     through: bool,
     constants: dict[str, Array],
 ) -> float:
-    """Equation 6; ``constants`` keeps what no gradient passes through: class probabilities and the bandwidth."""
+    """Equation 6; ``constants`` keeps what no gradient passes through: the reference side and the bandwidth."""
     x, labels, text = part.features.numpy(), part.labels.tolist(), shared.text.numpy()
     hidden = x @ p["project_in.weight"].T + p["project_in.bias"]
     adapted = slow_adapt(p, x, hidden.mean(axis=0), hidden.var(axis=0))
@@ -71,7 +71,7 @@ def slow_loss(
     if weight == 0.0:
         return cross_entropy
     reference = shared.reference.numpy()[ROWS.numpy()]
-    moved = slow_adapt(p, reference, p["norm.running_mean"], p["norm.running_var"])
+    moved = constants.setdefault("moved", slow_adapt(p, reference, p["norm.running_mean"], p["norm.running_var"]))
     probabilities = constants.setdefault("probabilities", softmax(SCALE * moved @ text.T))
     both = np.concatenate([adapted, moved if through else reference])
     distances = np.square(both[:, None] - both[None]).sum(axis=2)
