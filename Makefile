@@ -40,7 +40,9 @@ test: lint types
 test-all: lint types
 	$(BIN)/python -m pytest -m 'slow or not slow'
 
+# setuptools copies what an earlier build left in build/, also modules that are gone since.
 wheel: install
+	rm -rf build dist/wardround-*.whl
 	$(BIN)/python -m build --wheel --outdir dist .
 
 clean:

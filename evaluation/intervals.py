@@ -25,6 +25,7 @@ Z_95 = 1.959963984540054
 FEWEST_GROUPS = 10
 COMFORTABLE_GROUPS = 40
 RESAMPLES = 1000
+BLOCK_CELLS = 4_000_000  # resamples x images held at once: 32 MB an array, however many images a site tests on
 TOO_FEW = "too few groups"
 UNDER_COVERS = "fewer than 40 groups: the interval is somewhat too narrow"
 ONE_CLASS = "only one class present"
@@ -94,14 +95,17 @@ def _one_class_aurocs(weights: FloatArray, positive: FloatArray, score: FloatArr
     """AUROC of one class against the rest for every resample, ties counted half; nan where undefined."""
     order = np.argsort(score, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])
-    per_image = weights[:, codes[order]]
-    tied_positive = np.add.reduceat(per_image * positive[order], starts, axis=1)
-    tied_negative = np.add.reduceat(per_image * (1.0 - positive[order]), starts, axis=1)
-    below = np.cumsum(tied_negative, axis=1) - tied_negative
-    pairs = tied_positive.sum(axis=1) * tied_negative.sum(axis=1)
-    wins = (tied_positive * (below + 0.5 * tied_negative)).sum(axis=1)
-    share: FloatArray = np.divide(wins, pairs, out=np.full(len(wins), np.nan), where=pairs > 0)
-    return share
+    shares: list[FloatArray] = []
+    rows = max(1, BLOCK_CELLS // len(score))
+    for at in range(0, len(weights), rows):
+        per_image = weights[at : at + rows, codes[order]]
+        tied_positive = np.add.reduceat(per_image * positive[order], starts, axis=1)
+        tied_negative = np.add.reduceat(per_image * (1.0 - positive[order]), starts, axis=1)
+        below = np.cumsum(tied_negative, axis=1) - tied_negative
+        pairs = tied_positive.sum(axis=1) * tied_negative.sum(axis=1)
+        wins = (tied_positive * (below + 0.5 * tied_negative)).sum(axis=1)
+        shares.append(np.divide(wins, pairs, out=np.full(len(wins), np.nan), where=pairs > 0))
+    return np.concatenate(shares)
 
 
 def _mean_known(rows: FloatArray) -> FloatArray:

@@ -85,7 +85,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
         path: the image file.
 
     Returns:
-        uint8 array of shape (height, width, 3).
+        uint8 array of shape (height, width, 3); a read-only view for a grey picture.
 
     Raises:
         UnreadableImageError: missing, empty, truncated, not a picture, several frames, or over ``MAX_PIXELS``.
@@ -183,6 +183,8 @@ def _to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
         rgba = image.convert("RGBA")
         black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
         image = Image.alpha_composite(black, rgba)
+    if image.mode == "L":
+        return _three_equal(np.asarray(image, dtype=np.uint8))
     return np.array(image.convert("RGB"), dtype=np.uint8)
 
 
@@ -195,7 +197,12 @@ def _scaled(values: NDArray[np.float64], path: Path) -> NDArray[np.uint8]:
     grey = np.zeros(values.shape, dtype=np.uint8)
     if high > low:
         grey = np.rint((values - low) * (255.0 / (high - low))).astype(np.uint8)
-    return np.repeat(grey[:, :, None], 3, axis=2)
+    return _three_equal(grey)
+
+
+def _three_equal(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Grey as RGB without copying: a read-only view whose channels are one and the same memory."""
+    return np.broadcast_to(grey[:, :, None], (*grey.shape, 3))
 
 
 def _unreadable(problem: BaseException, path: Path) -> UnreadableImageError:

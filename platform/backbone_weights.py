@@ -73,7 +73,7 @@ def _embedded(weights: str | None) -> Parts:
     if weights is not None:
         raise BackboneError(
             f'the embedded model has its own weights and weights = "{weights}" was given as well',
-            remedy='leave the weights out, or name the model they belong to, e.g. backbone = "ViT-B-32"',
+            remedy='leave the weights out, or name the model they belong to, e.g. backbone.name = "ViT-B-32"',
         )
     from .embedded.architecture import load_embedded, read_config
 
@@ -243,7 +243,7 @@ def _known_config(name: str) -> dict[str, Any]:
     if config is None:
         close = difflib.get_close_matches(name, ["embedded", *list_models()], n=3, cutoff=0.5)
         raise BackboneError(
-            f'backbone = "{name}" is not a model that open_clip knows',
+            f'backbone.name = "{name}" is not a model that open_clip knows',
             remedy=f"did you mean {', '.join(close)}?" if close else 'use "embedded", or a name such as "ViT-B-32"',
         )
     return dict(config)
@@ -322,7 +322,7 @@ def _carry_over(repository: str, file: str | None, name: str) -> str:
     return (
         "on a machine with a connection run: pip install huggingface_hub && "
         f"hf download {repository} {what} --local-dir {folder} ; "
-        f'carry the folder {folder} over and set backbone = "{name}" and weights = "/path/to/{target}". '
+        f'carry the folder {folder} over and set under [backbone] name = "{name}" and weights = "/path/to/{target}". '
         f"Where this machine itself may use the network, set {ALLOW_DOWNLOAD}=1"
     )
 
@@ -333,5 +333,5 @@ def _ways(name: str) -> str:
     tags = list_pretrained_tags_by_model(name)
     return (
         f"set weights to {'a tag (' + ', '.join(tags[:4]) + '), ' if tags else ''}"
-        "a local file or a folder, or allow random weights explicitly"
+        "a local file or a folder, or allow_random = true under [backbone]"
     )

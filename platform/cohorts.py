@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ def deal(study: Study, cohort: Cohort) -> StudyPlan:
     reference, rest = _reference(study, cohort, labels, groups, everything)
     owners = _owners(study, cohort, labels, groups, rest)
     names = sorted(set(owners.tolist()))
-    unseen_name = study.sites.unseen
+    unseen_name = _unseen_name(study)
     training = [name for name in names if name != unseen_name]
     if len(training) < MINIMUM_SITES:
         raise StudyFileError(
@@ -113,6 +114,18 @@ def deal(study: Study, cohort: Cohort) -> StudyPlan:
     empty = np.zeros(0, dtype=np.int64)
     unseen = SitePlan(unseen_name, empty, empty, rest[owners == unseen_name]) if unseen_name in names else None
     return StudyPlan(cohort, sites, unseen, reference)
+
+
+def straddling_groups(plan: StudyPlan) -> int:
+    """Groups with records at more than one of: training sites, the unseen site, the reference set.
+
+    Sites that are dealt out share none. Sites that the data came with may: one patient seen twice, one picture in two
+    clients' folders. What was trained on at one of them is then tested on at another.
+    """
+    places = [np.concatenate([site.train, site.validation, site.test]) for site in plan.sites]
+    places += [plan.reference] if plan.unseen is None else [plan.reference, plan.unseen.test]
+    seen = Counter(group for rows in places for group in {plan.cohort.records[i].group for i in rows})
+    return sum(count > 1 for count in seen.values())
 
 
 def _reference(
@@ -144,14 +157,30 @@ def _owners(
                 where="sites.partition",
                 remedy="Use a layout with a folder per site, or partition = 'dirichlet'",
             )
-        if study.sites.unseen and study.sites.unseen not in owners:
-            raise _unknown_site("sites.unseen", study.sites.unseen, cohort)
+        unseen = _unseen_name(study)
+        if unseen and unseen not in owners:
+            raise _unknown_site("sites.unseen", unseen, cohort)
         return np.array(owners, dtype=object)
     count = study.sites.count + (1 if study.sites.unseen else 0)
     seed = derive_seed(study.name, "sites", study.seed) % 2**31
     index = dirichlet_sites(labels[rest], groups[rest].tolist(), count, study.sites.alpha, seed)
     names = [f"site-{i + 1}" for i in range(study.sites.count)] + [study.sites.unseen]
     return np.array([names[i] for i in index], dtype=object)
+
+
+def _unseen_name(study: Study) -> str:
+    """The unseen site's name; phantoms have one of their own, which the key's default stands for."""
+    default = type(study.sites).model_fields["unseen"].default
+    if study.data.source == "phantoms":
+        own = phantom_study(study).unseen
+        if study.sites.unseen not in (default, own):
+            raise StudyFileError(
+                f"'{study.sites.unseen}' is not the phantoms' unseen site",
+                where="sites.unseen",
+                remedy=f"Leave the key out, or write '{own}'",
+            )
+        return own
+    return study.sites.unseen
 
 
 def _split_site(study: Study, name: str, rows: Index, labels: Index, groups: NDArray[np.object_]) -> SitePlan:
@@ -177,5 +206,5 @@ def _check_names(names: Sequence[str]) -> None:
 def _unknown_site(key: str, name: str, cohort: Cohort) -> StudyFileError:
     known: Sequence[str] = sorted({record.site for record in cohort.records if record.site})
     return StudyFileError(
-        f"'{name}' is no site of the data", where=key, remedy=f"Sites there: {', '.join(known) or 'none'}"
+        f"'{name}' is no site of the data", where=key, remedy=f"Set it to one of: {', '.join(known) or 'none there'}"
     )

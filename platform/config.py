@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import rfc8785
@@ -67,7 +68,7 @@ class SitesSection(Section):
     alpha: float = Field(default=0.6, gt=0.0, le=1000.0, description="Dirichlet concentration; smaller is more skewed")
     unseen: str = Field(
         default="unseen",
-        description="the site that takes no part and is only tested on; with `column`, its name there (empty: none)",
+        description="the site that takes no part and is only tested on; with `column`, its name there; empty: none",
     )
 
 
@@ -124,7 +125,7 @@ class FacmicSection(Section):
     )
     reference_through_adapter: bool = Field(
         default=True,
-        description="reference features pass the adapter (the paper); false: bypass it (the published code)",
+        description="reference features pass the adapter, without gradient (the paper), or bypass it (its code)",
     )
 
 
@@ -191,6 +192,12 @@ class Study(Section):
         return self
 
     @model_validator(mode="after")
+    def _two_sites(self) -> Self:
+        if self.reference.source == "site" and self.reference.site == self.sites.unseen:
+            raise ValueError("reference.site: the reference set and the unseen site cannot be the same site")
+        return self
+
+    @model_validator(mode="after")
     def _reference_for_adaptation(self) -> Self:
         if self.reference.source == "none" and self.facmic.adaptation_weight > 0:
             raise ValueError(
@@ -202,9 +209,13 @@ class Study(Section):
     def canonical(self) -> bytes:
         """What sites must agree on, as canonical JSON (RFC 8785): equal studies have equal bytes.
 
-        The folder and the device are each machine's own business and are left out.
+        The folder, the device and the place of local weights are each machine's own business and are left out; what
+        the weights are is in the backbone's fingerprint, which the study can pin.
         """
-        return rfc8785.dumps(self.model_dump(mode="json", exclude={"device": True, "data": {"path"}}))
+        content = self.model_dump(mode="json", exclude={"device": True, "data": {"path"}})
+        if Path(self.backbone.weights).is_absolute():
+            content["backbone"]["weights"] = "local"
+        return rfc8785.dumps(content)
 
     def digest(self) -> str:
         """SHA-256 of :meth:`canonical` in hexadecimal; the study's hash in the roster."""

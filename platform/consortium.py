@@ -130,6 +130,13 @@ def open_consortium(
                 name, identities[name], pinned, site_gate, trainers[name], backbone, folder, study.rounds, os.urandom
             )
         make_private(run.coordinator)
+        latest = max(site.last_round for site in sites.values())
+        if info.round < latest - 1:
+            raise CheckpointError(
+                f"the newest checkpoint is of round {info.round}, but sites have taken part in round {latest}",
+                where=str(checkpoints.folder),
+                remedy="Restore this folder from a backup, or start a new run: sites take no part in an older round",
+            )
         own_gate, ledgers[COORDINATOR] = gate(
             COORDINATOR, run.coordinator / "ledger.jsonl", run.coordinator / "policy.toml"
         )

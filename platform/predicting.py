@@ -19,6 +19,7 @@ from .errors import CheckpointError, RunFolderError
 from .features import encode
 from .methods.method import SharedInputs
 from .methods.table import method_of
+from .results import CARD_CHECKSUM, card_checksum
 from .run_folder import RunFolder
 from .training import predict_logits
 
@@ -116,11 +117,14 @@ def _read_card(path: Path) -> dict[str, Any]:
         temperature, floor = card["temperature"], card["abstain_below"]
         named = all(isinstance(label["name"], str) and label["prompts"] for label in card["classes"])
         complete = named and len(card["classes"]) >= 2 and {"adapter_sha256", "synthetic"} <= card.keys()
-        sound = complete and (temperature is None or temperature > 0) and 0 <= floor < 1
+        whole = card.get(CARD_CHECKSUM) == card_checksum(card)
+        sound = whole and complete and (temperature is None or temperature > 0) and 0 <= floor < 1
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         sound = False
     if not sound:
         raise CheckpointError(
-            "the model card is missing or damaged", where=str(path), remedy="Restore it from a backup, or run again"
+            "the model card is missing or damaged, or was edited",
+            where=str(path),
+            remedy="Restore it from a backup, or run again",
         )
     return card

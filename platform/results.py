@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import rfc8785
 
 from .. import __version__
 from .assessment import Assessment, Prediction
@@ -12,6 +16,8 @@ from .backbone import Backbone
 from .config import Study
 from .methods.method import Method
 from .study_data import StudyData
+
+CARD_CHECKSUM = "card_sha256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +120,7 @@ def _unseen(results: Results, prediction: Prediction | None) -> dict[str, Any]:
 def model_card(results: Results) -> dict[str, Any]:
     """The content of model/card.json: what the adapter is, for what, and how far it can be trusted."""
     study, cohort = results.study, results.data.cohort
-    return {
+    card: dict[str, Any] = {
         "study": study.name,
         "study_hash": study.digest(),
         "wardround": __version__,
@@ -127,7 +133,7 @@ def model_card(results: Results) -> dict[str, Any]:
         "adapter_sha256": results.adapter_sha256,
         "backbone": {
             "name": results.backbone.name,
-            "weights": results.backbone.weights,
+            "weights": Path(results.backbone.weights).name,  # of a local file its name; the place is the machine's own
             "fingerprint": results.backbone.fingerprint,
             "embed_dim": results.backbone.embed_dim,
         },
@@ -152,3 +158,10 @@ def model_card(results: Results) -> dict[str, Any]:
             *(["Trained and tested on synthetic phantoms: it knows nothing of patients."] if cohort.synthetic else []),
         ],
     }
+    return {**card, CARD_CHECKSUM: card_checksum(card)}
+
+
+def card_checksum(card: Mapping[str, Any]) -> str:
+    """SHA-256 of a card's canonical JSON without its checksum: an edited class name must not pass for the model's."""
+    content = {key: value for key, value in card.items() if key != CARD_CHECKSUM}
+    return hashlib.sha256(rfc8785.dumps(content)).hexdigest()

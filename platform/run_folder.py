@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..privacy.atomic import write_atomic
+from ..privacy.atomic import sync_folder, write_atomic
 from .config import Study
 from .errors import RunFolderError, StudyFileError
 from .study_file import dump_study, load_study
@@ -26,6 +28,11 @@ class RunFolder:
     def study(self) -> Path:
         """The resolved study, every default written out."""
         return self.root / "study.toml"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that works on the run."""
+        return self.root / "lock"
 
     @property
     def rounds(self) -> Path:
@@ -84,7 +91,17 @@ class RunFolder:
         try:
             root.mkdir(parents=True, exist_ok=True)
             os.chmod(root, 0o700)  # a simulation's run folder holds the sites' homes
-            write_atomic(run.study, dump_study(study).encode())
+            # A link takes the name only where it is free, so of two processes that start here one gets the folder.
+            fresh = root / f".study.toml.{os.getpid()}.tmp"
+            write_atomic(fresh, dump_study(study).encode())
+            try:
+                os.link(fresh, run.study)
+            finally:
+                fresh.unlink()
+            sync_folder(root)
+        except FileExistsError:
+            cls.check_free(root)
+            raise
         except OSError as error:
             if not existed:
                 with contextlib.suppress(OSError):
@@ -108,7 +125,8 @@ class RunFolder:
             raise RunFolderError(
                 "the output folder already holds a run" if resumable else "the output path exists and is not empty",
                 where=str(root),
-                remedy="Choose another --out" + (", or continue it with --resume" if resumable else ""),
+                remedy="Choose another --out"
+                + (f", or continue it: wardround run {root}/study.toml --out {root} --resume" if resumable else ""),
             )
         existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
@@ -157,6 +175,27 @@ class RunFolder:
             )
         return run
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for one process; the lock goes with the process, however it ends.
+
+        Raises:
+            RunFolderError: another process runs or resumes this run.
+        """
+        descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunFolderError(
+                    "another process is working on this run",
+                    where=str(self.root),
+                    remedy="Wait for it, end it, or choose another --out",
+                ) from None
+            yield
+        finally:
+            os.close(descriptor)
+
     def read_rounds(self) -> list[dict[str, Any]]:
         """Complete lines of rounds.jsonl, oldest first; a torn last line (power loss) is left out.
 
@@ -186,7 +225,8 @@ class RunFolder:
 
 def _leftover(path: Path) -> bool:
     """Whether a file is what a start that was killed before it wrote the study leaves behind."""
-    return path.name.startswith(".study.toml.") and path.name.endswith(".tmp")
+    temporary = path.name.startswith(".") and ".study.toml." in path.name and path.name.endswith(".tmp")
+    return temporary or path.name == "lock"
 
 
 def _differences(left: Mapping[str, Any], right: Mapping[str, Any], prefix: str = "") -> set[str]:
@@ -197,4 +237,4 @@ def _differences(left: Mapping[str, Any], right: Mapping[str, Any], prefix: str 
             changed |= _differences(a, b, f"{prefix}{key}.")
         elif a != b:
             changed.add(f"{prefix}{key}")
-    return changed - {"data.path", "device"}
+    return changed - {"data.path", "device", "backbone.weights"}

@@ -9,7 +9,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ..privacy.atomic import make_private, write_atomic
 from ..privacy.egress import COORDINATOR
 from ..privacy.errors import ParameterError, RosterError
 from ..privacy.ledger import verify
-from .adapter_file import AdapterInfo, write_adapter
+from .adapter_file import write_adapter
 from .assessment import adapted, assess_local_only, assess_shared, train_local_only, zero_shot
 from .backbone import Backbone, load_backbone
 from .cohorts import StudyPlan, deal, read_cohort
@@ -85,60 +85,60 @@ def simulate(
         watch.stage("reading data")
         plan = deal(study, read_cohort(study, Path()))
     run = run if resume else RunFolder.create(out, study)
-    with _nothing_half_made(None if resume else run):
-        if plan is None:
-            watch.stage("drawing phantoms")
-            plan = deal(
-                study, read_cohort(study, run.phantoms, lambda done, total: watch.progress(done, total, "images"))
+    with run.locked():
+        with _nothing_half_made(None if resume else run):
+            if plan is None:
+                watch.stage("drawing phantoms")
+                plan = deal(
+                    study, read_cohort(study, run.phantoms, lambda done, total: watch.progress(done, total, "images"))
+                )
+            watch.stage("encoding images")
+            data, skipped = encode_study(
+                plan,
+                backbone,
+                cache or default_cache(),
+                lambda done, total, rate: watch.progress(done, total, "images", rate),
+                watch.note,
             )
-        watch.stage("encoding images")
-        data, skipped = encode_study(
-            plan,
-            backbone,
-            cache or default_cache(),
-            lambda done, total, rate: watch.progress(done, total, "images", rate),
-            watch.note,
+            rehearse_roster(study, method, data)
+        for skip in skipped:
+            watch.note(f"left out: {skip.path}: {skip.reason}")
+        with open_consortium(study, method, data, backbone.fingerprint, run) as consortium:
+            roster, bounds = consortium.roster.roster, consortium.roster.roster.thresholds
+            watch.note(
+                f"threshold {bounds.t} of {bounds.n} sites; with up to {bounds.colluding} colluding, the coordinator "
+                "learns the others' sum alone"
+            )
+            if roster.capped():
+                watch.note(f"weight cut to w_max: {', '.join(roster.capped())}")
+            watch.stage("rounds")
+            earlier = sum(record["seconds"]["total"] for record in run.read_rounds())
+            records = _rounds(study, method, data, consortium, run, watch, tap)
+            carry(consortium.coordinator, consortium.sites, consortium.coordinator.finish(), tap)
+            consortium.close_ledgers(study.digest())
+            final, info = consortium.coordinator.state, consortium.coordinator.info
+            threshold = bounds.t
+            transmissions = {name: _transmissions(ledger.path) for name, ledger in consortium.ledgers.items()}
+            _copy_homes(consortium, run)
+        watch.stage("baselines and figures")
+        make_private(run.adapter.parent)
+        results = Results(
+            study=study,
+            backbone=backbone,
+            method=method,
+            data=data,
+            **_assess(study, method, data, final, watch),
+            rounds=records,
+            sent={site.name: transmissions[site.name] for site in data.sites},
+            received=transmissions[COORDINATOR],
+            threshold=threshold,
+            adapter_sha256=write_adapter(run.adapter, final, info),
+            seconds=time.monotonic() - began + earlier,
+            skipped=len(skipped),
         )
-        rehearse_roster(study, method, data)
-    for skip in skipped:
-        watch.note(f"left out: {skip.path}: {skip.reason}")
-    with open_consortium(study, method, data, backbone.fingerprint, run) as consortium:
-        roster = consortium.roster.roster
-        watch.note(
-            f"threshold {roster.thresholds.t} of {roster.thresholds.n} sites; with up to {roster.thresholds.colluding} "
-            "colluding, the coordinator learns the others' sum alone"
-        )
-        if roster.capped():
-            watch.note(f"weight cut to w_max: {', '.join(roster.capped())}")
-        watch.stage("rounds")
-        earlier = sum(record["seconds"]["total"] for record in run.read_rounds())
-        records = _rounds(study, method, data, consortium, run, watch, tap)
-        carry(consortium.coordinator, consortium.sites, consortium.coordinator.finish(), tap)
-        consortium.close_ledgers(study.digest())
-        final = consortium.coordinator.state
-        threshold = roster.thresholds.t
-        transmissions = {name: _transmissions(ledger.path) for name, ledger in consortium.ledgers.items()}
-        _copy_homes(consortium, run)
-    watch.stage("baselines and figures")
-    info = AdapterInfo(study.digest(), method.name, len(records), backbone.fingerprint)
-    make_private(run.adapter.parent)
-    results = Results(
-        study=study,
-        backbone=backbone,
-        method=method,
-        data=data,
-        **_assess(study, method, data, final, watch),
-        rounds=records,
-        sent={site.name: transmissions[site.name] for site in data.sites},
-        received=transmissions[COORDINATOR],
-        threshold=threshold,
-        adapter_sha256=write_adapter(run.adapter, final, info),
-        seconds=time.monotonic() - began + earlier,
-        skipped=len(skipped),
-    )
-    watch.stage("dossier")
-    write_results(run, results)
-    return run
+        watch.stage("dossier")
+        write_results(run, results)
+        return run
 
 
 @contextmanager
@@ -149,9 +149,11 @@ def _nothing_half_made(run: RunFolder | None) -> Iterator[None]:
     except (StudyFileError, MethodError, DataError, ParameterError, RosterError):
         if run is not None:
             run.study.unlink()
+            run.lock.unlink(missing_ok=True)
             if run.phantoms.exists():
                 shutil.rmtree(run.phantoms)
-            run.root.rmdir()
+            with suppress(OSError):  # what a killed start left there must not hide why this one stopped
+                run.root.rmdir()
         raise
 
 
@@ -180,6 +182,13 @@ def _rounds(
     """Every round that is still to be done; returns the lines of rounds.jsonl of all of them."""
     coordinator = consortium.coordinator
     records: list[Mapping[str, Any]] = [r for r in run.read_rounds() if r["round"] <= coordinator.info.round]
+    done = coordinator.info.round
+    if [record["round"] for record in records] != list(range(1, done + 1)):
+        raise RunFolderError(
+            f"rounds.jsonl has {len(records)} of the {done} rounds that the checkpoint knows",
+            where=str(run.rounds),
+            remedy="Restore it from a backup, or start a new run",
+        )
     if coordinator.info.round:
         watch.note(f"going on after round {coordinator.info.round} of {study.rounds}")
     while coordinator.info.round < study.rounds:

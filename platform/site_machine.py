@@ -90,6 +90,11 @@ class Site:
             lambda known: write_atomic(self.folder / SURVIVORS_FILE, canonical_json(known)),
         )
 
+    @property
+    def last_round(self) -> int:
+        """The last round that this site opened a session for; 0 before the first."""
+        return self._last_session()[0]
+
     def handle(self, wire: bytes) -> tuple[Sealed, ...]:
         """Take one message from the coordinator; returns what is to be sent, at most one parcel.
 

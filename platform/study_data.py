@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..medical_datasets.cohort import Cohort, Skipped
 from .backbone import Backbone
-from .cohorts import Index, SitePlan, StudyPlan
+from .cohorts import Index, SitePlan, StudyPlan, straddling_groups
 from .errors import StudyFileError
 from .features import encode
 from .methods.method import SharedInputs, TrainingPart
@@ -87,7 +87,7 @@ def encode_study(
     """Encode every image once and hand each site its rows.
 
     Images that cannot be decoded are left out everywhere, counted and named in the second result. ``note`` is told of
-    cache entries that were damaged or stale and were made again.
+    cache entries that were damaged or stale and were made again, and of groups that lie at several sites.
 
     Raises:
         StudyFileError: a training site is left with fewer than two training images or without test images, or none of
@@ -98,6 +98,12 @@ def encode_study(
     if note is not None:
         for issue in table.issues:
             note(f"feature cache: {issue.shard}: {issue.reason}; removed and made again")
+        shared_groups = straddling_groups(plan)
+        if shared_groups:
+            note(
+                f"{shared_groups} groups of related images lie at more than one site or in the reference set as well: "
+                "figures on test images may flatter the model"
+            )
     place = np.full(len(cohort.records), -1, dtype=np.int64)
     place[table.kept] = np.arange(len(table.kept))
     labels = np.array([record.label for record in cohort.records], dtype=np.int64)

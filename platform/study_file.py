@@ -70,7 +70,22 @@ def parse_study(values: dict[str, Any], *, where: Path, remedy: str = REMEDY) ->
                 remedy="Give a folder, relative to the study file",
             ) from None
         study = study.model_copy(update={"data": study.data.model_copy(update={"path": absolute})})
-    return study
+    return _with_local_weights(study, where)
+
+
+def _with_local_weights(study: Study, where: Path) -> Study:
+    """Weights that lie beside the study file, as an absolute path; a tag or hub name stays what it is."""
+    weights = study.backbone.weights
+    if not weights or weights.startswith("hf-hub:"):
+        return study
+    try:
+        local = (where.parent / Path(weights).expanduser()).resolve()
+        found = local.exists()
+    except (RuntimeError, ValueError, OSError):
+        return study  # no path; what it is instead, the backbone's loader says
+    if not found:
+        return study
+    return study.model_copy(update={"backbone": study.backbone.model_copy(update={"weights": str(local)})})
 
 
 def dump_study(study: Study) -> str:

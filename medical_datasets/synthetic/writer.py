@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
 import hashlib
 import io
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -27,6 +29,7 @@ TABLE = "phantoms.csv"
 COLUMNS = ("path", "label", "patient", "site", "age", "sex", "age_band")
 Progress = Callable[[int, int], None]
 _CHUNK = 40
+_ABANDONED = 2.0  # seconds; a younger folder's process may not have locked it yet
 _WORTH_WORKERS = 300  # starting processes costs about a second
 
 
@@ -49,6 +52,7 @@ def materialise(
         DataError: the folder holds another study, a damaged one, or other files; or it cannot be written.
     """
     planned = planned_images(study)
+    _sweep(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         cohort = _read_back(study, planned, folder)
         if progress is not None:
@@ -63,7 +67,9 @@ def materialise(
             where=str(folder),
             remedy="choose a writable folder",
         ) from error
+    lock = os.open(temporary, os.O_RDONLY)  # the kernel gives it back when the process dies, however it dies
     try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         temporary.chmod(0o755)
         digests = _draw(study, planned, temporary, progress, workers)
         _write(temporary / TABLE, _table(planned, study))
@@ -86,8 +92,22 @@ def materialise(
             remedy="free some space or choose another folder",
         ) from error
     finally:
+        os.close(lock)
         shutil.rmtree(temporary, ignore_errors=True)
     return _cohort(study, planned, folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left half-drawn; a process at work holds a lock on its folder."""
+    for left in folder.parent.glob(f".{folder.name}.????????"):
+        with contextlib.suppress(OSError):
+            if not left.is_symlink() and time.time() - left.stat().st_mtime > _ABANDONED:
+                handle = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(left, ignore_errors=True)
+                finally:
+                    os.close(handle)
 
 
 def draw_files(study: PhantomStudy, images: Iterable[PlannedImage], root: Path) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from ...medical_datasets.errors import DataError
 from ...privacy.errors import PrivacyError
 from ..errors import PlatformError
 from . import bench, data, demo, doctor, predict, report, run
-from .console import OUT, show_error
+from .console import OUT, show_error, tolerate_encoding
 
 DEBUG_VARIABLE = "WARDROUND_DEBUG"
 INTERRUPTED = 130
@@ -55,11 +55,12 @@ def options(
 
 
 def _interrupted() -> None:
-    show_error("interrupted", "", "A run that was under way continues with the same command and --resume")
+    show_error("interrupted", "", "A run that was under way continues: wardround run DIR/study.toml --out DIR --resume")
 
 
 def main() -> None:
     """Entry point: exit code 0 for success, 1 for an error, 2 for wrong usage, 130 when interrupted."""
+    tolerate_encoding()
     try:
         app()
     except SystemExit as leaving:
@@ -92,7 +93,8 @@ def main() -> None:
         show_error(
             f"internal error: {type(error).__name__}: {error}",
             "",
-            "Run it again with --debug before the command and report what it prints; a run continues with --resume",
+            "Run it again with --debug before the command and report what it prints; "
+            "a run that was under way continues with --resume",
         )
         sys.exit(1)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from .console import ERR, OUT
+from .console import ERR, print_json, print_table
 
 app = typer.Typer(no_args_is_help=True, help="Measure this machine. Example: wardround bench encode --json")
 
@@ -23,19 +23,17 @@ def bench_encode(json_: Annotated[bool, typer.Option("--json", help="For scripts
 
     Example: wardround bench encode --json
     """
-    import json
-
     from ..backbone import load_backbone
     from ..bench_encode import measure
 
     with ERR.status("encoding"):
         figures = measure(384, 224, load_backbone()).as_dict()
     if json_:
-        OUT.print_json(json.dumps(figures))
+        print_json(figures)
         return
     table = Table(title="Encoding", title_justify="left")
     table.add_column("figure")
     table.add_column("value", justify="right")
     for name, value in figures.items():
         table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value))
-    OUT.print(table)
+    print_table(table)

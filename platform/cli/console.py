@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
+from io import TextIOWrapper
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -15,12 +20,45 @@ OUT = Console(highlight=False, soft_wrap=True)
 ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def tolerate_encoding() -> None:
+    """Print what the terminal's character set lacks as an escape, instead of failing at the end of a run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def one_line(text: str) -> str:
+    """Text from outside, such as a file's name, without line breaks and terminal commands: each becomes its escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A table that is not squeezed into the terminal."""
+
+    table: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        needed = Measurement.get(console, options.update(width=1000), self.table).maximum
+        yield from console.render(self.table, options.update(width=max(options.max_width, needed)))
+
+
+def print_table(table: Table) -> None:
+    """Print a table at the width that it needs: on a narrow terminal its lines wrap, but no figure is cut off."""
+    OUT.print(_Whole(table), crop=False)
+
+
+def print_json(content: object) -> None:
+    """Print JSON for scripts, in ASCII alone, so that no character set can spoil it."""
+    OUT.print_json(json.dumps(content, allow_nan=False), ensure_ascii=True)
+
+
 def show_error(what: str, where: str, remedy: str) -> None:
     """An error in three lines: what was wrong, where, and what to do. Nothing in it is read as markup."""
     for line, first in zip(what.splitlines() or [what], [True] + [False] * what.count("\n"), strict=False):
-        ERR.print(Text("error: " if first else "       ", style="bold red").append(line, style="default"))
+        ERR.print(Text("error: " if first else "       ", style="bold red").append(one_line(line), style="default"))
     if where:
-        ERR.print(Text("where: ", style="bold").append(where, style="default"))
+        ERR.print(Text("where: ", style="bold").append(one_line(where), style="default"))
     if remedy:
         ERR.print(Text("do:    ", style="bold green").append(remedy, style="default"))
 
@@ -94,7 +132,7 @@ class RichWatcher:
 
     def note(self, text: str) -> None:
         """A line above the bars."""
-        ERR.print(Text("note: ", style="bold yellow").append(text, style="default"))
+        ERR.print(Text("note: ", style="bold yellow").append(one_line(text), style="default"))
 
     def _finish(self) -> None:
         if self._task is not None:

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from .console import OUT, RichWatcher
+from .console import OUT, RichWatcher, one_line, print_json, print_table
 
 app = typer.Typer(no_args_is_help=True, help="Look at data before a study does. Example: wardround data list")
 
@@ -20,8 +20,6 @@ def list_datasets(json_: Annotated[bool, typer.Option("--json", help="For script
 
     Example: wardround data list
     """
-    import json
-
     from ...medical_datasets.catalog import DATASETS
 
     if json_:
@@ -38,7 +36,7 @@ def list_datasets(json_: Annotated[bool, typer.Option("--json", help="For script
             }
             for data in DATASETS.values()
         ]
-        OUT.print_json(json.dumps(rows))
+        print_json(rows)
         return
     for data in DATASETS.values():
         OUT.print(Text(data.key, style="bold").append(f"  {data.title}", style="not bold"))
@@ -58,8 +56,6 @@ def check_data(
 
     Exit code 1 when there is an error. Example: wardround data check images/brain_tumor_mri
     """
-    import json
-
     from ...medical_datasets.catalog import find_dataset
     from ...medical_datasets.quality import check
     from ..errors import StudyFileError
@@ -81,7 +77,7 @@ def check_data(
             folder, dataset, classes=classes, progress=lambda done, total: watcher.progress(done, total, "images")
         )
     if json_:
-        OUT.print_json(json.dumps(report.as_dict()))
+        print_json(report.as_dict())
         raise typer.Exit(report.exit_code)
     columns = sorted({split for counts in report.counts.values() for split in counts})
     table = Table(
@@ -92,11 +88,11 @@ def check_data(
         table.add_column(column, justify="right")
     for name, counts in report.counts.items():
         table.add_row(name, *(str(counts.get(column, 0)) for column in columns))
-    OUT.print(table)
+    print_table(table)
     OUT.print(f"{report.groups} groups of related images.")
     for problem in report.problems:
         style = {"error": "bold red", "warning": "bold yellow", "info": "bold"}[problem.severity]
-        OUT.print(Text(f"{problem.severity}: ", style=style).append(problem.message, style="default"))
+        OUT.print(Text(f"{problem.severity}: ", style=style).append(one_line(problem.message), style="default"))
         for example in problem.examples:
-            OUT.print(Text(f"    {example}"))
+            OUT.print(Text(f"    {one_line(example)}"))
     raise typer.Exit(report.exit_code)

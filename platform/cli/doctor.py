@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from .console import OUT
+from .console import OUT, print_json
 
 
 def doctor(json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False) -> None:
@@ -15,7 +15,6 @@ def doctor(json_: Annotated[bool, typer.Option("--json", help="For scripts.")] =
 
     Example: wardround doctor
     """
-    import json
     from dataclasses import asdict
 
     from ..doctor import examine
@@ -31,5 +30,5 @@ def doctor(json_: Annotated[bool, typer.Option("--json", help="For scripts.")] =
             if not check.sound:
                 OUT.print(Text(f"      do: {check.remedy}"))
     if json_:
-        OUT.print_json(json.dumps(rows))
+        print_json(rows)
     raise typer.Exit(0 if sound else 1)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from .console import ERR, OUT, percent
+from .console import ERR, OUT, one_line, percent, print_json
 
 
 def predict(
@@ -20,23 +20,22 @@ def predict(
 
     Example: wardround predict runs/brain scan.png
     """
-    import json
-
     from ..predicting import predict_images
 
     with ERR.status("encoding"):
         answer = predict_images(run, images)
     if json_:
-        OUT.print_json(json.dumps([row.as_dict() for row in answer.rows], allow_nan=False))
+        print_json([row.as_dict() for row in answer.rows])
     else:
         OUT.print(Text(f"{answer.study} · research use, not for diagnosis", style="italic"))
         for row in answer.rows:
+            name = one_line(str(row.path))
             if row.probabilities is None:
-                OUT.print(Text(f"{row.path}: unreadable: {row.reason}"))
+                OUT.print(Text(f"{name}: unreadable: {one_line(row.reason)}"))
                 continue
             shares = (f"{name} {percent(p)} %" for name, p in zip(answer.classes, row.probabilities, strict=True))
             OUT.print(
-                Text(f"{row.path}: ").append(row.answer or "abstains", style="bold").append(f" ({', '.join(shares)})")
+                Text(f"{name}: ").append(row.answer or "abstains", style="bold").append(f" ({', '.join(shares)})")
             )
         if answer.temperature is None:
             OUT.print("No temperature could be fitted: these probabilities are not calibrated.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .console import OUT, RichWatcher, size, summary_table
+from .console import OUT, RichWatcher, print_table, size, summary_table
 
 
 def run(
@@ -29,14 +29,33 @@ def run_study(study_values: object, out: Path, *, resume: bool) -> None:
     import json
 
     from ..config import Study
+    from ..errors import RunFolderError
     from ..simulation import simulate
 
     if not isinstance(study_values, Study):
         raise TypeError("a Study is needed")
     with RichWatcher() as watcher:
-        folder = simulate(study_values, out, resume=resume, watcher=watcher)
-    summary = json.loads(folder.summary.read_bytes())
-    OUT.print(summary_table(summary))
+        try:
+            folder = simulate(study_values, out, resume=resume, watcher=watcher)
+        except OSError as error:
+            # A full disk names no file, and the same command alone would be refused: the folder now holds a run.
+            begun = (out / "study.toml").is_file()
+            raise RunFolderError(
+                f"the run stopped: {error.strerror or type(error).__name__}",
+                where=str(error.filename or out),
+                remedy="Check rights and free space, then "
+                + (f"continue: wardround run {out}/study.toml --out {out} --resume" if begun else "run it again"),
+            ) from error
+    try:
+        summary = json.loads(folder.summary.read_bytes())
+        table = summary_table(summary)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise RunFolderError(
+            "the run's summary is damaged",
+            where=str(folder.summary),
+            remedy="Restore it from a backup, or remove it and continue with --resume, which makes it again",
+        ) from None
+    print_table(table)
     OUT.print(
         f"\n{size(summary['bytes_up'])} left the sites in {summary['rounds']} rounds, every byte in a ledger, "
         f"every update masked; {summary['seconds']:.0f} s in all."

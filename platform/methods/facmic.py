@@ -73,5 +73,6 @@ class Facmic:
             "adaptation": "lmmd" if self.adaptation_weight > 0 else "off",
             "adaptation_weight": self.adaptation_weight,
             "reference_through_adapter": self.reference_through_adapter,
+            "reference_gradient": False,
             "normalisation": "batch, exact site moments, shared",
         }

@@ -60,6 +60,16 @@ def slow_balanced(z: np.ndarray, y: np.ndarray, rows: np.ndarray) -> float:
     return float(np.mean([np.mean(called[y[rows] == c] == c) for c in np.unique(y[rows])]))
 
 
+def test_aurocs_do_not_depend_on_how_many_resamples_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    z, y, groups = cohort(12, 3, 3, 4)
+    weights = np.random.default_rng(0).multinomial(12, np.full(12, 1 / 12), size=25).astype(float)
+    at_once = intervals._one_class_aurocs(weights, (y == 1).astype(float), z[:, 1], np.array(groups))
+    for cells in (1, 7 * len(y)):
+        monkeypatch.setattr(intervals, "BLOCK_CELLS", cells)
+        in_blocks = intervals._one_class_aurocs(weights, (y == 1).astype(float), z[:, 1], np.array(groups))
+        np.testing.assert_array_equal(in_blocks, at_once)
+
+
 def test_resamples_equal_scoring_the_repeated_rows() -> None:
     z, y, groups = cohort(12, 3, 3, 4)
     codes = np.array(groups)

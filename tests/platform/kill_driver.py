@@ -6,7 +6,7 @@ Torch is imported once; every run is a fork of this process. For each SPEC one c
 kills itself where the spec says, a second one resumes it, and a line of JSON on standard output says how it ended.
 
 A spec is ``none``, ``tap:N`` (at the N-th parcel, after the gate and before delivery), ``before:NAME:N`` or
-``after:NAME:N`` (around the N-th atomic write whose file name is NAME), ``fsync:N`` (before the N-th sync), each with
+``after:NAME:N`` (around the N-th atomic write of a file name like NAME), ``fsync:N`` (before the N-th sync), each with
 ``+torn`` for a torn last line appended to every ledger before the resume, ``+again`` for a second kill at the same
 place of the resumed run, and ``+whole`` for baselines and dossier too, which take most of a toy run's time.
 """
@@ -21,6 +21,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -92,7 +93,7 @@ def arm(spec: str) -> Callable[[str, str, bytes], None] | None:
         replace = os.replace
 
         def watched(source: Any, target: Any) -> None:
-            hit = Path(target).name == rest[0]
+            hit = fnmatch(Path(target).name, rest[0])
             counter["n"] += hit
             if hit and counter["n"] == int(rest[1]) and kind == "before":
                 die()

@@ -135,7 +135,7 @@ def test_the_hubs_local_cache_is_used_without_the_network(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "weights", "commands"),
     [
-        ("ViT-B-32", "openai", ("hf download timm/vit_base_patch32_clip_224.openai", 'backbone = "ViT-B-32"')),
+        ("ViT-B-32", "openai", ("hf download timm/vit_base_patch32_clip_224.openai", 'name = "ViT-B-32"')),
         ("hf-hub:some/model", None, ("hf download some/model", "--local-dir model")),
     ],
 )

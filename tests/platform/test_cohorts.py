@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from wardround.medical_datasets.catalog import DATASETS
 from wardround.medical_datasets.cohort import Cohort, Record
 from wardround.medical_datasets.errors import DataError, SplitError
-from wardround.platform.cohorts import StudyPlan, deal, phantom_study, read_cohort
+from wardround.platform.cohorts import StudyPlan, deal, phantom_study, read_cohort, straddling_groups
 from wardround.platform.config import Study
 from wardround.platform.errors import StudyFileError
 
@@ -116,6 +117,21 @@ def test_columns_keep_sites_whole_and_a_site_may_be_the_reference(toy_study: Mak
     assert {data.records[row].site for row in plan.reference} == {"public"}
     assert plan.unseen is not None
     assert {data.records[row].site for row in plan.unseen.test} == {"away"}
+
+
+def test_groups_at_several_sites_are_counted(toy_study: Make) -> None:
+    clean = cohort(sites=SITES)
+    study = toy_study(sites=COLUMN, reference={"source": "site", "site": "public"})
+    assert straddling_groups(deal(study, clean)) == 0
+    moved = {"patient-0": "away", "patient-1": "public", "patient-4": "ash"}  # one picture of each, elsewhere as well
+    rows = list(clean.records)
+    for group, site in moved.items():
+        mine = [index for index, record in enumerate(rows) if record.group == group]
+        assert rows[mine[0]].site != site
+        extra = replace(rows[mine[0]], path=Path(f"copy-of-{group}.png"), site=site)
+        rows.append(extra)
+    assert straddling_groups(deal(study, replace(clean, records=tuple(rows)))) == len(moved)
+    assert straddling_groups(deal(toy_study(), clean)) == 0
 
 
 def test_without_an_unseen_name_every_column_trains(toy_study: Make) -> None:

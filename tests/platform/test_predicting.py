@@ -18,7 +18,7 @@ from wardround.platform.assessment import adapted
 from wardround.platform.errors import CheckpointError, RunFolderError
 from wardround.platform.features import FeatureTable
 from wardround.platform.predicting import predict_images
-from wardround.platform.results import Results, model_card
+from wardround.platform.results import CARD_CHECKSUM, Results, card_checksum, model_card
 from wardround.platform.run_folder import RunFolder
 
 WIDTH = 16
@@ -44,7 +44,8 @@ class Finished:
 
     def write_card(self, **changes: Any) -> None:
         card = json.loads(self.run.card.read_bytes()) if self.run.card.exists() else {}
-        self.run.card.write_text(json.dumps(card | changes))
+        changed = card | changes
+        self.run.card.write_text(json.dumps(changed | {CARD_CHECKSUM: card_checksum(changed)}))
 
     def load_backbone(self, *_: Any, **__: Any) -> Any:
         text = self.results.data.shared.text.numpy()
@@ -187,3 +188,11 @@ def test_weights_of_another_backbone_and_another_study_are_refused(finished: Fin
     write_adapter(finished.run.adapter, finished.state, other)
     with pytest.raises(CheckpointError, match="another study"):
         predict_images(finished.run.root, images("1"))
+
+
+def test_an_edited_class_name_does_not_pass_for_the_models(finished: Finished) -> None:
+    text = finished.run.card.read_text()
+    assert '"ash"' in text
+    finished.run.card.write_text(text.replace('"ash"', '"oak"', 1))
+    with pytest.raises(CheckpointError, match="edited"):
+        predict_images(finished.run.root, [Path("0.png")])

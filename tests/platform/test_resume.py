@@ -43,7 +43,7 @@ AROUND_FILES = {
     "before the line of the round": "before:rounds.jsonl:2",
 }
 ENDS = {
-    "before the study's own file": "before:study.toml:1",
+    "before the study's own file": "before:.study.toml.*.tmp:1",
     "while the last adapter is handed out": f"tap:{3 * A_ROUND + 2}",
     "before the summary, with a dossier": "before:summary.json:1+whole",
     "with torn ledgers": f"tap:{A_ROUND + 18}+torn",

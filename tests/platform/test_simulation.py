@@ -17,7 +17,7 @@ from wardround.platform.errors import CheckpointError, RoundError, RunFolderErro
 from wardround.platform.run_folder import RunFolder
 from wardround.platform.simulation import simulate
 from wardround.platform.watching import Silent
-from wardround.privacy.errors import HomeError, ParameterError
+from wardround.privacy.errors import ParameterError
 from wardround.privacy.ledger import verify
 
 # The keys of every set of figures in summary.json; outside scripts rely on them.
@@ -342,12 +342,12 @@ def test_a_run_that_is_under_way_is_not_resumed_beside_itself(toy_study: Callabl
     def tap(sender: str, peer: str, wire: bytes) -> None:
         if not tried:
             tried.append("")
-            with pytest.raises(HomeError) as caught:
+            with pytest.raises(RunFolderError) as caught:
                 simulate(toy_study(), tmp_path / "run", resume=True)
             tried.append(caught.value.what)
 
     run = simulate(toy_study(), tmp_path / "run", tap=tap)
-    assert "in use by process" in tried[1]
+    assert "another process is working on this run" in tried[1]
     assert len(run.read_rounds()) == 3
 
 

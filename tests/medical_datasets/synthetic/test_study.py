@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
+import os
+import time
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -247,3 +250,17 @@ def test_a_study_sheet_has_a_row_for_each_site() -> None:
     sheet = study_sheet(study, each=1)
     assert sheet.shape == (3 * 40, 7 * 40, 3)
     assert all(sheet[row * 40 : (row + 1) * 40].std() > 5 for row in range(3))
+
+
+def test_what_a_killed_process_left_half_drawn_is_removed_and_a_living_one_s_is_not(tmp_path: Path) -> None:
+    folder, old = tmp_path / "phantoms", time.time() - 60
+    for name in ("killed00", "working0"):
+        (tmp_path / f".phantoms.{name}" / "amber").mkdir(parents=True)
+        os.utime(tmp_path / f".phantoms.{name}", (old, old))
+    handle = os.open(tmp_path / ".phantoms.working0", os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        materialise(_small(), folder)
+    finally:
+        os.close(handle)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".phantoms.working0", "phantoms"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -122,6 +123,32 @@ def test_predict_says_which_image_it_could_not_read(
     rows = json.loads(ended.out)
     assert [row["probabilities"] is None for row in rows] == [False, True, True]
     assert "Traceback" not in ended.err
+
+
+def test_a_file_name_is_no_terminal_command_and_no_second_line(
+    cli: Cli, finished_run: Path, scans: list[Path], tmp_path: Path
+) -> None:
+    odd = Path(shutil.copy(scans[0], tmp_path / "a\x1b[2J\nb ü.png"))
+    people = cli("predict", finished_run, odd)
+    assert people.code == 0
+    assert "a\\x1b[2J\\nb ü.png: " in people.out
+    scripts = cli("predict", finished_run, odd, "--json")
+    assert json.loads(scripts.out)[0]["image"] == str(odd)
+    cli("run", tmp_path / "c\x1bd.toml", "--out", tmp_path / "run").assert_explains("c\\x1bd.toml")
+
+
+@pytest.mark.parametrize("charset", ["ascii", "latin-1"])
+def test_a_character_set_without_our_signs_stops_nothing(charset: str, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "wardround.platform.cli.app", "run", tmp_path / "日本.toml", "--out", tmp_path / "run"],
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": charset},
+    )
+    assert ended.returncode == 1
+    assert b"\\u65e5\\u672c.toml" in ended.stderr
+    assert b"internal error" not in ended.stderr
 
 
 def test_predict_without_a_run(cli: Cli, tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wardround.platform.cohorts import _unseen_name
+from wardround.platform.cohorts import phantom_study as phantom_study_of
 from wardround.platform.errors import CheckpointError, StudyFileError
+from wardround.platform.run_folder import RunFolder
+from wardround.platform.study_file import load_study, parse_study
 
 Cli = Callable[..., Any]
 Images = Callable[..., Path]
@@ -246,6 +252,43 @@ def test_demo_with_numbers_that_cannot_be(cli: Cli, tmp_path: Path, words: tuple
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_disk_says_where_and_that_the_run_goes_on(
+    cli: Cli, phantom_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "study.toml").write_text("begun")
+        raise OSError(errno.ENOSPC, "No space left on device")  # as write() raises it: without a file's name
+
+    monkeypatch.setattr("wardround.platform.simulation.simulate", full)
+    ended = cli("run", phantom_study, "--out", tmp_path / "run")
+    ended.assert_explains("No space left", str(tmp_path / "run"), "--resume")
+
+
+def test_a_damaged_summary_is_named(cli: Cli, finished_run: Path, phantom_study: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for name, text in (("study.toml", (finished_run / "study.toml").read_text()), ("summary.json", "{")):
+        (run / name).write_text(text)
+    cli("run", phantom_study, "--out", run, "--resume").assert_explains("summary.json", "--resume")
+    (run / "summary.json").write_text("{}")
+    cli("run", phantom_study, "--out", run, "--resume").assert_explains("summary.json", "--resume")
+
+
+def test_a_demo_names_the_command_that_continues_it(cli: Cli, finished_run: Path) -> None:
+    ended = cli("demo", "--out", finished_run)
+    ended.assert_explains(f"wardround run {finished_run}/study.toml --out {finished_run} --resume")
+
+
+def test_a_narrow_terminal_cuts_no_figure_off(
+    cli: Cli, finished_run: Path, phantom_study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wardround.platform.cli.console.OUT._width", 50)
+    ended = cli("run", phantom_study, "--out", finished_run, "--resume")
+    assert "…" not in ended.out
+    assert "federated" in ended.out
+
+
 def test_a_traceback_only_with_debug(cli: Cli, tmp_path: Path) -> None:
     quiet = cli("run", tmp_path / "none.toml", "--out", tmp_path / "run")
     assert "Traceback" not in quiet.err
@@ -340,3 +383,65 @@ def test_a_second_process_on_one_run_is_refused_by_its_lock(
         process.kill()
     assert process.returncode == 0, stderr
     assert adapter(out) == adapter(finished_run)
+
+
+def test_rounds_or_checkpoints_that_are_gone_are_missed(cli: Cli, finished_run: Path, tmp_path: Path) -> None:
+    study = finished_run / "study.toml"
+    for name in ("rounds.jsonl", "coordinator/checkpoint"):
+        run = tmp_path / name.replace("/", "-")
+        shutil.copytree(finished_run, run)
+        (run / "summary.json").unlink()
+        gone = run / name
+        shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+        cli("run", study, "--out", run, "--resume").assert_explains(name.split("/")[-1], "backup")
+
+
+def test_two_processes_cannot_work_on_one_run(cli: Cli, finished_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    (run / "summary.json").unlink()
+    with RunFolder(run).locked():
+        cli("run", run / "study.toml", "--out", run, "--resume").assert_explains("another process", str(run))
+
+
+def test_phantoms_have_an_unseen_site_of_their_own(phantom_study: Path) -> None:
+    study = load_study(phantom_study)
+    assert phantom_study_of(study).unseen == study.sites.unseen
+    plain = parse_study(
+        {"name": "plain", "data": {"dataset": "brain-mri", "source": "phantoms"}}, where=Path("study.toml")
+    )
+    assert _unseen_name(plain) == phantom_study_of(plain).unseen
+    named = plain.model_copy(update={"sites": plain.sites.model_copy(update={"unseen": ""})})
+    with pytest.raises(StudyFileError, match="unseen"):
+        _unseen_name(named)
+
+
+def test_the_place_of_local_weights_is_no_part_of_the_study(tmp_path: Path) -> None:
+    digests = set()
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "w.safetensors").write_bytes(b"")
+        values: dict[str, Any] = {"name": "x", "data": {"dataset": "isic", "path": "p"}}
+        values["backbone"] = {"name": "ViT-B-32", "weights": "w.safetensors"}
+        study = parse_study(values, where=tmp_path / place / "study.toml")
+        assert study.backbone.weights == str(tmp_path / place / "w.safetensors")
+        digests.add(study.digest())
+    assert len(digests) == 1
+
+
+@pytest.mark.slow
+def test_the_demo_teaches_every_site_and_repeats_in_another_process(tmp_path: Path) -> None:
+    adapters = []
+    for turn in ("1", "2"):
+        command = [sys.executable, "-m", "wardround.platform.cli.app", "demo", "--out", str(tmp_path / turn)]
+        env = {**os.environ, "PYTHONHASHSEED": turn, "WARDROUND_CACHE": str(tmp_path / f"cache-{turn}")}
+        subprocess.run(command, check=True, env=env, capture_output=True, timeout=280)
+        adapters.append((tmp_path / turn / "model" / "adapter.safetensors").read_bytes())
+    assert adapters[0] == adapters[1]
+    summary = json.loads((tmp_path / "1" / "summary.json").read_bytes())
+    zero_shot = summary["baselines"]["zero_shot"]
+    for kind in ("sites", "unseen"):
+        for name, row in summary[kind].items():
+            before = zero_shot[kind][name]["balanced_accuracy"]
+            assert 0.40 <= before <= 0.75, name
+            assert row["balanced_accuracy"] > before + 0.08, name

@@ -54,7 +54,7 @@ def test_zero_shot_on_a_small_demo_lands_in_the_middle(kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["brain", "skin"])
 def test_zero_shot_lands_in_the_middle_at_every_demo_site(kind: str) -> None:
-    study, _, guesses, labels, sites = _encoded(kind, 280)
+    study, _, guesses, labels, sites = _encoded(kind, 400)
     for site in study.sites:
         mine = sites == site.name
         assert 0.40 <= balanced_accuracy_score(labels[mine], guesses[mine]) <= 0.75, site.name
@@ -63,7 +63,7 @@ def test_zero_shot_lands_in_the_middle_at_every_demo_site(kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["brain", "skin"])
 def test_a_linear_probe_of_the_training_sites_beats_zero_shot_on_the_unseen_one(kind: str) -> None:
-    study, rows, guesses, labels, sites = _encoded(kind, 280)
+    study, rows, guesses, labels, sites = _encoded(kind, 400)
     unseen = sites == study.unseen
     scale = rows[~unseen].std(0)
     probe = LogisticRegression(C=0.01, max_iter=500).fit(rows[~unseen] / scale, labels[~unseen])

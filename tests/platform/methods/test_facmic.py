@@ -130,6 +130,7 @@ def test_the_published_size_and_what_the_card_prints() -> None:
     assert Facmic().options()["adaptation"] == "lmmd"
     assert Facmic(0.0).options()["adaptation"] == "off"
     assert Facmic(reference_through_adapter=False).options()["reference_through_adapter"] is False
+    assert Facmic().options()["reference_gradient"] is False
 
 
 @pytest.mark.parametrize("weight", [-0.1, 100.5, float("nan")])
