@@ -195,7 +195,7 @@ class _Work:
         batches: deque[Future[dict[str, NDArray[np.float32]]]] = deque()
         ready: list[tuple[str, NDArray[np.uint8]]] = []
         fresh: dict[str, NDArray[np.float32]] = {}
-        todo = iter(paths)
+        coming = iter(paths)
 
         def collect(most: int) -> None:
             """Take finished batches, waiting for the oldest while more than ``most`` are under way."""
@@ -215,7 +215,7 @@ class _Work:
             exhausted = False
             while not exhausted or waiting:
                 while not exhausted and len(waiting) < AHEAD * size:
-                    path = next(todo, None)
+                    path = next(coming, None)
                     exhausted = path is None
                     if path is not None:
                         waiting.append(pool.submit(self.prepare, path))

@@ -38,7 +38,7 @@ def play():
     return Consortium(4).play()
 
 
-def refused(code, call, *arguments, site=None):
+def assert_refused(code, call, *arguments, site=None):
     with pytest.raises(ProtocolError) as error:
         call(*arguments)
     assert error.value.code is code
@@ -72,7 +72,7 @@ def test_substituted_key(play):
     play.advertise()
     honest = play.out["share"][A]
     forged = AdvertList(honest.session, with_row(honest.adverts, B, mask_key=honest.adverts[2].mask_key))
-    refused(Refusal.BAD_SIGNATURE, play.sites[A].share, forged, site=B)
+    assert_refused(Refusal.BAD_SIGNATURE, play.sites[A].share, forged, site=B)
 
 
 def test_unsigned_key(play):
@@ -94,7 +94,7 @@ def test_key_signed_by_another_site(play):
     parts = (row.channel_key, row.mask_key, row.commitment, row.binding)
     signature = impostor.sign(p.LABEL_ADVERT, play.sites[A]._context, B, *parts)
     forged = AdvertList(honest.session, with_row(honest.adverts, B, signature=signature))
-    refused(Refusal.BAD_SIGNATURE, play.sites[A].share, forged, site=B)
+    assert_refused(Refusal.BAD_SIGNATURE, play.sites[A].share, forged, site=B)
 
 
 def test_advert_replayed_from_another_session(play):
@@ -102,30 +102,30 @@ def test_advert_replayed_from_another_session(play):
     play.advertise()
     honest = play.out["share"][A]
     rows = tuple(earlier if row.site == B else row for row in honest.adverts)
-    refused(Refusal.WRONG_SESSION, play.sites[A].share, AdvertList(honest.session, rows), site=B)
+    assert_refused(Refusal.WRONG_SESSION, play.sites[A].share, AdvertList(honest.session, rows), site=B)
     renamed = tuple(change(earlier, session=honest.session) if row.site == B else row for row in honest.adverts)
-    refused(Refusal.BAD_SIGNATURE, play.sites[A].share, AdvertList(honest.session, renamed), site=B)
+    assert_refused(Refusal.BAD_SIGNATURE, play.sites[A].share, AdvertList(honest.session, renamed), site=B)
 
 
 def test_list_of_another_session(play):
     other = play.consortium.play(play.consortium.session_id(1))
     play.advertise()
     other.advertise()
-    refused(Refusal.WRONG_SESSION, play.sites[A].share, other.out["share"][A])
+    assert_refused(Refusal.WRONG_SESSION, play.sites[A].share, other.out["share"][A])
 
 
 def test_site_listed_twice(play):
     play.advertise()
     honest = play.out["share"][A]
     rows = (*honest.adverts[:2], honest.adverts[1], *honest.adverts[2:])
-    refused(Refusal.DUPLICATE_SITE, play.sites[A].share, AdvertList(honest.session, rows), site=B)
+    assert_refused(Refusal.DUPLICATE_SITE, play.sites[A].share, AdvertList(honest.session, rows), site=B)
 
 
 def test_sybil_site_that_is_not_in_the_roster(play):
     play.advertise()
     honest = play.out["share"][A]
     rows = (*honest.adverts, change(honest.adverts[3], site="sybil"))
-    refused(Refusal.UNKNOWN_SITE, play.sites[A].share, AdvertList(honest.session, rows), site="sybil")
+    assert_refused(Refusal.UNKNOWN_SITE, play.sites[A].share, AdvertList(honest.session, rows), site="sybil")
 
 
 def test_unconfirmed_sites_do_not_count():
@@ -133,37 +133,37 @@ def test_unconfirmed_sites_do_not_count():
     play = consortium.play()
     play.sites[A] = consortium.site(A, pinned=consortium.pin([A, B]))
     play.advertise()
-    refused(Refusal.TOO_FEW, play.sites[A].share, play.out["share"][A])
+    assert_refused(Refusal.TOO_FEW, play.sites[A].share, play.out["share"][A])
 
 
 def test_own_advert_missing_or_changed(play):
     play.advertise()
     honest = play.out["share"][A]
-    refused(Refusal.SELF_MISSING, play.sites[A].share, AdvertList(honest.session, without(honest.adverts, A)))
+    assert_refused(Refusal.SELF_MISSING, play.sites[A].share, AdvertList(honest.session, without(honest.adverts, A)))
     twin = play.consortium.site(A, seed="another run").advertise()
     rows = tuple(twin if row.site == A else row for row in honest.adverts)
-    refused(Refusal.SELF_MISSING, play.sites[A].share, AdvertList(honest.session, rows))
+    assert_refused(Refusal.SELF_MISSING, play.sites[A].share, AdvertList(honest.session, rows))
 
 
 def test_too_few_adverts(play):
     play.advertise()
     honest = play.out["share"][A]
-    refused(Refusal.TOO_FEW, play.sites[A].share, AdvertList(honest.session, honest.adverts[:2]))
+    assert_refused(Refusal.TOO_FEW, play.sites[A].share, AdvertList(honest.session, honest.adverts[:2]))
 
 
 def test_two_global_adapters_to_two_sites(play):
     session = play.coordinator.session
     dead = play.consortium.site(A, binding=bind(b"dead adapter", b"{}"))
     adverts = (dead.advertise(), *(play.sites[name].advertise() for name in (B, C, D)))
-    refused(Refusal.OTHER_ADAPTER, play.sites[B].share, AdvertList(session, adverts), site=A)
-    refused(Refusal.OTHER_ADAPTER, dead.share, AdvertList(session, adverts), site=B)
-    refused(Refusal.OTHER_ADAPTER, play.coordinator.feed, A, adverts[0], site=A)
+    assert_refused(Refusal.OTHER_ADAPTER, play.sites[B].share, AdvertList(session, adverts), site=A)
+    assert_refused(Refusal.OTHER_ADAPTER, dead.share, AdvertList(session, adverts), site=B)
+    assert_refused(Refusal.OTHER_ADAPTER, play.coordinator.feed, A, adverts[0], site=A)
     assert play.coordinator.dropped[A] == ("advertise", "other-adapter")
 
 
 def test_two_settings_to_two_sites(play):
     other = play.consortium.site(A, binding=bind(b"adapter", b'{"lr":9}'))
-    refused(Refusal.OTHER_ADAPTER, play.coordinator.feed, A, other.advertise(), site=A)
+    assert_refused(Refusal.OTHER_ADAPTER, play.coordinator.feed, A, other.advertise(), site=A)
 
 
 @pytest.mark.parametrize("public", sorted(p._LOW_ORDER), ids=lambda key: key.hex()[:8])
@@ -177,8 +177,10 @@ def test_low_order_key(play, public, top):
     signature = play.consortium.identities[B].sign(p.LABEL_ADVERT, play.sites[B]._context, B, *parts)
     advert = change(honest, mask_key=public, signature=signature)
     adverts = [play.sites[A].advertise(), advert, *(play.sites[name].advertise() for name in (C, D))]
-    refused(Refusal.LOW_ORDER_KEY, play.sites[A].share, AdvertList(play.coordinator.session, tuple(adverts)), site=B)
-    refused(Refusal.LOW_ORDER_KEY, play.coordinator.feed, B, advert, site=B)
+    assert_refused(
+        Refusal.LOW_ORDER_KEY, play.sites[A].share, AdvertList(play.coordinator.session, tuple(adverts)), site=B
+    )
+    assert_refused(Refusal.LOW_ORDER_KEY, play.coordinator.feed, B, advert, site=B)
 
 
 # --- sealed shares -------------------------------------------------------------------------------------------------
@@ -193,20 +195,22 @@ def test_swapped_ciphertexts(play):
     site, honest, words = deliver(play, A)
     b_box, c_box = honest.shares[0].box, honest.shares[1].box
     rows = with_row(with_row(honest.shares, B, box=c_box), C, box=b_box)
-    refused(Refusal.BAD_SIGNATURE, site.mask, ShareDelivery(honest.session, rows), words, site=B)
+    assert_refused(Refusal.BAD_SIGNATURE, site.mask, ShareDelivery(honest.session, rows), words, site=B)
 
 
 def test_ciphertext_meant_for_another_site(play):
     site, _, words = deliver(play, A)
-    refused(Refusal.DUPLICATE_SITE, site.mask, play.out["mask"][B], words, site=A)
+    assert_refused(Refusal.DUPLICATE_SITE, site.mask, play.out["mask"][B], words, site=A)
     others = without(play.out["mask"][B].shares, A)
     honest = play.out["mask"][A].shares[0]
-    refused(Refusal.BAD_SIGNATURE, site.mask, ShareDelivery(play.coordinator.session, (honest, *others)), words, site=C)
+    assert_refused(
+        Refusal.BAD_SIGNATURE, site.mask, ShareDelivery(play.coordinator.session, (honest, *others)), words, site=C
+    )
 
 
 def test_shares_from_too_few_sites(play):
     site, honest, words = deliver(play, A)
-    refused(Refusal.TOO_FEW, site.mask, ShareDelivery(honest.session, honest.shares[:1]), words)
+    assert_refused(Refusal.TOO_FEW, site.mask, ShareDelivery(honest.session, honest.shares[:1]), words)
 
 
 def test_shares_from_a_site_without_advert():
@@ -256,7 +260,9 @@ def test_unopenable_share_names_the_dealer(play):
 def test_share_that_does_not_match_its_hash_names_the_dealer(play):
     play.advertise()
     _deal_and_close(play, B, _redeal(play, B, A, lambda row: change(row, b_hash=flip(row.b_hash))))
-    refused(Refusal.DISHONEST_SHARE, play.sites[A].mask, play.out["mask"][A], np.zeros(8, dtype=np.uint32), site=B)
+    assert_refused(
+        Refusal.DISHONEST_SHARE, play.sites[A].mask, play.out["mask"][A], np.zeros(8, dtype=np.uint32), site=B
+    )
 
 
 @pytest.mark.parametrize("size", [0, 65])
@@ -274,7 +280,7 @@ def test_box_that_does_not_hold_two_shares_names_the_dealer(play, size):
 
     row_session = play.coordinator.session
     dealt = _redeal(play, B, A, reseal)
-    refused(Refusal.WRONG_LENGTH, play.coordinator.feed, B, dealt, site=B)
+    assert_refused(Refusal.WRONG_LENGTH, play.coordinator.feed, B, dealt, site=B)
     rows = []
     for name in (C, D):
         honest = play.sites[name].share(play.out["share"][name])
@@ -286,7 +292,7 @@ def test_box_that_does_not_hold_two_shares_names_the_dealer(play, size):
     leaves = b"".join(p.share_leaf(r.site, r.box, r.b_hash, r.s_hash) for r in dealt.shares)
     forged = DeliveredShare(B, mine.box, mine.b_hash, mine.s_hash, leaves, dealt.signature)
     delivery = ShareDelivery(row_session, (forged, *rows))
-    refused(Refusal.DISHONEST_SHARE, play.sites[A].mask, delivery, np.zeros(8, dtype=np.uint32), site=B)
+    assert_refused(Refusal.DISHONEST_SHARE, play.sites[A].mask, delivery, np.zeros(8, dtype=np.uint32), site=B)
 
 
 def test_a_dealer_of_another_secret_is_named_and_nothing_is_released(play):
@@ -297,7 +303,7 @@ def test_a_dealer_of_another_secret_is_named_and_nothing_is_released(play):
     play.advertise()
     for stage in ("share", "mask", "agree", "unmask"):
         play.stage(stage, words=play.words() if stage == "mask" else None)
-    refused(Refusal.DISHONEST_DEALER, play.coordinator.finish, site=B)
+    assert_refused(Refusal.DISHONEST_DEALER, play.coordinator.finish, site=B)
 
 
 def test_dishonest_responder_is_named(play):
@@ -307,7 +313,9 @@ def test_dishonest_responder_is_named(play):
     context = play.sites[B]._context
     parts = [p.transcript(row.site.encode(), row.kind.encode(), row.share) for row in rows]
     signature = play.consortium.identities[B].sign(p.LABEL_ANSWER, context, B, *parts)
-    refused(Refusal.DISHONEST_SHARE, play.coordinator.feed, B, change(honest, shares=rows, signature=signature), site=B)
+    assert_refused(
+        Refusal.DISHONEST_SHARE, play.coordinator.feed, B, change(honest, shares=rows, signature=signature), site=B
+    )
     for name in (A, C, D):
         play.coordinator.feed(name, play.sites[name].unmask(play.out["unmask"][name]))
     assert play.coordinator.finish().survivors == (A, B, C, D)
@@ -318,17 +326,17 @@ def test_dishonest_responder_is_named(play):
 
 def test_wrong_vector_length(play):
     site, request, _ = deliver(play, A)
-    refused(Refusal.WRONG_LENGTH, site.mask, request, np.zeros(7, dtype=np.uint32))
-    refused(Refusal.WRONG_LENGTH, site.mask, request, np.zeros(8, dtype=np.int64))
+    assert_refused(Refusal.WRONG_LENGTH, site.mask, request, np.zeros(7, dtype=np.uint32))
+    assert_refused(Refusal.WRONG_LENGTH, site.mask, request, np.zeros(8, dtype=np.int64))
     honest = site.mask(request, np.zeros(8, dtype=np.uint32))
-    refused(Refusal.WRONG_LENGTH, play.coordinator.feed, A, change(honest, vector=honest.vector[4:]), site=A)
+    assert_refused(Refusal.WRONG_LENGTH, play.coordinator.feed, A, change(honest, vector=honest.vector[4:]), site=A)
 
 
 def test_a_key_masks_one_vector_once(play):
     site, request, words = deliver(play, A)
     first = site.mask(request, words)
     assert site.mask(request, words + np.uint32(5)) is first
-    refused(Refusal.CHANGED_REQUEST, site.mask, ShareDelivery(request.session, request.shares[:2]), words)
+    assert_refused(Refusal.CHANGED_REQUEST, site.mask, ShareDelivery(request.session, request.shares[:2]), words)
 
 
 def test_second_different_vector_is_not_added(play):
@@ -336,7 +344,7 @@ def test_second_different_vector_is_not_added(play):
     play.coordinator.feed(A, site.mask(request, words))
     before = play.coordinator._total.copy()
     other = change(site.mask(request, words), signature=bytes(64))
-    refused(Refusal.CHANGED_REQUEST, play.coordinator.feed, A, other)
+    assert_refused(Refusal.CHANGED_REQUEST, play.coordinator.feed, A, other)
     assert (play.coordinator._total == before).all()
     assert A not in play.coordinator.dropped
 
@@ -347,11 +355,11 @@ def test_garbage_vector_ends_the_round_unreleased(play):
     words[B] = words[B] + np.uint32(2**30)
     for stage in ("mask", "agree", "unmask"):
         play.stage(stage, words=words) if stage == "mask" else play.stage(stage)
-    refused(Refusal.OUT_OF_BOUND, play.coordinator.finish)
+    assert_refused(Refusal.OUT_OF_BOUND, play.coordinator.finish)
 
 
 def test_message_in_another_sites_name(play):
-    refused(Refusal.BAD_SIGNATURE, play.coordinator.feed, B, play.sites[A].advertise(), site=B)
+    assert_refused(Refusal.BAD_SIGNATURE, play.coordinator.feed, B, play.sites[A].advertise(), site=B)
 
 
 # --- survivors and unmasking ---------------------------------------------------------------------------------------
@@ -367,7 +375,7 @@ def test_survivors_below_threshold_or_cohort(play, survivors):
 def test_survivors_below_the_cohort_although_above_the_threshold():
     play = Consortium(5, t=3, m=4).play()
     play.upto("agree")
-    refused(Refusal.TOO_FEW, play.sites[A].agree, SurvivorSet(play.coordinator.session, (A, B, C)))
+    assert_refused(Refusal.TOO_FEW, play.sites[A].agree, SurvivorSet(play.coordinator.session, (A, B, C)))
 
 
 def test_survivor_that_never_shared():
@@ -376,13 +384,13 @@ def test_survivor_that_never_shared():
     play.stage("share", [A, B, C, D])
     play.stage("mask", words=play.words())
     everyone = SurvivorSet(play.coordinator.session, play.consortium.roster.names)
-    refused(Refusal.UNKNOWN_SITE, play.sites[A].agree, everyone, site="site-004")
+    assert_refused(Refusal.UNKNOWN_SITE, play.sites[A].agree, everyone, site="site-004")
 
 
 def test_two_survivor_sets_to_one_site(play):
     play.upto("agree")
     play.sites[A].agree(play.out["agree"][A])
-    refused(Refusal.CHANGED_REQUEST, play.sites[A].agree, SurvivorSet(play.coordinator.session, (A, B, C)))
+    assert_refused(Refusal.CHANGED_REQUEST, play.sites[A].agree, SurvivorSet(play.coordinator.session, (A, B, C)))
 
 
 def test_two_survivor_sets_to_two_sites(play):
@@ -393,9 +401,9 @@ def test_two_survivor_sets_to_two_sites(play):
         AgreeSignature(name, play.sites[name].agree(SurvivorSet(session, chosen)).signature)
         for name, chosen in ((A, one), (B, other), (C, other), (D, one))
     ]
-    refused(Refusal.BAD_SIGNATURE, play.sites[A].unmask, UnmaskRequest(session, one, tuple(signed)), site=B)
+    assert_refused(Refusal.BAD_SIGNATURE, play.sites[A].unmask, UnmaskRequest(session, one, tuple(signed)), site=B)
     alike = tuple(row for row in signed if row.site in (B, C))
-    refused(Refusal.TOO_FEW, play.sites[B].unmask, UnmaskRequest(session, other, alike))
+    assert_refused(Refusal.TOO_FEW, play.sites[B].unmask, UnmaskRequest(session, other, alike))
 
 
 def test_two_survivor_sets_for_one_adapter_over_two_attempts():
@@ -407,7 +415,7 @@ def test_two_survivor_sets_for_one_adapter_over_two_attempts():
     retry.advertise()
     retry.stage("share")
     retry.stage("mask", [A, B, C], retry.words())
-    refused(Refusal.SECOND_SURVIVOR_SET, retry.sites[A].agree, retry.out["agree"][A])
+    assert_refused(Refusal.SECOND_SURVIVOR_SET, retry.sites[A].agree, retry.out["agree"][A])
 
 
 @pytest.mark.parametrize("fields", [{"round": 9}, {"sequence": 1}, {"attempt": 3}])
@@ -481,31 +489,31 @@ def test_forged_survivor_signature(play):
     play.upto("unmask")
     honest = play.out["unmask"][A]
     rows = with_row(honest.agreements, B, signature=flip(honest.agreements[1].signature))
-    refused(Refusal.BAD_SIGNATURE, play.sites[A].unmask, change(honest, agreements=rows), site=B)
+    assert_refused(Refusal.BAD_SIGNATURE, play.sites[A].unmask, change(honest, agreements=rows), site=B)
 
 
 def test_one_signature_counted_twice(play):
     play.upto("unmask")
     honest = play.out["unmask"][A]
     rows = (honest.agreements[0], honest.agreements[1], honest.agreements[1])
-    refused(Refusal.DUPLICATE_SITE, play.sites[A].unmask, change(honest, agreements=rows), site=B)
+    assert_refused(Refusal.DUPLICATE_SITE, play.sites[A].unmask, change(honest, agreements=rows), site=B)
 
 
 def test_fewer_than_t_signatures(play):
     play.upto("unmask")
     honest = play.out["unmask"][A]
-    refused(Refusal.TOO_FEW, play.sites[A].unmask, change(honest, agreements=honest.agreements[:2]))
+    assert_refused(Refusal.TOO_FEW, play.sites[A].unmask, change(honest, agreements=honest.agreements[:2]))
 
 
 def test_unmask_over_another_set_than_agreed(play):
     play.upto("unmask")
-    refused(Refusal.CHANGED_REQUEST, play.sites[A].unmask, change(play.out["unmask"][A], survivors=(A, B, C)))
+    assert_refused(Refusal.CHANGED_REQUEST, play.sites[A].unmask, change(play.out["unmask"][A], survivors=(A, B, C)))
 
 
 def test_unmask_before_agree(play):
     play.upto("agree")
     request = UnmaskRequest(play.coordinator.session, (A, B, C, D), ())
-    refused(Refusal.OUT_OF_ORDER, play.sites[A].unmask, request)
+    assert_refused(Refusal.OUT_OF_ORDER, play.sites[A].unmask, request)
 
 
 def test_second_unmask_request(play):
@@ -514,7 +522,7 @@ def test_second_unmask_request(play):
     answer = play.sites[A].unmask(request)
     assert play.sites[A].unmask(request) is answer
     changed = change(request, agreements=request.agreements[:3])
-    refused(Refusal.CHANGED_REQUEST, play.sites[A].unmask, changed)
+    assert_refused(Refusal.CHANGED_REQUEST, play.sites[A].unmask, changed)
     assert play.sites[A]._secrets is None
 
 
@@ -528,7 +536,7 @@ def test_site_both_alive_and_dropped(play):
         assert [row.site for row in answer.shares] == [A, B, C, D]
         assert {row.kind for row in answer.shares} == {"b"}
         dead = change(play.out["unmask"][name], survivors=(A, B, C))
-        refused(Refusal.CHANGED_REQUEST, play.sites[name].unmask, dead)
+        assert_refused(Refusal.CHANGED_REQUEST, play.sites[name].unmask, dead)
 
 
 def test_retry_after_unmask_with_one_site_fewer():
@@ -550,14 +558,14 @@ def test_second_evaluation_cohort(sequence):
     assert error.value.code is Refusal.WRONG_COHORT
     play.out["agree"] = {}
     fewer = SurvivorSet(play.coordinator.session, (A, B, C, D))
-    refused(Refusal.WRONG_COHORT, play.sites[A].agree, fewer)
+    assert_refused(Refusal.WRONG_COHORT, play.sites[A].agree, fewer)
 
 
 def test_erased_session_answers_nothing(play):
     play.upto("unmask")
     play.sites[A].erase()
-    refused(Refusal.OUT_OF_ORDER, play.sites[A].unmask, play.out["unmask"][A])
-    refused(Refusal.OUT_OF_ORDER, play.sites[A].advertise)
+    assert_refused(Refusal.OUT_OF_ORDER, play.sites[A].unmask, play.out["unmask"][A])
+    assert_refused(Refusal.OUT_OF_ORDER, play.sites[A].advertise)
 
 
 # --- the roster ----------------------------------------------------------------------------------------------------
@@ -576,7 +584,7 @@ def test_advert_under_another_roster_is_refused():
     play = one.play()
     stranger = other.site(B).advertise()
     adverts = (play.sites[A].advertise(), stranger, play.sites[C].advertise(), play.sites[D].advertise())
-    refused(Refusal.BAD_SIGNATURE, play.sites[A].share, AdvertList(play.coordinator.session, adverts), site=B)
+    assert_refused(Refusal.BAD_SIGNATURE, play.sites[A].share, AdvertList(play.coordinator.session, adverts), site=B)
 
 
 def test_one_key_enrolled_as_two_sites():
@@ -646,7 +654,7 @@ def test_no_key_material_in_text_or_pickles(play):
     for thing in (site, secrets):
         with pytest.raises(TypeError, match="pickled"):
             pickle.dumps(thing)
-    error = refused(Refusal.CHANGED_REQUEST, site.unmask, change(play.out["unmask"][A], survivors=(A, B, C)))
+    error = assert_refused(Refusal.CHANGED_REQUEST, site.unmask, change(play.out["unmask"][A], survivors=(A, B, C)))
     assert not any(secret.hex() in str(error) for secret in hidden)
 
 
