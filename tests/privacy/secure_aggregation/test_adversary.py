@@ -78,7 +78,7 @@ def test_substituted_key(play):
 def test_unsigned_key(play):
     play.advertise()
     honest = play.out["share"][A]
-    refused(
+    assert_refused(
         Refusal.BAD_SIGNATURE,
         play.sites[A].share,
         AdvertList(honest.session, with_row(honest.adverts, C, signature=bytes(64))),
@@ -220,7 +220,7 @@ def test_shares_from_a_site_without_advert():
     play.stage("share")
     honest = play.out["mask"][A]
     rows = (*honest.shares, change(honest.shares[0], site="site-004"))
-    refused(
+    assert_refused(
         Refusal.UNKNOWN_SITE,
         play.sites[A].mask,
         ShareDelivery(honest.session, rows),
@@ -248,7 +248,7 @@ def _deal_and_close(play, dealer, message):
 def test_unopenable_share_names_the_dealer(play):
     play.advertise()
     _deal_and_close(play, B, _redeal(play, B, A, lambda row: change(row, box=flip(row.box))))
-    error = refused(
+    error = assert_refused(
         Refusal.UNOPENABLE_SHARE, play.sites[A].mask, play.out["mask"][A], np.zeros(8, dtype=np.uint32), site=B
     )
     notice = play.sites[A].refusal(error)
@@ -369,7 +369,7 @@ def test_message_in_another_sites_name(play):
 def test_survivors_below_threshold_or_cohort(play, survivors):
     play.upto("agree")
     code = Refusal.TOO_FEW if A in survivors else Refusal.SELF_MISSING
-    refused(code, play.sites[A].agree, SurvivorSet(play.coordinator.session, survivors))
+    assert_refused(code, play.sites[A].agree, SurvivorSet(play.coordinator.session, survivors))
 
 
 def test_survivors_below_the_cohort_although_above_the_threshold():
