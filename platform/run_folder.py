@@ -187,11 +187,14 @@ class RunFolder:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                holder = os.pread(descriptor, 32, 0).decode("ascii", errors="replace").strip() or "unknown"
                 raise RunFolderError(
-                    "another process is working on this run",
+                    f"another process is working on this run: {holder}",
                     where=str(self.root),
                     remedy="Wait for it, end it, or choose another --out",
                 ) from None
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             yield
         finally:
             os.close(descriptor)

@@ -376,11 +376,12 @@ def test_a_second_process_on_one_run_is_refused_by_its_lock(
             time.sleep(0.02)
         process.send_signal(signal.SIGSTOP)
         ended = cli("run", phantom_study, "--out", out, "--resume")
-        ended.assert_explains("in use by process", str(process.pid))
+        ended.assert_explains("another process is working on this run", str(process.pid))
         process.send_signal(signal.SIGCONT)
         _, stderr = process.communicate(timeout=120)
     finally:
         process.kill()
+        process.communicate()
     assert process.returncode == 0, stderr
     assert adapter(out) == adapter(finished_run)
 
