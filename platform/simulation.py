@@ -117,7 +117,6 @@ def simulate(
             carry(consortium.coordinator, consortium.sites, consortium.coordinator.finish(), tap)
             consortium.close_ledgers(study.digest())
             final, info = consortium.coordinator.state, consortium.coordinator.info
-            threshold = bounds.t
             transmissions = {name: _transmissions(ledger.path) for name, ledger in consortium.ledgers.items()}
             _copy_homes(consortium, run)
         watch.stage("baselines and figures")
@@ -131,7 +130,7 @@ def simulate(
             rounds=records,
             sent={site.name: transmissions[site.name] for site in data.sites},
             received=transmissions[COORDINATOR],
-            threshold=threshold,
+            threshold=bounds.t,
             adapter_sha256=write_adapter(run.adapter, final, info),
             seconds=time.monotonic() - began + earlier,
             skipped=len(skipped),
@@ -197,8 +196,6 @@ def _rounds(
         if outcome is None:
             raise RoundError(f"round {coordinator.info.round + 1} did not end", remedy="Continue with --resume")
         failures = [f"{name}: {site.failure}" for name, site in consortium.sites.items() if site.failure]
-        for failure in failures:
-            watch.note(f"round {coordinator.info.round + 1} goes on without {failure}")
         for name, site in consortium.sites.items():
             if sum(site.clipped.values()):
                 watch.note(f"{name}: {sum(site.clipped.values())} coordinates of the update were cut at the clip")
@@ -209,6 +206,10 @@ def _rounds(
                 remedy="Mend it, then continue with --resume; the adapter of the round before is kept",
             )
         validation = _validation(method, data, coordinator.next_state)
+        for name, (stage, reason) in outcome.dropped.items():
+            watch.note(f"round {coordinator.info.round + 1} went on without {name}: {reason} at stage {stage}")
+        for failure in failures:
+            watch.note(failure)
         records.append(outcome.record(coordinator.info.round + 1, validation))
         # The line first, the checkpoint after it: a line without its checkpoint is dropped on resume, so no round is
         # ever missing from the list.

@@ -196,12 +196,11 @@ class Site:
         except (TypeError, ValueError):
             raise _damaged(self.folder / PROGRESS_FILE) from None
 
-    def _global_adapter(self, data: bytes, rounds: int | None) -> State:
-        """The received adapter, if it is this study's, of this method and backbone, after ``rounds`` (None: any)."""
+    def _global_adapter(self, data: bytes, rounds: int) -> State:
+        """The received adapter, if it is this study's, of this method and backbone, after ``rounds`` rounds."""
         try:
             state, info = parse_adapter(data, where="the coordinator's message")
-            done = info.round if rounds is None else rounds
-            if info != AdapterInfo(self.roster.roster.study.hex(), self.trainer.method.name, done, self.backbone):
+            if info != AdapterInfo(self.roster.roster.study.hex(), self.trainer.method.name, rounds, self.backbone):
                 raise CheckpointError("the adapter is of another study, method, round or backbone")
             load_state(self.trainer.method.new_adapter(self.trainer.shared.text.shape[1], seed=0), state)
         except CheckpointError as error:
@@ -209,15 +208,19 @@ class Site:
         return state
 
     def _finish(self, message: StudyEnd) -> None:
-        """Keep the final adapter: the site may use it without asking anybody."""
+        """Keep the final adapter, which is the one after the study's last round, and forget the updates behind it.
+
+        Updates go only then: a coordinator that ended a study early could otherwise have a round trained anew, without
+        the moments that its first update came from.
+        """
         if message.status == "completed":
-            self._global_adapter(message.adapter, None)
+            self._global_adapter(message.adapter, self.rounds)
             path = self.folder / FINAL_FILE
             if path.is_file() and path.read_bytes() != message.adapter:
                 raise ProtocolError("another final adapter", code=Refusal.CHANGED_REQUEST, stage="start")
             write_atomic(path, message.adapter)
+            self.trainer.forget()
         self._end_session()
-        self.trainer.forget()
 
     def _live(self) -> SiteSession:
         if self._session is None:

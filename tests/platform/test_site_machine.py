@@ -440,15 +440,20 @@ def test_a_changed_message_gets_a_refusal_and_the_true_one_its_answer(consortium
 # --- the end of a study ------------------------------------------------------------------------------------------
 
 
+def whole_study(consortium: Consortium, site: Site) -> None:
+    for _ in range(site.rounds):
+        whole_round(consortium)
+
+
 def test_the_final_adapter_is_kept(consortium: Consortium, site: Site) -> None:
-    whole_round(consortium)
+    whole_study(consortium, site)
     carry(consortium.coordinator, consortium.sites, consortium.coordinator.finish())
     kept = (site.folder / FINAL_FILE).read_bytes()
     assert kept == dump_adapter(consortium.coordinator.state, consortium.coordinator.info)
 
 
 def test_the_end_of_a_study_leaves_one_final_adapter_and_no_update(consortium: Consortium, site: Site) -> None:
-    whole_round(consortium)
+    whole_study(consortium, site)
     assert list(site.folder.glob("update-*"))
     coordinator = consortium.coordinator
     carry(coordinator, consortium.sites, coordinator.finish())
@@ -461,7 +466,7 @@ def test_the_end_of_a_study_leaves_one_final_adapter_and_no_update(consortium: C
 
 @pytest.mark.parametrize("content", ["garbage", "another study", "another backbone", "flipped", "empty"])
 def test_a_final_adapter_that_is_not_this_studys_is_not_kept(consortium: Consortium, site: Site, content: str) -> None:
-    whole_round(consortium)
+    whole_study(consortium, site)
     coordinator = consortium.coordinator
     good = dump_adapter(coordinator.state, coordinator.info)
     adapter = {
@@ -476,8 +481,21 @@ def test_a_final_adapter_that_is_not_this_studys_is_not_kept(consortium: Consort
 
 
 def test_an_aborted_study_leaves_no_final_adapter(consortium: Consortium, site: Site) -> None:
-    whole_round(consortium)
+    whole_study(consortium, site)
     assert site.handle(encode(StudyEnd(consortium.roster.roster.study, "aborted", b""))) == ()
+    assert not (site.folder / FINAL_FILE).exists()
+
+
+@pytest.mark.parametrize("status", ["completed", "aborted"])
+def test_a_study_that_ends_early_keeps_the_updates_and_no_adapter(
+    consortium: Consortium, site: Site, status: Any
+) -> None:
+    whole_round(consortium)
+    before = {path.name: path.read_bytes() for path in site.folder.glob("update-*")}
+    adapter = dump_adapter(consortium.coordinator.state, consortium.coordinator.info)
+    assert site.handle(encode(StudyEnd(consortium.roster.roster.study, status, adapter))) == ()
+    assert before
+    assert {path.name: path.read_bytes() for path in site.folder.glob("update-*")} == before
     assert not (site.folder / FINAL_FILE).exists()
 
 
