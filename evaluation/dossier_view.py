@@ -88,6 +88,7 @@ def dossier_view(dossier: Dossier) -> DossierView:
                 "Sent to sites",
                 "Training loss",
                 "Balanced accuracy",
+                *(["Remarks"] if any(row.remarks for row in dossier.rounds) else []),
             ),
             tuple(
                 (
@@ -99,6 +100,7 @@ def dossier_view(dossier: Dossier) -> DossierView:
                     Cell(byte_size(row.bytes_down)),
                     Cell(number(row.train_loss, 3)),
                     Cell(number(row.validation_balanced_accuracy)),
+                    *([Cell("; ".join(row.remarks))] if any(r.remarks for r in dossier.rounds) else []),
                 )
                 for row in dossier.rounds
             ),

@@ -271,7 +271,10 @@ class SiteRow:
 
 @dataclass(frozen=True, slots=True)
 class RoundRow:
-    """One round: sites in the opened sum, sites that dropped out, seconds, bytes, and figures where known."""
+    """One round: sites in the opened sum, sites that dropped out, seconds, bytes, and figures where known.
+
+    ``remarks`` say who dropped out, where and why, and which tries at the round released nothing.
+    """
 
     round: int
     participants: int
@@ -281,6 +284,7 @@ class RoundRow:
     bytes_down: int
     train_loss: float | None = None
     validation_balanced_accuracy: float | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,12 +134,102 @@ class SecureAggregationSection(Section):
 
     threshold: int = Field(default=0, ge=0, description="shares that rebuild a secret; 0: the default for n")
     minimum_cohort: int = Field(default=3, ge=3, description="no sum over fewer sites is released")
+    colluding: int = Field(
+        default=0, ge=0, le=998, description="sites that may collude; raises threshold and cohort; 0: what these give"
+    )
     weighting: Literal["weighted", "uniform"] = Field(
         default="weighted", description="by public training counts (paper of FACMIC), or every site alike"
     )
     w_max: float = Field(default=4.0, ge=1.0, le=16.0, description="cap of a site's weight")
-    clip: float = Field(default=1.0, gt=0.0, le=64.0, description="bound of one coordinate of the delta")
-    fraction_bits: int = Field(default=20, ge=8, le=24, description="fixed-point fraction bits of the delta")
+    clip: float = Field(
+        default=1.0, ge=0.0, le=64.0, description="bound of one coordinate of the delta; 0: what Adam can move it"
+    )
+    fraction_bits: int = Field(
+        default=20, ge=8, le=24, description="fixed-point fraction bits of the delta; with `bits` below 32, what fits"
+    )
+    bits: int = Field(default=32, description="value bits of the delta: 32, or 8 to 24, which are packed on the wire")
+
+    @field_validator("bits")
+    @classmethod
+    def _packable(cls, value: int) -> int:
+        if value != 32 and not 8 <= value <= 24:
+            raise ValueError("use 32 for the full ring, or 8 to 24 value bits")
+        return value
+
+
+Stage = Literal["advertise", "share", "mask", "agree", "unmask"]
+Lie = Literal["two-adapters", "substituted-key", "small-cohort", "two-survivor-sets", "changed-unmask"]
+
+
+class Fault(Section):
+    """One scripted fault: in which round, and in how many tries at it.
+
+    Attributes:
+        round: from 1.
+        attempts: in the first so many tries at the round.
+    """
+
+    round: int = Field(ge=1, le=10_000)
+    attempts: int = Field(default=1, ge=1, le=1000)
+
+    def applies(self, number: int, attempt: int) -> bool:
+        """Whether the fault happens in this round and try (from 0)."""
+        return number == self.round and attempt < self.attempts
+
+
+class DropFault(Fault):
+    """A site falls silent from a stage of the round on, and is back in the next one."""
+
+    site: str
+    stage: Stage
+
+
+class SlowFault(Fault):
+    """A site's message of one stage is late by so many simulated seconds."""
+
+    site: str
+    stage: Stage
+    seconds: float = Field(gt=0.0, le=1e6)
+
+
+class LieFault(Fault):
+    """The coordinator lies."""
+
+    lie: Lie
+
+
+class ShareFault(Fault):
+    """A site cheats: deals one peer an unopenable share, deals shares of another secret, or opens a wrong share."""
+
+    site: str
+    kind: Literal["dealt", "secret", "opened"]
+
+
+class FaultsSection(Section):
+    """``[faults]``: what goes wrong, for simulations only; docs/study.md has an example of each."""
+
+    drop: tuple[DropFault, ...] = Field(default=(), strict=False, description="sites that fall silent")
+    slow: tuple[SlowFault, ...] = Field(default=(), strict=False, description="sites that answer late")
+    lying_coordinator: tuple[LieFault, ...] = Field(default=(), strict=False, description="lies of the coordinator")
+    dishonest_share: tuple[ShareFault, ...] = Field(default=(), strict=False, description="sites that cheat")
+
+    def __bool__(self) -> bool:
+        """Whether anything goes wrong."""
+        return bool(self.events)
+
+    @property
+    def events(self) -> tuple[Fault, ...]:
+        """All faults."""
+        return (*self.drop, *self.slow, *self.lying_coordinator, *self.dishonest_share)
+
+    @property
+    def sites(self) -> frozenset[str]:
+        """Names of the sites that do something wrong."""
+        return frozenset(
+            [fault.site for fault in self.drop]
+            + [fault.site for fault in self.slow]
+            + [fault.site for fault in self.dishonest_share]
+        )
 
 
 class EvaluationSection(Section):
@@ -156,6 +246,12 @@ class Study(Section):
     name: str = Field(description="short name: a-z, 0-9, dot, dash, underscore")
     method: Literal["facmic"] = Field(default="facmic", description="what is trained, and how")
     rounds: int = Field(default=20, ge=1, le=10_000, description="federated rounds")
+    retries: int = Field(
+        default=2, ge=0, le=100, description="how often a round that released nothing is tried again before it pauses"
+    )
+    round_timeout: float = Field(
+        default=600.0, gt=0.0, le=1e6, description="seconds that each stage of a round waits for silent sites"
+    )
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="splits, order of batches and start values")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where images are encoded")
     selection: Literal["last"] = Field(default="last", description="which round's adapter is the result")
@@ -167,6 +263,7 @@ class Study(Section):
     facmic: FacmicSection = Field(default_factory=FacmicSection)
     secure_aggregation: SecureAggregationSection = Field(default_factory=SecureAggregationSection)
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
+    faults: FaultsSection = Field(default_factory=FaultsSection)
 
     @field_validator("name")
     @classmethod
@@ -206,13 +303,24 @@ class Study(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _faults_within_the_study(self) -> Self:
+        late = [fault.round for fault in self.faults.events if fault.round > self.rounds]
+        if late:
+            raise ValueError(f"faults: round {min(late)} is beyond the study's last, {self.rounds}")
+        return self
+
     def canonical(self) -> bytes:
         """What sites must agree on, as canonical JSON (RFC 8785): equal studies have equal bytes.
 
         The folder, the device and the place of local weights are each machine's own business and are left out; what
-        the weights are is in the backbone's fingerprint, which the study can pin.
+        the weights are is in the backbone's fingerprint, which the study can pin. So are the coordinator's patience and
+        a simulation's faults: with and without them, the same study is run.
         """
-        content = self.model_dump(mode="json", exclude={"device": True, "data": {"path"}})
+        content = self.model_dump(
+            mode="json",
+            exclude={"device": True, "retries": True, "round_timeout": True, "faults": True, "data": {"path"}},
+        )
         if Path(self.backbone.weights).is_absolute():
             content["backbone"]["weights"] = "local"
         return rfc8785.dumps(content)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +26,9 @@ from .config import Study
 from .coordinator import Coordinator
 from .enrolment import draw_roster, enrol_together, open_identity
 from .errors import CheckpointError
+from .faults import DishonestSite, LyingCoordinator
 from .methods.method import Method
+from .round_store import RoundStore
 from .run_folder import RunFolder
 from .site_machine import Site
 from .study_data import StudyData
@@ -67,7 +69,12 @@ class Consortium:
 
 @contextmanager
 def open_consortium(
-    study: Study, method: Method, data: StudyData, backbone: str, run: RunFolder
+    study: Study,
+    method: Method,
+    data: StudyData,
+    backbone: str,
+    run: RunFolder,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Consortium]:
     """Open (or make) every home of a simulation, enrol the sites, and stand at the newest checkpoint.
 
@@ -77,6 +84,7 @@ def open_consortium(
         data: each site's features.
         backbone: fingerprint of the frozen CLIP.
         run: where homes and checkpoints lie.
+        clock: monotonic seconds, by which the coordinator's stages end.
 
     Raises:
         HomeError: another process holds a home.
@@ -99,8 +107,10 @@ def open_consortium(
             _pin(home.state(digest) / ROSTER_FILE, roster.to_bytes())  # before anybody signs another one
         pinned = enrol_together(roster, identities)
         adapter_bytes = len(dump_adapter(start, AdapterInfo(digest, method.name, study.rounds, backbone)))
-        limits = Limits(len(homes), 4 * roster.size("update"), adapter_bytes + ADAPTER_HEADROOM)
+        limits = Limits(len(homes), roster.wire_size("update"), adapter_bytes + ADAPTER_HEADROOM)
         facts = StudyFacts(roster=pinned, method=method.name, model=backbone, software=f"wardround {__version__}")
+
+        lying = bool(study.faults.lying_coordinator)
 
         def gate(owner: str, ledger_path: Path, policy_path: Path) -> tuple[Gate, Ledger]:
             ledger = stack.enter_context(Ledger.open(ledger_path, owner=owner, clock=lambda: datetime.now(UTC)))
@@ -110,7 +120,8 @@ def open_consortium(
                     studies=[digest],
                     methods=[method.name],
                     limits=limits,
-                    minimum_cohort=roster.thresholds.m,
+                    # A liar's own policy does not hold it back; sites' policies are what it must get past.
+                    minimum_cohort=2 if lying and owner == COORDINATOR else roster.thresholds.m,
                     purposes=["update"],
                 )
                 write_atomic(policy_path, text.encode())
@@ -126,8 +137,10 @@ def open_consortium(
             trainers[name] = LocalTrainer(
                 name, digest, study.seed, method, study.training, site.train.training(), data.shared, folder
             )
-            sites[name] = Site(
-                name, identities[name], pinned, site_gate, trainers[name], backbone, folder, study.rounds, os.urandom
+            facts_of_site = (name, identities[name], pinned, site_gate, trainers[name], backbone, folder, study.rounds)
+            cheats = tuple(fault for fault in study.faults.dishonest_share if fault.site == name)
+            sites[name] = (
+                DishonestSite(*facts_of_site, os.urandom, script=cheats) if cheats else Site(*facts_of_site, os.urandom)
             )
         make_private(run.coordinator)
         latest = max(site.last_round for site in sites.values())
@@ -140,7 +153,10 @@ def open_consortium(
         own_gate, ledgers[COORDINATOR] = gate(
             COORDINATOR, run.coordinator / "ledger.jsonl", run.coordinator / "policy.toml"
         )
-        coordinator = Coordinator(pinned, own_gate, layout, info, state, checkpoints, time.monotonic)
+        unfinished = RoundStore(run.coordinator / "unfinished")
+        parts = (pinned, own_gate, layout, info, state, checkpoints, unfinished, limits, clock)
+        policy = (study.round_timeout, study.retries)
+        coordinator = LyingCoordinator(*parts, *policy, script=study.faults) if lying else Coordinator(*parts, *policy)
         yield Consortium(coordinator, sites, homes, ledgers, trainers, pinned)
 
 

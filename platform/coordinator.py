@@ -1,6 +1,8 @@
 """The coordinator's state machine: it hands out the global adapter, collects a secure sum, makes the next adapter.
 
-Bytes in, sealed parcels out. It sees masked vectors and their sum, never a site's update.
+Bytes in, sealed parcels out. It sees masked vectors and their sum, never a site's update. A round that released
+nothing is asked for again by `Coordinator.begin`: while nobody has signed a survivor set, as a new attempt with fresh
+keys; after that, in the same session, because every site signs one set a round.
 """
 
 from __future__ import annotations
@@ -11,32 +13,48 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..privacy.egress import Gate, Sealed
-from ..privacy.errors import DecodeError, ProtocolError
-from ..privacy.messages import TO_COORDINATOR, Message, RoundEnd, RoundStart, StudyEnd
+from ..privacy.errors import DecodeError, ProtocolError, Refusal
+from ..privacy.messages import (
+    STAGE,
+    TO_COORDINATOR,
+    Agreement,
+    Limits,
+    Message,
+    RoundEnd,
+    RoundStart,
+    StudyEnd,
+    UnmaskAnswer,
+    tag_of,
+)
 from ..privacy.secure_aggregation.coordinator import CoordinatorSession, SecureSum
 from ..privacy.secure_aggregation.roster import PinnedRoster
 from ..privacy.secure_aggregation.session import SessionId, bind
 from .adapter_file import AdapterInfo, dump_adapter
 from .checkpoint import Checkpoints
 from .errors import RoundError
+from .round_store import RoundStore
 from .site_machine import round_settings
 from .update import METRICS, Layout, State, apply_mean
 
 
 @dataclass(frozen=True, slots=True)
 class RoundOutcome:
-    """What became of a round.
+    """What became of an attempt at a round.
 
     Attributes:
+        taken_up: whether its session was begun before a restart.
+        attempt: of the session, from 0; asked again in one session it is the same.
         released: True when there is a new global adapter.
         reason: why there is none; empty otherwise.
-        survivors: sites in the sum.
-        dropped: site -> (stage, reason code).
+        survivors: sites in the sum; empty where nothing was released.
+        dropped: site -> (stage, reason code). One that dropped at agree or unmask can be in the sum all the same.
         seconds: by stage, and ``total``.
         bytes_up, bytes_down: wire bytes of the round so far.
         train_loss: weighted mean over the survivors, from the secure sum.
     """
 
+    taken_up: bool
+    attempt: int
     released: bool
     reason: str
     survivors: tuple[str, ...]
@@ -46,15 +64,19 @@ class RoundOutcome:
     bytes_down: int
     train_loss: float | None
 
-    def record(self, number: int, validation: Mapping[str, object]) -> dict[str, object]:
-        """The round's line in rounds.jsonl."""
+    def record(self, number: int, validation: Mapping[str, object], waited: float = 0.0) -> dict[str, object]:
+        """The attempt's line in rounds.jsonl; ``waited`` are the seconds in it that only a simulated clock saw."""
         return {
             "round": number,
+            "attempt": self.attempt,
+            "released": self.released,
+            "reason": self.reason,
             "participants": list(self.survivors),
             "dropped": [
                 {"site": site, "stage": stage, "reason": reason} for site, (stage, reason) in self.dropped.items()
             ],
             "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
+            "waited": round(waited, 4),
             "bytes_up": self.bytes_up,
             "bytes_down": self.bytes_down,
             "train_loss": self.train_loss,
@@ -73,7 +95,12 @@ class Coordinator:
         info: study, method and backbone of the adapter; ``round`` counts completed rounds.
         state: the current global adapter.
         checkpoints: where each round's adapter is kept.
+        unfinished: where a round is kept from its survivor set on.
+        limits: largest size of each message, to read back what is kept.
         clock: monotonic seconds.
+        patience: seconds that one stage of a round waits for silent sites; whoever carries the messages calls
+            `expire` when they are over.
+        retries: how often a round that released nothing is begun again.
     """
 
     roster: PinnedRoster
@@ -82,25 +109,83 @@ class Coordinator:
     info: AdapterInfo
     state: State
     checkpoints: Checkpoints
+    unfinished: RoundStore
+    limits: Limits
     clock: Callable[[], float]
+    patience: float = 600.0
+    retries: int = 2
     outcome: RoundOutcome | None = None
     _session: CoordinatorSession | None = None
     _next: State | None = None
     _marks: list[tuple[str, float]] = field(default_factory=list)
+    _accusations: dict[str, set[str]] = field(default_factory=dict)
+    _begun: int = 0
+    _taken_up: bool = False
     _up: int = 0
     _down: int = 0
 
     def begin(self) -> list[Sealed]:
-        """Start the next round: fresh session, the global adapter to every site."""
-        number = self.info.round + 1
-        attempt = self.checkpoints.next_attempt(number)
-        session = SessionId(self.roster.roster.study, number, "update", 0, attempt)
-        adapter, settings = dump_adapter(self.state, self.info), round_settings(self.info.study, number)
-        self._session = CoordinatorSession(self.roster, session, bind(adapter, settings))
+        """Start the next round, or go on with the one that is unfinished, also after a restart."""
         self.outcome, self._next, self._up, self._down = None, None, 0, 0
         self._marks = [("begin", self.clock())]
-        start = RoundStart(session, adapter, settings)
-        return self._release(dict.fromkeys(self.roster.roster.names, start))
+        self._begun += 1
+        self._taken_up = False
+        if self._session is None or not self._session.answerable:
+            self._session = self._kept_session()
+        if self._session is None:
+            return self._new_attempt()
+        parcels = self._release(self._session.revive())
+        # Where everything had come before the stop, there is nobody to wait for.
+        return parcels if self._session.waiting() else self._close(self._session)
+
+    def _kept_session(self) -> CoordinatorSession | None:
+        """The session of this round that a stop interrupted after its survivor set was named."""
+        session = self.unfinished.load(self.roster, self.limits)
+        if session is not None and session.session.round != self.info.round + 1:
+            self.unfinished.clear()  # its adapter was checkpointed; the stop came before the clearing
+            return None
+        self._taken_up = session is not None
+        return session
+
+    def _new_attempt(self) -> list[Sealed]:
+        """Fresh keys, the global adapter to every site that is asked."""
+        number = self.info.round + 1
+        named = self.unfinished.named(number)
+        asked = named or self._asked()
+        session = SessionId(self.roster.roster.study, number, "update", 0, self.checkpoints.next_attempt(number))
+        adapter, settings = dump_adapter(self.state, self.info), round_settings(self.info.study, number)
+        self._session = CoordinatorSession(self.roster, session, bind(adapter, settings), asked, named)
+        return self._release(self._starts(dict.fromkeys(asked, RoundStart(session, adapter, settings))))
+
+    def _starts(self, starts: Mapping[str, RoundStart]) -> Mapping[str, Message]:
+        """What opens an attempt: the same to every site."""
+        return starts
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """The round under way, and how often it was begun in this process before, from 0."""
+        return self.info.round + 1, self._begun - 1
+
+    def _asked(self) -> tuple[str, ...]:
+        """All sites, without those whose shares others could not use in this round, where enough are left."""
+        names, left_out = self.roster.roster.names, self._left_out()
+        rest = tuple(name for name in names if name not in left_out)
+        enough = sum(name in self.roster.confirmed for name in rest) >= self.roster.roster.thresholds.least
+        return rest if enough else names
+
+    @property
+    def deadline(self) -> float | None:
+        """When the stage under way ends without those still silent, on `clock`; None between rounds."""
+        return self._marks[-1][1] + self.patience if self._session is not None and self.outcome is None else None
+
+    def expire(self) -> list[Sealed]:
+        """The stage's deadline has passed: go on without the silent ones, or end the attempt with too few."""
+        session = self._session if self.outcome is None else None
+        if session is None:
+            return []
+        for site in sorted(session.waiting()):
+            session.drop(site, "timeout")
+        return self._close(session)
 
     def handle(self, sender: str, wire: bytes) -> list[Sealed]:
         """Take one message from a site; returns what the next stage sends, once everybody was heard.
@@ -123,11 +208,14 @@ class Coordinator:
         try:
             if message is None:
                 self._give_up(session, sender, "malformed")
-            else:
-                session.feed(sender, message)  # type: ignore[arg-type]
+            elif session.feed(sender, message) and isinstance(message, Agreement | UnmaskAnswer):  # type: ignore[arg-type]
+                self.unfinished.save_reply(message)
+                if isinstance(message, Agreement) and session.stage == "unmask":  # late, and as good as the others
+                    return self._release(session.request([sender]))
         except ProtocolError as error:
-            # Whether enough sites are left shows when the stage closes.
-            self._give_up(session, sender, str(error.code))
+            # Whether enough sites are left shows when the stage closes. What is of another stage is a late repetition.
+            if message is not None and STAGE[tag_of(message)] in (session.stage, "refusal"):
+                self._give_up(session, sender, str(error.code))
         return [] if session.waiting() else self._close(session)
 
     @staticmethod
@@ -139,27 +227,67 @@ class Coordinator:
     def _close(self, session: CoordinatorSession) -> list[Sealed]:
         """Everybody of this stage was heard or given up: go on, release, or abort."""
         stage = session.stage
-        closing: dict[str, Callable[[], Mapping[str, Message]]] = {
-            "advertise": session.close_advertise,
-            "share": session.close_share,
-            "mask": session.close_mask,
-            "agree": session.close_agree,
-        }
         try:
-            if stage in closing:
-                messages = closing[stage]()
+            if stage != "unmask":
+                messages = self._close_stage(session)
                 self._marks.append((stage, self.clock()))
                 return self._release(messages)
             total = session.finish()
         except ProtocolError as error:
             self._marks.append((stage, self.clock()))
-            self._end(False, f"{error.code} at stage {error.stage}", (), session.dropped, None)
+            self._end(False, f"{error.code} at stage {error.stage}: {error.what}", (), session.dropped, None)
+            if not session.answerable or session.hopeless:
+                if session.survivors:
+                    self.unfinished.abandon(session.session.round, session.survivors)
+                self._session = None
             return []
         self._next = apply_mean(self.layout, self.state, _means(total))
         self._marks.append((stage, self.clock()))
         loss = float(total.values[METRICS][0] / total.weight)
-        self._end(True, "", total.survivors, total.dropped, loss)
+        self._end(True, "", total.survivors, session.dropped, loss)
         return []
+
+    def _close_stage(self, session: CoordinatorSession) -> Mapping[str, Message]:
+        """The requests of the next stage; what a restart needs is on disk before they leave."""
+        if session.stage == "advertise":
+            return session.close_advertise()
+        if session.stage == "share":
+            return dict(session.close_share())
+        if session.stage == "mask":
+            self._note_accusations(session)
+            survivors = session.close_mask()
+            self.unfinished.save_session(session)
+            return survivors
+        return session.close_agree()
+
+    def _note_accusations(self, session: CoordinatorSession) -> None:
+        """End the attempt before a survivor set is named, where it can be tried again without who is accused.
+
+        After that it would be too late: all later attempts are over the same set.
+
+        Raises:
+            ProtocolError: UNOPENABLE_SHARE, naming the first accused.
+        """
+        for dealer, accusers in session.accused.items():
+            for accuser in accusers:
+                self._accusations.setdefault(accuser, set()).add(dealer)
+        fresh = self._left_out() & {*session.accused, *(who for by in session.accused.values() for who in by)}
+        if fresh and self._begun <= self.retries and len(self._asked()) < len(self.roster.roster.names):
+            raise ProtocolError(
+                f"{', '.join(sorted(fresh))} is accused of a share that cannot be used; the next attempt is without it",
+                code=Refusal.UNOPENABLE_SHARE,
+                stage="mask",
+                site=min(fresh),
+            )
+
+    def _left_out(self) -> set[str]:
+        """Sites that are not asked again in this round: accused ones, or a site that accuses several.
+
+        A blame is a claim and no proof: whoever blames a second peer is the likelier cause.
+        """
+        false = {accuser for accuser, dealers in self._accusations.items() if len(dealers) > 1}
+        accused = (dealers for accuser, dealers in self._accusations.items() if accuser not in false)
+        return false.union(*accused)
 
     def _end(
         self,
@@ -172,7 +300,10 @@ class Coordinator:
         steps = zip(self._marks, self._marks[1:], strict=False)
         seconds = {stage: end - start for (_, start), (stage, end) in steps}
         seconds["total"] = self._marks[-1][1] - self._marks[0][1]
-        self.outcome = RoundOutcome(released, reason, survivors, dict(dropped), seconds, self._up, self._down, loss)
+        attempt = self._session.session.attempt if self._session is not None else 0
+        self.outcome = RoundOutcome(
+            self._taken_up, attempt, released, reason, survivors, dict(dropped), seconds, self._up, self._down, loss
+        )
 
     @property
     def next_state(self) -> State:
@@ -196,6 +327,9 @@ class Coordinator:
             raise RoundError("no round was run")
         info = AdapterInfo(self.info.study, self.info.method, self.info.round + 1, self.info.backbone)
         digest = self.checkpoints.save(state, info)
+        self.unfinished.clear()
+        self._accusations.clear()
+        self._begun = 0
         self.state, self.info, self._session, self._next = state, info, None, None
         end = RoundEnd(session.session, "released", bytes.fromhex(digest))
         return self._release(dict.fromkeys(self.roster.roster.names, end))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from .. import __version__
 from ..evaluation.report import index_page, site_report
@@ -205,6 +206,7 @@ def _dossier(results: Results) -> Dossier:
                 bytes_down=record["bytes_down"],
                 train_loss=record["train_loss"],
                 validation_balanced_accuracy=record["validation"]["balanced_accuracy"],
+                remarks=_remarks(record, results.unreleased),
             )
             for record in results.rounds
         ),
@@ -212,7 +214,7 @@ def _dossier(results: Results) -> Dossier:
         provenance=_provenance(results),
         links=(
             Link("Study", "study.toml", "every key of the study with its value"),
-            Link("Rounds", "rounds.jsonl", "a line a round: participants, seconds, bytes, loss"),
+            Link("Rounds", "rounds.jsonl", "a line a try: participants, who dropped and why, seconds, bytes, loss"),
             Link("Summary", "summary.json", "every figure of this page, for scripts"),
             Link("Model card", "model/card.json", "method, backbone, classes, prompts, limits"),
             Link("Coordinator's ledger", "coordinator/ledger.jsonl", "every message that it sent and received"),
@@ -273,3 +275,10 @@ def _seed(results: Results, site: str) -> int:
 
 def _write_json(path: Path, content: object) -> None:
     write_atomic(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _remarks(record: Mapping[str, Any], unreleased: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Who dropped out of a round, and the tries at it that released nothing; codes and names, no free text."""
+    lost = [f"{gone['site']}: {gone['reason']} at {gone['stage']}" for gone in record["dropped"]]
+    tries = [row for row in unreleased if row["round"] == record["round"]]
+    return (*(f"a try released nothing ({row['reason'].split(':')[0]})" for row in tries), *lost)

@@ -7,17 +7,19 @@ knowing them.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..privacy.atomic import write_atomic
 from ..privacy.identity import Identity
-from ..privacy.secure_aggregation.parameters import Block, choose_thresholds
+from ..privacy.secure_aggregation.parameters import MIN_COHORT, RING_BITS, Block, Thresholds, choose_thresholds
 from ..privacy.secure_aggregation.roster import PinnedRoster, Roster, RosterSite
 from .config import Study
 from .update import BUFFERS, METRICS, UPDATE, Layout
 
+MOVABLE_CLIP = 64.0
 METRICS_CLIP = 64.0
 BUFFERS_CLIP = 4.0
 BUFFERS_BITS = 24
@@ -25,18 +27,39 @@ METRICS_BITS = 16
 PASSPHRASE_FILE = "passphrase"  # noqa: S105 - the name of a file
 
 
-def blocks_of(study: Study, layout: Layout, sites: int) -> tuple[Block, ...]:
+def movable(study: Study, samples: int) -> float:
+    """How far one round of Adam can move a coordinate at a site with so many training images.
+
+    A step is at most lr * max(1, (1 - beta1) / sqrt(1 - beta2)), whatever the gradient (Kingma, Ba 2015, section 2.1).
+    """
+    training = study.training
+    steps = training.local_epochs * math.ceil(samples / training.batch_size)
+    return training.lr * steps * max(1.0, (1.0 - training.beta1) / math.sqrt(1.0 - training.beta2))
+
+
+def blocks_of(study: Study, layout: Layout, samples: Sequence[int]) -> tuple[Block, ...]:
     """The blocks of one update, with the finest fixed point that cannot overflow.
 
-    BatchNorm's moments of unit-norm features are about 1e-3, so they get as many fractional bits as the ring allows.
+    BatchNorm's moments of unit-norm features are about 1e-3, so they get as many fractional bits as the ring allows. A
+    packed update takes the finest step that its value bits can carry up to the clip.
+
+    Args:
+        study: clip, bits and weighting.
+        layout: of the adapter, for the sizes.
+        samples: each site's number of training images.
     """
-    settings, sizes = study.secure_aggregation, layout.sizes()
+    settings, sizes, sites = study.secure_aggregation, layout.sizes(), len(samples)
     weight = settings.w_max if settings.weighting == "weighted" else 1.0
 
     def bits(clip: float, most: int) -> int:
         return next(f for f in range(most, -1, -1) if sites * (int(weight * clip * 2**f) + 1) < 2**31)
 
-    blocks = [Block(UPDATE, sizes[UPDATE], settings.clip, settings.fraction_bits)]
+    clip = settings.clip or min(MOVABLE_CLIP, movable(study, max(samples)))
+    fraction = settings.fraction_bits
+    if settings.bits < RING_BITS:
+        most = 2 ** (settings.bits - 1) - 1
+        fraction = max((f for f in range(31) if int(weight * clip * 2**f) <= most), default=0)
+    blocks = [Block(UPDATE, sizes[UPDATE], clip, fraction, bits=settings.bits)]
     if sizes[BUFFERS]:
         blocks.append(Block(BUFFERS, sizes[BUFFERS], BUFFERS_CLIP, bits(BUFFERS_CLIP, BUFFERS_BITS)))
     blocks.append(Block(METRICS, sizes[METRICS], METRICS_CLIP, bits(METRICS_CLIP, METRICS_BITS)))
@@ -60,10 +83,22 @@ def draw_roster(study: Study, layout: Layout, keys: Mapping[str, bytes], samples
     return Roster(
         study=bytes.fromhex(study.digest()),
         sites=tuple(RosterSite(name, keys[name].hex(), samples[name]) for name in names),
-        thresholds=choose_thresholds(len(names), t=settings.threshold or None, m=settings.minimum_cohort),
-        vectors={"update": blocks_of(study, layout, len(names))},
+        thresholds=_thresholds(study, len(names)),
+        vectors={"update": blocks_of(study, layout, [samples[name] for name in names])},
         weighting=settings.weighting,
         w_max=settings.w_max,
+    )
+
+
+def _thresholds(study: Study, sites: int) -> Thresholds:
+    """t and m as the study gives them; where they are left at their lowest, they rise to the asked collusion bound."""
+    settings = study.secure_aggregation
+    free = settings.colluding and settings.minimum_cohort == MIN_COHORT
+    return choose_thresholds(
+        sites,
+        t=settings.threshold or None,
+        m=None if free else settings.minimum_cohort,
+        colluding=settings.colluding or None,
     )
 
 

@@ -47,13 +47,14 @@ class Results:
         method: the method with its options.
         data: features and cohort.
         federated, zero_shot, local_only: the three models.
-        rounds: lines of rounds.jsonl.
+        rounds: lines of rounds.jsonl that released an adapter, one a round.
         sent: per training site.
         received: the coordinator's own ledger.
         threshold: t of the roster.
         adapter_sha256: hash of model/adapter.safetensors.
         seconds: wall time of the study.
         skipped: images that could not be read.
+        unreleased: lines of rounds.jsonl of tries that released nothing.
     """
 
     study: Study
@@ -70,6 +71,7 @@ class Results:
     adapter_sha256: str
     seconds: float
     skipped: int
+    unreleased: Sequence[Mapping[str, Any]] = ()
 
 
 def summary(results: Results) -> dict[str, Any]:

@@ -5,17 +5,15 @@ Killed at any moment and called again with ``resume``, it ends with the same ada
 
 from __future__ import annotations
 
+import difflib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..evaluation.metrics import figures
 from ..medical_datasets.errors import DataError
 from ..privacy.atomic import make_private, write_atomic
 from ..privacy.egress import COORDINATOR
@@ -29,11 +27,13 @@ from .config import Study
 from .consortium import Consortium, open_consortium, rehearse_roster, start_state
 from .dossier import write_results
 from .engines.local import Tap, carry
-from .errors import MethodError, RoundError, RunFolderError, StudyFileError
+from .errors import MethodError, RunFolderError, StudyFileError
+from .faults import ScriptedNetwork, SimulatedClock
 from .features import default_cache
 from .methods.method import Method
 from .methods.table import method_of
 from .results import Results, Transmissions
+from .round_loop import Line, run_rounds
 from .run_folder import RunFolder
 from .study_data import StudyData, encode_study
 from .update import State
@@ -101,9 +101,11 @@ def simulate(
                 watch.note,
             )
             rehearse_roster(study, method, data)
+            _check_faults(study, data)
         for skip in skipped:
             watch.note(f"left out: {skip.path}: {skip.reason}")
-        with open_consortium(study, method, data, backbone.fingerprint, run) as consortium:
+        clock = SimulatedClock()
+        with open_consortium(study, method, data, backbone.fingerprint, run, clock) as consortium:
             roster, bounds = consortium.roster.roster, consortium.roster.roster.thresholds
             watch.note(
                 f"threshold {bounds.t} of {bounds.n} sites; with up to {bounds.colluding} colluding, the coordinator "
@@ -112,8 +114,9 @@ def simulate(
             if roster.capped():
                 watch.note(f"weight cut to w_max: {', '.join(roster.capped())}")
             watch.stage("rounds")
-            earlier = sum(record["seconds"]["total"] for record in run.read_rounds())
-            records = _rounds(study, method, data, consortium, run, watch, tap)
+            earlier = sum(record["seconds"]["total"] - record["waited"] for record in run.read_rounds())
+            network = ScriptedNetwork(study.faults, consortium.coordinator, clock) if study.faults else None
+            records = run_rounds(study, method, data, consortium, run, watch, Line(clock, network, tap))
             carry(consortium.coordinator, consortium.sites, consortium.coordinator.finish(), tap)
             consortium.close_ledgers(study.digest())
             final, info = consortium.coordinator.state, consortium.coordinator.info
@@ -128,6 +131,7 @@ def simulate(
             data=data,
             **_assess(study, method, data, final, watch),
             rounds=records,
+            unreleased=[record for record in run.read_rounds() if not record["released"]],
             sent={site.name: transmissions[site.name] for site in data.sites},
             received=transmissions[COORDINATOR],
             threshold=bounds.t,
@@ -138,6 +142,22 @@ def simulate(
         watch.stage("dossier")
         write_results(run, results)
         return run
+
+
+def _check_faults(study: Study, data: StudyData) -> None:
+    """Refuse a fault of a site that takes no part.
+
+    Raises:
+        StudyFileError: names the site and those there are.
+    """
+    names = [site.name for site in data.sites]
+    for name in sorted(study.faults.sites - set(names)):
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        raise StudyFileError(
+            f"a fault of '{name}', which is no training site" + (f"; did you mean '{near[0]}'?" if near else ""),
+            where="faults",
+            remedy=f"Training sites are {', '.join(names)}",
+        )
 
 
 @contextmanager
@@ -167,71 +187,6 @@ def _backbone(study: Study) -> Backbone:
             remedy="Use the weights that the study was written for, or change the pin in every site's study",
         )
     return backbone
-
-
-def _rounds(
-    study: Study,
-    method: Method,
-    data: StudyData,
-    consortium: Consortium,
-    run: RunFolder,
-    watch: Watcher,
-    tap: Tap | None,
-) -> list[Mapping[str, Any]]:
-    """Every round that is still to be done; returns the lines of rounds.jsonl of all of them."""
-    coordinator = consortium.coordinator
-    records: list[Mapping[str, Any]] = [r for r in run.read_rounds() if r["round"] <= coordinator.info.round]
-    done = coordinator.info.round
-    if [record["round"] for record in records] != list(range(1, done + 1)):
-        raise RunFolderError(
-            f"rounds.jsonl has {len(records)} of the {done} rounds that the checkpoint knows",
-            where=str(run.rounds),
-            remedy="Restore it from a backup, or start a new run",
-        )
-    if coordinator.info.round:
-        watch.note(f"going on after round {coordinator.info.round} of {study.rounds}")
-    while coordinator.info.round < study.rounds:
-        carry(coordinator, consortium.sites, coordinator.begin(), tap)
-        outcome = coordinator.outcome
-        if outcome is None:
-            raise RoundError(f"round {coordinator.info.round + 1} did not end", remedy="Continue with --resume")
-        failures = [f"{name}: {site.failure}" for name, site in consortium.sites.items() if site.failure]
-        for name, site in consortium.sites.items():
-            if sum(site.clipped.values()):
-                watch.note(f"{name}: {sum(site.clipped.values())} coordinates of the update were cut at the clip")
-        if not outcome.released and failures:
-            raise RoundError(
-                f"round {coordinator.info.round + 1} released nothing: {outcome.reason}",
-                where="; ".join(failures),
-                remedy="Mend it, then continue with --resume; the adapter of the round before is kept",
-            )
-        validation = _validation(method, data, coordinator.next_state)
-        for name, (stage, reason) in outcome.dropped.items():
-            watch.note(f"round {coordinator.info.round + 1} went on without {name}: {reason} at stage {stage}")
-        for failure in failures:
-            watch.note(failure)
-        records.append(outcome.record(coordinator.info.round + 1, validation))
-        # The line first, the checkpoint after it: a line without its checkpoint is dropped on resume, so no round is
-        # ever missing from the list.
-        run.write_rounds(records)
-        carry(coordinator, consortium.sites, coordinator.commit(), tap)
-        watch.round_done(records[-1], study.rounds)
-    return records
-
-
-def _validation(method: Method, data: StudyData, state: State) -> dict[str, Any]:
-    """Balanced accuracy of the new adapter on the sites' validation parts; a simulation may look, nobody sends it."""
-    predict = adapted(method, state, data.shared)
-    classes = data.cohort.dataset.class_names
-    parts = {site.name: site.validation for site in data.sites}
-    logits = {name: predict(part.features) for name, part in parts.items()}
-    own = {name: figures(logits[name], part.labels, classes=classes).balanced_accuracy for name, part in parts.items()}
-    together = figures(
-        np.concatenate(list(logits.values())),
-        np.concatenate([part.labels for part in parts.values()]),
-        classes=classes,
-    )
-    return {"balanced_accuracy": together.balanced_accuracy, "sites": own}
 
 
 def _assess(study: Study, method: Method, data: StudyData, final: State, watch: Watcher) -> dict[str, Any]:

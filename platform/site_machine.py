@@ -9,16 +9,28 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..privacy.atomic import canonical_json, write_atomic
 from ..privacy.egress import COORDINATOR, Gate, Sealed
-from ..privacy.errors import DecodeError, EgressRefusedError, EncodingError, ProtocolError, Refusal
+from ..privacy.errors import (
+    DecodeError,
+    EgressRefusedError,
+    EncodingError,
+    HomeError,
+    ProtocolError,
+    Refusal,
+    RosterError,
+)
 from ..privacy.identity import Identity
 from ..privacy.messages import (
+    REFUSED_AT,
+    STAGE,
     TO_SITE,
     AdvertList,
     Message,
@@ -29,12 +41,15 @@ from ..privacy.messages import (
     StudyEnd,
     SurvivorSet,
     UnmaskRequest,
+    tag_of,
 )
 from ..privacy.secure_aggregation.encoding import encode
 from ..privacy.secure_aggregation.memory import SurvivorMemory
+from ..privacy.secure_aggregation.primitives import rounding_key
 from ..privacy.secure_aggregation.roster import PinnedRoster
 from ..privacy.secure_aggregation.session import Binding, SessionId, bind
 from ..privacy.secure_aggregation.site import SiteSession
+from ..privacy.session_store import SessionStore
 from .adapter_file import AdapterInfo, parse_adapter
 from .adapters import load_state
 from .errors import CheckpointError, MethodError
@@ -88,7 +103,24 @@ class Site:
         self._memory = SurvivorMemory(
             _read_json(self.folder / SURVIVORS_FILE),
             lambda known: write_atomic(self.folder / SURVIVORS_FILE, canonical_json(known)),
+            private=self.roster.roster.thresholds.private,
         )
+        self._store = SessionStore(self.folder, self.identity, self.roster.roster.study, self.random)
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Go on with the session that a stop interrupted after this site had signed its survivor set.
+
+        One that is damaged is set aside: this site then counts as dropped until the next session begins.
+        """
+        try:
+            kept = self._store.load()
+            if kept is not None:
+                self._session = SiteSession.resume(self.roster, self.identity, self.name, kept, self._store.save)
+        except HomeError as error:
+            self.failure = str(error)
+        except (DecodeError, RosterError) as error:
+            self.failure = f"{error} ({self._store.set_aside()})"
 
     @property
     def last_round(self) -> int:
@@ -107,20 +139,21 @@ class Site:
         try:
             message = self.gate.admit(wire, peer=COORDINATOR, expected=TO_SITE)
         except DecodeError:
-            return self._refuse(self._session.session if self._session is not None else None, Refusal.MALFORMED)
-        session = getattr(message, "session", None)
+            live = self._session
+            return self._refuse(live.session, Refusal.MALFORMED, live.stage) if live is not None else ()
+        session, stage = getattr(message, "session", None), STAGE[tag_of(message)]
         try:
             reply = self._answer(message)
             return () if reply is None else (self.gate.release(reply, peer=COORDINATOR),)
         except ProtocolError as error:
-            return self._refuse(session, error.code, error.site)
+            return self._refuse(session, error.code, stage, error.site)
         except EgressRefusedError:
-            return self._refuse(session, Refusal.POLICY)
+            return self._refuse(session, Refusal.POLICY, stage)
         except (MethodError, EncodingError) as error:
             # The round cannot be trained or encoded here; the reason is shown at the site and does not leave.
             self.failure = str(error)
             self._end_session()
-            return self._refuse(session, Refusal.LOCAL_FAILURE)
+            return self._refuse(session, Refusal.LOCAL_FAILURE, stage)
 
     def _answer(self, message: Message) -> Message | None:
         match message:
@@ -158,16 +191,41 @@ class Site:
         # Only a start that holds ends what was under way: a replayed one must not cost a running session its keys.
         self._end_session()
         self.failure = ""
-        progress = {"round": session.round, "attempt": session.attempt, "adapter": binding.adapter.hex()}
+        before = _read_json(self.folder / PROGRESS_FILE)
+        progress: dict[str, Any] = {
+            "round": session.round,
+            "attempt": session.attempt,
+            "adapter": binding.adapter.hex(),
+        }
+        if before.get("round") == session.round and "vector" in before:
+            progress["vector"] = before["vector"]
         write_atomic(self.folder / PROGRESS_FILE, canonical_json(progress))
         update = self.trainer.update(session.round, state, binding.adapter.hex())
         roster = self.roster.roster
-        encoded = encode(update.blocks, roster.blocks(session.purpose), roster.weight_of(self.name))
+        rounding = rounding_key(session, self.name)
+        encoded = encode(update.blocks, roster.blocks(session.purpose), roster.weight_of(self.name), rounding)
         self.clipped = dict(encoded.clipped)
-        opened = SiteSession(self.roster, self.identity, self.name, session, binding, self.random, memory=self._memory)
+        self._same_vector(progress, sha256(encoded.words.data).hexdigest())
+        opened = SiteSession(
+            self.roster, self.identity, self.name, session, binding, self.random, self._memory, self._store.save
+        )
         advert = opened.advertise()
         self._session, self._binding, self._encoded = opened, binding, encoded.words
         return advert
+
+    def _same_vector(self, progress: dict[str, Any], vector: str) -> None:
+        """All attempts at a round are about one vector: sums of two would show what training anew changed.
+
+        Raises:
+            MethodError: this round was entered with another one; the stored update of it is gone.
+        """
+        if progress.setdefault("vector", vector) != vector:
+            raise MethodError(
+                f"round {progress['round']} was entered with another update, which is no longer stored",
+                where=str(self.folder),
+                remedy="This site sits the round out; restore its state from a backup to take part",
+            )
+        write_atomic(self.folder / PROGRESS_FILE, canonical_json(progress))
 
     def _check_session(self, session: SessionId, adapter: str) -> None:
         """Rounds and attempts only go up, and all attempts at a round are about one adapter.
@@ -230,24 +288,24 @@ class Site:
     def _end_session(self) -> None:
         if self._session is not None:
             self._session.erase()
+        self._store.erase()
         self._session, self._encoded = None, None
 
-    def _refuse(self, session: SessionId | None, code: Refusal, peer: str | None = None) -> tuple[Sealed, ...]:
-        """A refusal about ``session``; with none there is nothing to answer to, and the gate has noted what arrived."""
-        if session is None:
+    def _refuse(
+        self, session: SessionId | None, code: Refusal, stage: str, peer: str | None = None
+    ) -> tuple[Sealed, ...]:
+        """A refusal of what was asked in ``session`` at ``stage``; without a session there is nothing to answer to."""
+        if session is None or stage not in REFUSED_AT:
             return ()
-        live = self._session
-        if live is not None and live.session == session:
-            notice = live.refusal(ProtocolError("refused", code=code, stage=live.stage, site=peer))
-        else:
-            notice = RefusalNotice(session, self.name, code, "start", "")
+        known = peer if peer in self.roster.roster.index else ""
+        notice = RefusalNotice(session, self.name, code, stage, known or "")  # type: ignore[arg-type]
         try:
             return (self.gate.release(notice, peer=COORDINATOR),)
         except EgressRefusedError:
             return ()  # the policy lets no refusal out; that is in the ledger
 
 
-def _read_json(path: Path) -> dict[str, str]:
+def _read_json(path: Path) -> dict[str, Any]:
     """A small state file; empty when it was never written.
 
     Raises:

@@ -6,7 +6,7 @@ import difflib
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -112,6 +112,8 @@ def _toml(value: object) -> str:
             f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else {"\\": "\\\\", '"': '\\"'}.get(c, c) for c in value
         )
         return f'"{escaped}"'
+    if isinstance(value, BaseModel):
+        return "{" + ", ".join(f"{key} = {_toml(getattr(value, key))}" for key in type(value).model_fields) + "}"
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     raise TypeError(f"a study holds no {type(value).__name__}")
@@ -124,9 +126,10 @@ def _explain(fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         parent: type[BaseModel] = Study
         for part in location[:-1]:
-            annotation = parent.model_fields[part].annotation
-            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-                parent = annotation
+            annotation = parent.model_fields[part].annotation if part in parent.model_fields else None
+            inner = get_args(annotation)[0] if get_args(annotation) else annotation
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                parent = inner
         names = list(parent.model_fields)
         near = difflib.get_close_matches(location[-1], names, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(names)}"

@@ -37,7 +37,7 @@ from .secure_aggregation.session import SessionId
 
 COORDINATOR = "coordinator"
 CODEC = "msgpack/1"
-SCHEME = "double-mask x25519 aes-256-gcm z2^32"
+SCHEME = "double-mask x25519 aes-256-gcm"
 _TOKEN = object()
 
 
@@ -133,7 +133,6 @@ class Gate:
         self._owner, self._role, self._ledger, self._policy = owner, role, ledger, policy
         self._facts, self._limits = facts, limits
         self._sends = TO_SITE if role == "coordinator" else TO_COORDINATOR
-        self._released: set[tuple[str, str]] = set()
 
     # --- out -------------------------------------------------------------------------------------------------------
 
@@ -169,18 +168,19 @@ class Gate:
                 self._ledger.append([self._record(message, peer, "out", "refused", b"", refused.rule)])
                 raise
             ready.append((peer, message, wire, digest))
+        study = self._facts.study.hex()
         records = [
-            self._record(
-                message, peer, "out", "retried" if (peer, digest) in self._released else "sent", wire, "", digest
-            )
+            self._record(message, peer, "out", self._outcome(study, peer, digest), wire, "", digest)
             for peer, message, wire, digest in ready
         ]
         numbers = self._ledger.append(records)  # written and synced, or it raises: only then may bytes exist outside
         sealed = []
         for number, (peer, message, wire, digest) in zip(numbers, ready, strict=True):
-            self._released.add((peer, digest))
             sealed.append(Sealed(_TOKEN, wire=wire, peer=peer, tag=tag_of(message), sha256=digest, sequence=number))
         return sealed
+
+    def _outcome(self, study: str, peer: str, digest: str) -> Outcome:
+        return "retried" if self._ledger.was_sent(study, peer, digest) else "sent"
 
     # --- in --------------------------------------------------------------------------------------------------------
 
@@ -261,13 +261,15 @@ class Gate:
         extra: dict[str, Any] = {}
         if isinstance(message, MaskedVector):
             roster = self._facts.roster.roster
+            blocks = roster.blocks(message.session.purpose)
             extra["masking"] = {
                 "scheme": SCHEME,
+                "ring_bits": {block.name: block.ring(len(roster.sites)) for block in blocks},
                 "threshold": roster.thresholds.t,
                 "cohort": roster.thresholds.m,
                 "key_set": hashlib.sha256(message.session.to_bytes()).hexdigest()[:32],
             }
-            extra["clip"] = {block.name: float(block.clip) for block in roster.blocks(message.session.purpose)}
+            extra["clip"] = {block.name: float(block.clip) for block in blocks}
         known = outcome != "refused"  # what was refused never had bytes to speak of
         return Record(
             kind="message",

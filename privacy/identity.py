@@ -8,8 +8,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NoReturn
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -18,11 +21,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from .atomic import write_atomic
-from .errors import KeyStoreError
+from .errors import DecryptionError, KeyStoreError
 from .secure_aggregation.session import transcript
 
 _CONSONANTS = "bdfghjklmnprstvz"
 _VOWELS = "aiou"
+_NONCE_BYTES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class SigningContext:
 
 
 class Identity:
-    """An Ed25519 key pair. It shows its fingerprint, signs, and does nothing else: no export, no pickle."""
+    """An Ed25519 key pair. It shows its fingerprint, signs, and seals its owner's own files: no export, no pickle."""
 
     __slots__ = ("_private", "public_key")
 
@@ -119,6 +123,38 @@ class Identity:
     def sign(self, label: bytes, context: SigningContext, signer: str, *parts: bytes) -> bytes:
         """Sign ``parts`` under a label; 64 bytes."""
         return self._private.sign(context.statement(label, signer, parts))
+
+    def seal(self, label: bytes, header: bytes, plain: bytes, nonce: bytes) -> bytes:
+        """Encrypt a file of this identity's owner; only the same identity opens it.
+
+        Args:
+            label: what the file is for; its key serves nothing else.
+            header: authenticated with the content, such as where it belongs.
+            plain: the content.
+            nonce: 12 fresh random bytes, because one key seals many versions of a file.
+
+        Returns:
+            The nonce, the encrypted content and a 16-byte tag.
+        """
+        if len(nonce) != _NONCE_BYTES:
+            raise KeyStoreError(f"a nonce of {len(nonce)} bytes instead of {_NONCE_BYTES}")
+        return nonce + AESGCM(self._storage_key(label)).encrypt(nonce, plain, header)
+
+    def unseal(self, label: bytes, header: bytes, sealed: bytes) -> bytes:
+        """What `seal` sealed under this label and header.
+
+        Raises:
+            DecryptionError: for anything wrong.
+        """
+        try:
+            return AESGCM(self._storage_key(label)).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], header)
+        except (InvalidTag, ValueError):
+            raise DecryptionError from None
+
+    def _storage_key(self, label: bytes) -> bytes:
+        """A key of its own for files; HKDF keeps it apart from the signing key that it is derived from."""
+        kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=transcript(label, self.public_key))
+        return kdf.derive(self._private.private_bytes_raw())
 
     def __repr__(self) -> str:
         return f"Identity({self.fingerprint})"

@@ -115,6 +115,21 @@ class LedgerReport:
 
 
 @dataclass
+class _Sent:
+    """What left in the newest round of a study, so that the same bytes again are known for a repetition."""
+
+    round: int = -1
+    known: set[tuple[str, str]] = field(default_factory=set)
+
+    def note(self, entry: Entry) -> None:
+        """Remember one message that left; an earlier round's are not asked for again."""
+        if entry.round > self.round:
+            self.round = entry.round
+            self.known.clear()
+        self.known.add((entry.peer, entry.wire_sha256))
+
+
+@dataclass
 class _Chain:
     """Where a reading of the chain stands."""
 
@@ -122,6 +137,12 @@ class _Chain:
     head: str = GENESIS
     open_studies: dict[str, int] = field(default_factory=dict)
     notes: list[int] = field(default_factory=list)
+    sent: dict[str, _Sent] = field(default_factory=dict)
+
+    def copy(self) -> _Chain:
+        """A chain to try entries on; the original stays as it is."""
+        sent = {study: _Sent(of.round, set(of.known)) for study, of in self.sent.items()}
+        return _Chain(self.sequence, self.head, dict(self.open_studies), [], sent)
 
     def take(self, line: bytes) -> str:
         """Follow the chain by one line; returns what is wrong with it, or an empty string."""
@@ -149,6 +170,8 @@ class _Chain:
                 del self.open_studies[entry.study]
         else:
             self.notes.append(entry.sequence)
+        if entry.direction == "out" and entry.outcome in ("sent", "retried"):
+            self.sent.setdefault(entry.study, _Sent()).note(entry)
         self.sequence += 1
         self.head = hashlib.sha256(line).hexdigest()
         return ""
@@ -281,6 +304,10 @@ class Ledger:
         """Whether the study (hexadecimal hash) was opened here and not closed."""
         return study in self._chain.open_studies
 
+    def was_sent(self, study: str, peer: str, sha256: str) -> bool:
+        """Whether these bytes left for ``peer`` before, in the study's newest round; also before a restart."""
+        return study in self._chain.sent and (peer, sha256) in self._chain.sent[study].known
+
     def open_study(self, study: str, **facts: str) -> None:
         """Write the study's ``open`` entry; nothing happens when it is open already (a resumed run)."""
         if not self.is_open(study):
@@ -308,7 +335,7 @@ class Ledger:
         with self._lock:
             if self._broken:
                 raise LedgerError("the ledger failed earlier and takes no more entries", where=str(self.path))
-            chain = _Chain(self._chain.sequence, self._chain.head, dict(self._chain.open_studies))
+            chain = self._chain.copy()
             lines, numbers = [], []
             for record in records:
                 now = self._clock().astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -17,6 +17,8 @@ from .errors import DecodeError, Refusal
 from .secure_aggregation.session import Digest, SessionId
 
 MAX_SITES = 1000
+MAX_DEPTH = 10
+"""Levels of a tree over at most 1000 sites."""
 SITE_PATTERN = r"\A[a-z0-9][a-z0-9._-]{0,63}\Z"  # \Z, because $ would let a newline follow
 SiteName = Annotated[str, msgspec.Meta(pattern=SITE_PATTERN, max_length=64)]
 PublicKey = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
@@ -52,15 +54,15 @@ class DeliveredShare(_Part, frozen=True):
     Attributes:
         site: the dealer.
         box, b_hash, s_hash: as the dealer's `SealedShare` for the receiving site.
-        leaves: SHA-256 of each of the dealer's sealed shares, 32 bytes each, in the order of the advert list.
-        signature: the dealer's, over the leaves.
+        path: inclusion path of this share in the dealer's tree, 32 bytes a step, from the leaf's sibling up.
+        signature: the dealer's, over all adverts and the root of the tree.
     """
 
     site: SiteName
     box: Box
     b_hash: Digest
     s_hash: Digest
-    leaves: Annotated[bytes, msgspec.Meta(max_length=32 * MAX_SITES)]
+    path: Annotated[bytes, msgspec.Meta(max_length=32 * MAX_DEPTH)]
     signature: Signature
 
 
@@ -164,7 +166,7 @@ class SealedShares(Message, frozen=True, tag="sealed-shares"):
 
 
 class MaskedVector(Message, frozen=True, tag="masked-vector"):
-    """The masked encoding, uint32 little-endian, with a signed checksum against damage on the way."""
+    """The masked encoding, blocks of uint32 words, with a signed checksum against damage on the way."""
 
     session: SessionId
     site: SiteName
@@ -223,6 +225,10 @@ STAGE: dict[str, str] = {
 }
 
 
+# What a refusal can be about: `start` is the round's opening, or a session that the site does not have.
+REFUSED_AT = ("start", "advertise", "share", "mask", "agree", "unmask")
+
+
 def tag_of(message: Message | type[Message]) -> str:
     """The wire name of a message's type, e.g. ``masked-vector``."""
     return str(message.__struct_config__.tag)
@@ -234,7 +240,7 @@ class Limits:
 
     Attributes:
         sites: number of sites in the roster.
-        vector_bytes: 4 x the longest vector of any purpose.
+        vector_bytes: of the longest masked vector of any purpose.
         adapter_bytes: largest global adapter.
         settings_bytes: largest round settings.
     """
@@ -250,7 +256,7 @@ class Limits:
         sizes = {
             "round-start": self.adapter_bytes + self.settings_bytes,
             "advert-list": n * 512,
-            "share-delivery": n * (384 + 32 * n),
+            "share-delivery": n * (384 + 32 * MAX_DEPTH),
             "survivor-set": n * 80,
             "unmask-request": n * 256,
             "round-end": 0,

@@ -36,14 +36,27 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
             }
         ),
     ),
-    ("adapters", frozenset({"adapters", "update", "adapter_file", "checkpoint"})),
+    ("adapters", frozenset({"adapters", "update", "adapter_file", "checkpoint", "round_store"})),
     ("methods", frozenset({"lmmd", "methods"})),
     ("training", frozenset({"training", "trainer", "cohorts", "study_data"})),
-    ("coordinator and site", frozenset({"enrolment", "site_machine", "coordinator", "consortium"})),
+    ("coordinator and site", frozenset({"enrolment", "site_machine", "coordinator", "faults", "consortium"})),
     ("engines", frozenset({"engines"})),
     (
         "studies",
-        frozenset({"assessment", "results", "dossier", "simulation", "predicting", "demo_study", "doctor"}),
+        frozenset(
+            {
+                "assessment",
+                "bench_flower",
+                "bench_secure_aggregation",
+                "demo_study",
+                "doctor",
+                "dossier",
+                "predicting",
+                "results",
+                "round_loop",
+                "simulation",
+            }
+        ),
     ),
     ("cli", frozenset({"cli"})),
 )

@@ -125,10 +125,9 @@ class RichWatcher:
         if self._task is not None:
             self._progress.update(self._task, completed=record["round"], total=total, extra=text)
         if not ERR.is_terminal:
-            sites = len(record["participants"])
-            ERR.print(
-                Text(f"  round {record['round']}/{total}: {sites} sites, {record['seconds']['total']:.2f} s, {text}")
-            )
+            sites, waited = len(record["participants"]), record.get("waited", 0.0)
+            spent = f"{record['seconds']['total'] - waited:.2f} s" + (f" and {waited:.0f} simulated" if waited else "")
+            ERR.print(Text(f"  round {record['round']}/{total}: {sites} sites, {spent}, {text}"))
 
     def note(self, text: str) -> None:
         """A line above the bars."""

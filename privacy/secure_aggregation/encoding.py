@@ -1,4 +1,8 @@
-"""Float vectors to fixed point in Z_2^32 and back, block by block."""
+"""Float vectors to fixed point and back, block by block.
+
+Blocks of the full ring round to nearest. Packed blocks have few bits, where rounding to nearest would lose every
+coordinate below half a step in each site alike; they round up or down by chance, so that the mean is right.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EncodingError
+from .packing import reduce_signed
 from .parameters import RING_BITS, Block, total_size
-from .primitives import Words
+from .primitives import LABEL_ROUNDING, Words, apply_masks, digest
 
 _HALF_RING = 2 ** (RING_BITS - 1)
 _CHUNK = 16_384
@@ -30,11 +35,21 @@ class Encoded:
     clipped: Mapping[str, int]
 
 
-def _encode_block(values: NDArray[np.floating], block: Block, weight: float, out: Words) -> int:
-    """round(weight * clip(x) * 2^f), half to even, into ``out``; returns the number of clipped coordinates."""
+def _encode_block(values: NDArray[np.floating], block: Block, weight: float, out: Words, rounding: bytes | None) -> int:
+    """round(weight * clip(x) * 2^f) into ``out``; returns the number of clipped coordinates.
+
+    Half to even in the full ring. In a packed block floor(q + u) with u uniform on [0, 1), so that the expectation is q
+    (stochastic rounding; Gupta et al. 2015, section 3), then cut to what the block's bits hold.
+    """
     scale = weight * 2.0**block.fraction_bits
     scratch = np.empty(min(_CHUNK, block.size), dtype=np.float64)
     signed = out.view(np.int32)
+    up: Words | None = None
+    if block.packed:
+        if rounding is None:
+            raise EncodingError("a packed block needs a rounding key", where=f"block {block.name}")
+        up = np.zeros(block.size, dtype="<u4")
+        apply_masks(up, [digest(LABEL_ROUNDING, rounding, block.name.encode())], [])
     clipped = 0
     for start in range(0, block.size, _CHUNK):
         chunk = values[start : start + _CHUNK]
@@ -53,18 +68,27 @@ def _encode_block(values: NDArray[np.floating], block: Block, weight: float, out
             clipped += int(np.count_nonzero(np.abs(part) > block.clip))
             np.clip(part, -block.clip, block.clip, out=part)
         np.multiply(part, scale, out=part)
-        np.rint(part, out=part)
+        if up is None:
+            np.rint(part, out=part)
+        else:
+            part += up[start : start + chunk.size] * 2.0**-32
+            np.floor(part, out=part)
+            np.clip(part, -block.value_limit, block.value_limit, out=part)
         signed[start : start + chunk.size] = part
     return clipped
 
 
-def encode(parts: Mapping[str, NDArray[np.floating]], blocks: Sequence[Block], weight: float) -> Encoded:
+def encode(
+    parts: Mapping[str, NDArray[np.floating]], blocks: Sequence[Block], weight: float, rounding: bytes | None = None
+) -> Encoded:
     """Clip, weight and round a site's blocks.
 
     Args:
         parts: per block name, an array of shape (block.size,), float32 or float64.
         blocks: the roster's, in order; blocks with ``weighted=False`` are multiplied by 1 instead of ``weight``.
         weight: the site's weight from the roster.
+        rounding: 32 bytes that decide which way each coordinate of a packed block is rounded; None without such blocks.
+            They are no secret: rounding must not depend on the values, and one update must be encoded alike each time.
 
     Raises:
         EncodingError: names the block when it is missing, unknown, of another shape, or holds NaN or infinity, or
@@ -87,18 +111,21 @@ def encode(parts: Mapping[str, NDArray[np.floating]], blocks: Sequence[Block], w
         if not (0 <= factor < _HALF_RING and block.limit(factor) < _HALF_RING):
             # The roster's bounds make this impossible for its own weights; any other weight would wrap in silence.
             raise EncodingError(f"the weight {factor} does not fit the ring", where=f"block {block.name}")
-        clipped[block.name] = _encode_block(values, block, factor, words[start : start + block.size])
+        clipped[block.name] = _encode_block(values, block, factor, words[start : start + block.size], rounding)
         start += block.size
     return Encoded(words, clipped)
 
 
-def decode_sum(total: Words, blocks: Sequence[Block], weights: Sequence[float]) -> dict[str, NDArray[np.float64]]:
+def decode_sum(
+    total: Words, blocks: Sequence[Block], weights: Sequence[float], sites: int
+) -> dict[str, NDArray[np.float64]]:
     """The sum of the survivors' clipped, weighted vectors.
 
     Args:
-        total: array of shape (d,), uint32; the unmasked sum.
+        total: array of shape (d,), uint32; the unmasked sum. Packed blocks are brought to signed numbers in place.
         blocks: the roster's, in order.
         weights: the survivors' weights.
+        sites: n of the roster, which fixes the rings.
 
     Returns:
         Per block, an array of shape (block.size,), float64.
@@ -111,10 +138,11 @@ def decode_sum(total: Words, blocks: Sequence[Block], weights: Sequence[float]) 
     values = {}
     start = 0
     for block in blocks:
+        reduce_signed(total[start : start + block.size], block.ring(sites))
         part = total[start : start + block.size].view(np.int32)
         limit = sum(block.limit(weight if block.weighted else 1.0) for weight in weights)
         if int(part.max()) > limit or int(part.min()) < -limit:
             raise EncodingError("a coordinate of the sum is beyond its bound", where=f"block {block.name}")
-        values[block.name] = part.astype(np.float64) * 2.0**-block.fraction_bits
+        values[block.name] = np.multiply(part, 2.0**-block.fraction_bits, dtype=np.float64)
         start += block.size
     return values

@@ -16,6 +16,8 @@ class SurvivorMemory:
 
     Args:
         known: what `snapshot` gave earlier.
+        private: whether every site's training is differentially private; noise then bounds what the difference of two
+            sums shows, and a set that is never completed may be replaced by another.
         persist: called with the new snapshot before a claim returns; it must have the snapshot safely on disk when it
             returns, because the signature leaves next.
     """
@@ -24,9 +26,12 @@ class SurvivorMemory:
         self,
         known: Mapping[str, str] | None = None,
         persist: Callable[[dict[str, str]], None] | None = None,
+        *,
+        private: bool = False,
     ) -> None:
         self._known = dict(known or {})
         self._persist = persist
+        self._private = private
 
     def claim(self, session: SessionId, binding: Binding, survivors: bytes) -> None:
         """Commit to a survivor set, given by its digest: one a round, and one an adapter.
@@ -44,7 +49,7 @@ class SurvivorMemory:
             f"{study}/{binding.adapter.hex()}/{session.purpose}",
             f"{study}/round-{session.round}/{session.purpose}",
         )
-        if any(self._known.get(key, claimed) != claimed for key in keys):
+        if not self._private and any(self._known.get(key, claimed) != claimed for key in keys):
             raise ProtocolError(
                 "another survivor set was signed for this round or adapter",
                 code=Refusal.SECOND_SURVIVOR_SET,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from ..errors import DecryptionError
+from ..merkle import leaf_hash
 from .session import SessionId, transcript
 
 LABEL_ADVERT = b"wardround/v1/advert"
@@ -36,6 +38,8 @@ LABEL_SURVIVORS = b"wardround/v1/survivors"
 LABEL_ADVERTS = b"wardround/v1/adverts"
 LABEL_AGREE = b"wardround/v1/agree"
 LABEL_ANSWER = b"wardround/v1/unmask-answer"
+LABEL_ROUNDING = b"wardround/v1/rounding"
+LABEL_STORE = b"wardround/v1/session-store"
 
 KEY_BYTES = 32
 TAG_BYTES = 16
@@ -172,22 +176,40 @@ class Sealer:
 
 def share_hash(session: SessionId, dealer: str, to: str, kind: str, share: bytes) -> bytes:
     """Hash of one share, by which whoever opens it later can be held to it."""
-    return digest(LABEL_SHARE_HASH, session.to_bytes(), dealer.encode(), to.encode(), kind.encode(), share)
+    # There are 2 n (n - 1) of these in a sum; the part that they have in common is joined once.
+    rest = transcript(dealer.encode(), to.encode(), kind.encode(), share)
+    return hashlib.sha256(_share_hash_head(session) + rest).digest()
+
+
+@lru_cache(maxsize=64)
+def _share_hash_head(session: SessionId) -> bytes:
+    return transcript(LABEL_SHARE_HASH, session.to_bytes())
 
 
 def share_leaf(to: str, box: bytes, b_hash: bytes, s_hash: bytes) -> bytes:
-    """Hash of one recipient's sealed shares; the dealer signs the list of these."""
-    return digest(LABEL_SHARE_LEAF, to.encode(), box, b_hash, s_hash)
+    """Leaf hash of one recipient's sealed shares; the dealer signs the root of the tree of these."""
+    return leaf_hash(_share_leaf_head(to) + transcript(box, b_hash, s_hash))
 
 
-def checksum(session: SessionId, site: str, vector: bytes | memoryview) -> bytes:
+@lru_cache(maxsize=1024)
+def _share_leaf_head(to: str) -> bytes:
+    return transcript(LABEL_SHARE_LEAF, to.encode())
+
+
+def rounding_key(session: SessionId, site: str) -> bytes:
+    """What rounds one site's packed blocks in one sum, the same in every attempt; public, see `encoding.encode`."""
+    first = SessionId(session.study, session.round, session.purpose, session.sequence, 0)
+    return digest(LABEL_ROUNDING, first.to_bytes(), site.encode())
+
+
+def checksum(session: SessionId, site: str, vector: bytes) -> bytes:
     """16-byte GHASH of a masked vector under a public key, twenty times faster than SHA-256.
 
     Its key is public, so it stops damage, not forgery. That is all it is for: it is signed, which ties it to site and
     session, and the only party who could gain by forging a vector is the coordinator, who may change the sum anyway.
     """
     key = digest(LABEL_CHECKSUM, session.to_bytes(), site.encode())
-    return AESGCM(key).encrypt(_ZERO_NONCE, b"", bytes(vector) if isinstance(vector, memoryview) else vector)
+    return AESGCM(key).encrypt(_ZERO_NONCE, b"", vector)
 
 
 def same(one: bytes, other: bytes) -> bool:

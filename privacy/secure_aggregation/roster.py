@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from ..atomic import canonical_json
 from ..errors import ParameterError, RosterError
 from ..identity import Identity, SigningContext, verifies
+from .packing import wire_size
 from .parameters import RING_BITS, Block, Thresholds, check_blocks, total_size
 from .session import PURPOSES, Purpose
 
@@ -40,7 +41,7 @@ class _RosterFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     study: str
     threshold: int
     cohort: int
-    ring_bits: int
+    differential_privacy: bool
     weighting: Weighting
     w_max: str
     sites: list[RosterSite]
@@ -55,7 +56,7 @@ class Roster:
     Attributes:
         study: the study's SHA-256, 32 bytes.
         sites: in ascending order of name; a site's index here orders everything else.
-        thresholds: n, t and m.
+        thresholds: n, t, m, and whether every site's training is differentially private.
         vectors: the blocks of the vector of each purpose that the study sums.
         weighting: ``weighted`` by public sample counts, or ``uniform``.
         w_max: cap of a weight, >= 1.
@@ -149,6 +150,10 @@ class Roster:
         """Coordinates of the vector of a purpose."""
         return total_size(self.blocks(purpose))
 
+    def wire_size(self, purpose: Purpose) -> int:
+        """Bytes of a masked vector of a purpose."""
+        return wire_size(self.blocks(purpose), len(self.sites))
+
     def to_bytes(self) -> bytes:
         """Canonical JSON: what is hashed and signed."""
         return canonical_json(
@@ -157,7 +162,7 @@ class Roster:
                 "study": self.study.hex(),
                 "threshold": self.thresholds.t,
                 "cohort": self.thresholds.m,
-                "ring_bits": RING_BITS,
+                "differential_privacy": self.thresholds.private,
                 "weighting": self.weighting,
                 "w_max": repr(float(self.w_max)),
                 "sites": [msgspec.to_builtins(site) for site in self.sites],
@@ -183,7 +188,7 @@ class Roster:
             roster = cls(
                 study=bytes.fromhex(raw.study),
                 sites=tuple(raw.sites),
-                thresholds=Thresholds(len(raw.sites), raw.threshold, raw.cohort),
+                thresholds=Thresholds(len(raw.sites), raw.threshold, raw.cohort, raw.differential_privacy),
                 vectors=vectors,
                 weighting=raw.weighting,
                 w_max=float(raw.w_max),
@@ -191,16 +196,27 @@ class Roster:
             )
         except (msgspec.MsgspecError, ValueError, KeyError, OverflowError, RecursionError):
             raise RosterError("the roster is malformed") from None
-        if raw.version != 1 or raw.ring_bits != RING_BITS or roster.to_bytes() != data:
+        if raw.version != 1 or roster.to_bytes() != data:
             raise RosterError("the roster is of another version or not in canonical form")
         return roster
 
-    def sign(self, identity: Identity, site: str) -> bytes:
+    def sign(self, identity: Identity, site: str, *, private: bool = False) -> bytes:
         """This site's signature over the roster; 64 bytes.
 
+        Args:
+            identity, site: who signs.
+            private: whether this site's own noise alone makes each of its updates differentially private, in every
+                block. A roster that claims so allows what nothing but such noise makes safe: sums over two sites, and a
+                second survivor set.
+
         Raises:
-            RosterError: when the roster lists another key for ``site``.
+            RosterError: when the roster lists another key for ``site``, or claims noise that this site does not add.
         """
+        if self.thresholds.private and not private:
+            raise RosterError(
+                f"the roster says that every site's training is differentially private, that of site {site} is not",
+                remedy="Do not sign it: without noise, sums over few sites show single ones.",
+            )
         if site not in self.index or self.sites[self.index[site]].public_key != identity.public_key.hex():
             raise RosterError(f"the roster does not list this identity as site {site}")
         return identity.sign(LABEL_ROSTER, self._context, site, self.digest)
@@ -270,6 +286,7 @@ def _block_row(block: Block) -> dict[str, str]:
         "clip": repr(float(block.clip)),
         "fraction_bits": str(block.fraction_bits),
         "weighted": "yes" if block.weighted else "no",
+        "bits": str(block.bits),
     }
 
 
@@ -281,6 +298,7 @@ def _block_of(row: dict[str, str]) -> Block:
         clip=float(known.pop("clip")),
         fraction_bits=int(known.pop("fraction_bits")),
         weighted={"yes": True, "no": False}[known.pop("weighted")],
+        bits=int(known.pop("bits")),
     )
     if known:
         raise ValueError(json.dumps(sorted(known)))

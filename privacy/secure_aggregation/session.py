@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Literal, get_args
 
 import msgspec
@@ -17,13 +18,21 @@ Counter = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
 
+_LENGTHS = tuple(size.to_bytes(4, "big") for size in range(256))  # a sum needs thousands of short transcripts
+
+
 def transcript(*parts: bytes) -> bytes:
     """Join ``parts`` so that no other list of parts gives the same bytes.
 
     Each part is preceded by its length, 4 bytes big-endian. Plain concatenation would let ("ab", "c") pass for
     ("a", "bc"), and a signature over one meaning for a signature over another.
     """
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    pieces: list[bytes] = []
+    for part in parts:
+        size = len(part)
+        pieces.append(_LENGTHS[size] if size < len(_LENGTHS) else size.to_bytes(4, "big"))
+        pieces.append(part)
+    return b"".join(pieces)
 
 
 class SessionId(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -45,16 +54,21 @@ class SessionId(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 
     def to_bytes(self) -> bytes:
         """The bytes that stand for this session inside a transcript."""
-        return transcript(
-            self.study,
-            self.round.to_bytes(4, "big"),
-            self.purpose.encode(),
-            self.sequence.to_bytes(4, "big"),
-            self.attempt.to_bytes(4, "big"),
-        )
+        return _session_bytes(self)
 
     def __str__(self) -> str:
         return f"{self.study.hex()[:12]}/{self.round}/{self.purpose}/{self.sequence}/{self.attempt}"
+
+
+@lru_cache(maxsize=64)
+def _session_bytes(session: SessionId) -> bytes:
+    return transcript(
+        session.study,
+        session.round.to_bytes(4, "big"),
+        session.purpose.encode(),
+        session.sequence.to_bytes(4, "big"),
+        session.attempt.to_bytes(4, "big"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

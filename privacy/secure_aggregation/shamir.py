@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from ..errors import ParameterError
@@ -48,7 +49,8 @@ def split(secret: bytes, threshold: int, points: Sequence[int], random: Callable
     for x in points:
         value = 0
         for coefficient in coefficients:
-            value = (value * x + coefficient) % PRIME
+            # Not reduced at each step: points are small, so the value grows by a few bits, which costs less.
+            value = value * x + coefficient
         shares.append(((value * x + constant) % PRIME).to_bytes(SHARE_BYTES, "big"))
     return shares
 
@@ -57,14 +59,12 @@ def weights_at_zero(points: Sequence[int]) -> list[int]:
     """Lagrange weights L_i(0): the secret is the sum of share_i * L_i(0). Same for all secrets with these points."""
     if len(set(points)) != len(points) or not points or not all(0 < x < PRIME for x in points):
         raise ParameterError("share points are not distinct and non-zero")
+    product = math.prod(points)
     weights = []
-    for i, x in enumerate(points):
-        numerator, denominator = 1, 1
-        for j, other in enumerate(points):
-            if i != j:
-                numerator = numerator * other % PRIME
-                denominator = denominator * (other - x) % PRIME
-        weights.append(numerator * pow(denominator, -1, PRIME) % PRIME)
+    for x in points:
+        # L_x(0) = prod of other / (other - x) over all other points; the whole product is divided by x exactly.
+        denominator = math.prod(other - x for other in points if other != x) % PRIME
+        weights.append(product // x * pow(denominator, -1, PRIME) % PRIME)
     return weights
 
 

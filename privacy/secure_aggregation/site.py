@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
+import msgspec
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from ..errors import DecryptionError, ProtocolError, Refusal, RosterError
+from ..errors import DecodeError, DecryptionError, ProtocolError, Refusal, RosterError
 from ..identity import Identity
+from ..merkle import root_from_path
 from ..messages import (
     Advert,
     AdvertList,
@@ -31,31 +32,19 @@ from ..messages import (
     UnmaskAnswer,
     UnmaskRequest,
 )
+from . import kept, shamir, statements
 from . import primitives as p
-from . import shamir, statements
 from .memory import SurvivorMemory
+from .packing import pack
 from .roster import PinnedRoster
 from .session import Binding, SessionId
+from .session_secrets import SessionSecrets
 
 Reply = TypeVar("Reply", bound=Message)
 
 
-class _Secrets:
-    """Key material of one session. It cannot be shown or pickled, and is dropped as soon as it is not needed."""
-
-    __slots__ = ("b", "channel", "held", "mask")
-
-    def __init__(self, random: Callable[[int], bytes]) -> None:
-        self.channel = X25519PrivateKey.from_private_bytes(random(32))
-        self.mask = X25519PrivateKey.from_private_bytes(random(32))
-        self.b = random(32)
-        self.held: dict[str, tuple[bytes, bytes]] = {}  # dealer -> its shares of b and of s for this site
-
-    def __repr__(self) -> str:
-        return "<session secrets>"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("session secrets cannot be pickled or copied")
+def _no_randomness(count: int) -> bytes:
+    raise RuntimeError("a resumed session makes no secrets")
 
 
 class SiteSession:
@@ -69,6 +58,8 @@ class SiteSession:
         binding: hashes of the adapter and the settings that this site received.
         random: gives as many secret uniform bytes as asked (``os.urandom``).
         memory: survivor sets signed so far; shared by all sessions of a site in a study.
+        keep: called with what must survive a power cut before an agreement or an answer is returned; it must have the
+            bytes safely on disk, encrypted, when it returns. None keeps nothing (tests, measurements).
 
     Raises:
         RosterError: when roster, identity, site and session do not belong together.
@@ -83,6 +74,7 @@ class SiteSession:
         binding: Binding,
         random: Callable[[int], bytes],
         memory: SurvivorMemory | None = None,
+        keep: Callable[[bytes], None] | None = None,
     ) -> None:
         entry = roster.roster.index.get(site)
         if entry is None or roster.roster.sites[entry].public_key != identity.public_key.hex():
@@ -93,14 +85,17 @@ class SiteSession:
         self._pinned, self._identity, self.site, self.session = roster, identity, site, session
         self._binding, self._random = binding, random
         self._memory = SurvivorMemory() if memory is None else memory
+        self._keep_safe = keep
         self._context = statements.signing_context(roster, session)
-        self._secrets: _Secrets | None = None
+        self._secrets: SessionSecrets | None = None
         self._answered: dict[str, tuple[Message | None, Message]] = {}
         self._adverts: dict[str, Advert] = {}
         self._adverts_digest = b""
         self._sharers: tuple[str, ...] = ()
         self._survivors: tuple[str, ...] = ()
-        self._agreed: tuple[bytes, ...] = ()
+        self._agreed: tuple[bytes, bytes, bytes] = (b"", b"", b"")
+        self._opened: tuple[OpenedShare, ...] = ()
+        self._kept: kept.KeptSite | None = None
         self.stage = "advertise"
 
     # --- stage 0 ---------------------------------------------------------------------------------------------------
@@ -112,7 +107,7 @@ class SiteSession:
         cohort = self._pinned.roster.evaluation_cohort
         if self.session.purpose != "update" and self.site not in cohort:
             self._refuse("this site is not in the cohort of this sum", Refusal.WRONG_COHORT)
-        self._secrets = secrets = _Secrets(self._random)
+        self._secrets = secrets = SessionSecrets(self._random)
         parts = statements.advert_parts(
             secrets.channel.public_key().public_bytes_raw(),
             secrets.mask.public_key().public_bytes_raw(),
@@ -156,10 +151,11 @@ class SiteSession:
             b_hash = p.share_hash(self.session, self.site, to, "b", b_share)
             s_hash = p.share_hash(self.session, self.site, to, "s", s_share)
             sealed.append(SealedShare(to, box, b_hash, s_hash))
-        signature = self._sign(p.LABEL_SHARES, statements.leaves_of(sealed))
+        digest = statements.adverts_digest(message.adverts)
+        signature = self._sign(p.LABEL_SHARES, digest, statements.tree_of(sealed).root)
         secrets.held = held
         self._adverts = {advert.site: advert for advert in message.adverts}
-        self._adverts_digest = statements.adverts_digest(message.adverts)
+        self._adverts_digest = digest
         return self._keep("share", message, SealedShares(self.session, self.site, tuple(sealed), signature), "mask")
 
     # --- stage 2 ---------------------------------------------------------------------------------------------------
@@ -169,8 +165,8 @@ class SiteSession:
 
         Args:
             message: the other sharers' boxes.
-            encoded: array of shape (d,), uint32; ignored when this request was answered before, because a key masks
-                one vector, once.
+            encoded: array of shape (d,), uint32, little-endian; masked in place, so that the plain one is gone.
+                Left alone when this request was answered before, because a key masks one vector, once.
         """
         if self._again("mask", message):
             return self._stored("mask", MaskedVector)
@@ -183,7 +179,7 @@ class SiteSession:
             stranger = next(name for name in dealers if name not in self._adverts)
             self._refuse("shares from a site without advert", Refusal.UNKNOWN_SITE, stranger)
         self._enough(sharers)
-        if encoded.dtype != np.uint32 or encoded.shape != (self._size,):
+        if encoded.dtype != np.dtype("<u4") or encoded.shape != (self._size,):
             self._refuse(f"a vector of shape {encoded.shape} instead of ({self._size},)", Refusal.WRONG_LENGTH)
         held = {delivered.site: self._open(delivered) for delivered in message.shares}
 
@@ -194,9 +190,9 @@ class SiteSession:
         }
         higher = [key for peer, key in pairs.items() if self._point(peer) > self._point(self.site)]
         lower = [key for peer, key in pairs.items() if self._point(peer) < self._point(self.site)]
-        total = encoded.astype("<u4", copy=True)
-        p.apply_masks(total, [p.self_mask_key(secrets.b, self.session, self.site), *higher], lower)
-        vector = total.tobytes()
+        self.stage = "failed"  # were anything to go wrong from here, the words could be masked already: no second time
+        p.apply_masks(encoded, [p.self_mask_key(secrets.b, self.session, self.site), *higher], lower)
+        vector = self._wire(encoded)
         check = p.checksum(self.session, self.site, vector)
         masked = MaskedVector(self.session, self.site, vector, check, self._sign(p.LABEL_VECTOR, check))
         secrets.held.update(held)
@@ -208,9 +204,11 @@ class SiteSession:
         dealer, names = delivered.site, tuple(self._adverts)
         mine = names.index(self.site)
         leaf = p.share_leaf(self.site, delivered.box, delivered.b_hash, delivered.s_hash)
-        if len(delivered.leaves) != 32 * len(names) or not p.same(delivered.leaves[32 * mine : 32 * mine + 32], leaf):
-            self._refuse("a share that is not the one its dealer signed", Refusal.BAD_SIGNATURE, dealer)
-        statements.check_dealing(dealer, delivered.leaves, delivered.signature, self._pinned, self.session, "mask")
+        root = root_from_path(leaf, mine, len(names), delivered.path)
+        if root is None:
+            self._refuse("a share without a proof that its dealer signed it", Refusal.BAD_SIGNATURE, dealer)
+        content = (self._adverts_digest, root)
+        statements.check_dealing(dealer, content, delivered.signature, self._pinned, self.session, "mask")
         own, advert = self._stored("advertise", Advert), self._adverts[dealer]
         try:
             plain = self._sealer(advert, dealer, self.site, (advert.channel_key, own.channel_key)).open(delivered.box)
@@ -226,6 +224,14 @@ class SiteSession:
             self._refuse("a share that does not match its signed hash", Refusal.DISHONEST_SHARE, dealer)
         return b_share, s_share
 
+    def _wire(self, masked: p.Words) -> bytes:
+        """The vector's bytes, each block packed to its ring."""
+        roster, parts, start = self._pinned.roster, [], 0
+        for block in roster.blocks(self.session.purpose):
+            parts.append(pack(masked[start : start + block.size], block.ring(len(roster.sites))))
+            start += block.size
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
     # --- stage 3 ---------------------------------------------------------------------------------------------------
 
     def agree(self, message: SurvivorSet) -> Agreement:
@@ -240,54 +246,100 @@ class SiteSession:
             self._refuse("this site is not among the survivors", Refusal.SELF_MISSING)
         self._enough(message.survivors)
         survivors = statements.names_digest(p.LABEL_SURVIVORS, message.survivors)
-        self._memory.claim(self.session, self._binding, survivors)
-
+        held = self._live().held
+        opened = tuple(
+            OpenedShare(name, "b", held[name][0])
+            if name in message.survivors
+            else OpenedShare(name, "s", held[name][1])
+            for name in self._sharers
+        )
         sharers = statements.names_digest(p.LABEL_SHARERS, self._sharers)
-        content = (sharers, survivors, self._adverts_digest)
-        signature = self._sign(p.LABEL_AGREE, *content)
-        self._survivors, self._agreed = message.survivors, content
-        return self._keep("agree", message, Agreement(self.session, self.site, signature), "unmask")
+        agreed = (sharers, survivors, self._adverts_digest)
+        # On disk before the signature leaves: first that no other set will be signed, then what this one needs.
+        self._memory.claim(self.session, self._binding, survivors)
+        agreement = Agreement(self.session, self.site, self._sign(p.LABEL_AGREE, *agreed))
+        digest = self._pinned.roster.digest
+        self._kept = kept.KeptSite(kept.VERSION, self.session, digest, agreed, message, agreement, opened)
+        self._save()
+        # For this set only one kind of each share can be asked for; the other, and all keys, are gone from here on.
+        self._secrets = None
+        self._survivors, self._agreed, self._opened = message.survivors, agreed, opened
+        return self._keep("agree", message, agreement, "unmask")
 
     # --- stage 4 ---------------------------------------------------------------------------------------------------
 
     def unmask(self, message: UnmaskRequest) -> UnmaskAnswer:
-        """Give one share per sharer: of b where it survived, of s where it dropped. Never both, never twice."""
-        if self._again("unmask", message):
-            return self._stored("unmask", UnmaskAnswer)
+        """Give one share per sharer: of b where it survived, of s where it dropped. Never both, never twice.
+
+        Signatures are checked until t of confirmed survivors hold; a wrong one before that is refused. Once given, the
+        answer is given again to whatever asks for the same set, with these or more signatures.
+        """
+        answered = self._again("unmask", message, same_set=True)
         if message.survivors != self._survivors:
             self._refuse("another survivor set than the agreed one", Refusal.CHANGED_REQUEST)
+        if answered:
+            return self._stored("unmask", UnmaskAnswer)
         signers = tuple(agreement.site for agreement in message.agreements)
         statements.check_ordered(signers, self._pinned, "unmask")
+        own, counted, threshold = self._stored("agree", Agreement), 0, self._pinned.roster.thresholds.t
         for agreement in message.agreements:
             if agreement.site not in self._survivors:
                 self._refuse("a signature by a site that did not survive", Refusal.UNKNOWN_SITE, agreement.site)
-            statements.check_agreement(agreement, self._agreed, self._pinned, self.session, "unmask")
-        counted = sum(1 for name in signers if name in self._pinned.confirmed)
-        threshold = self._pinned.roster.thresholds.t
+            if counted == threshold:
+                continue
+            if agreement.site != self.site or agreement.signature != own.signature:
+                statements.check_agreement(agreement, self._agreed, self._pinned, self.session, "unmask")
+            counted += agreement.site in self._pinned.confirmed
         if counted < threshold:
             self._refuse(f"{counted} signatures of confirmed sites, fewer than t = {threshold}", Refusal.TOO_FEW)
 
-        held = self._live().held
-        opened = tuple(
-            OpenedShare(name, "b", held[name][0]) if name in self._survivors else OpenedShare(name, "s", held[name][1])
-            for name in self._sharers
-        )
-        signature = self._sign(p.LABEL_ANSWER, *statements.answer_parts(opened))
-        self._secrets = None  # nothing more can be asked of them: the shares not given now never leave
-        answer = UnmaskAnswer(self.session, self.site, opened, signature)
+        signature = self._sign(p.LABEL_ANSWER, *statements.answer_parts(self._opened))
+        answer = UnmaskAnswer(self.session, self.site, self._opened, signature)
+        if self._kept is not None:
+            self._kept = msgspec.structs.replace(self._kept, answer=answer)
+            self._save()
         return self._keep("unmask", message, answer, "done")
 
     # --- around the stages -----------------------------------------------------------------------------------------
 
     def refusal(self, error: ProtocolError) -> RefusalNotice:
-        """The message that tells the coordinator of an error: code, stage and peer, no text."""
+        """The message that tells the coordinator of an error: code, stage of the refused request and peer, no text."""
         peer = error.site if error.site in self._pinned.roster.index else ""
-        stage = self.stage if self.stage != "done" else "unmask"
-        return RefusalNotice(self.session, self.site, error.code, stage, peer or "")  # type: ignore[arg-type]
+        return RefusalNotice(self.session, self.site, error.code, error.stage, peer or "")  # type: ignore[arg-type]
+
+    @classmethod
+    def resume(
+        cls,
+        roster: PinnedRoster,
+        identity: Identity,
+        site: str,
+        data: bytes,
+        keep: Callable[[bytes], None] | None = None,
+    ) -> SiteSession:
+        """The session that was kept: it answers again what it answered, unmasks if it had not, and refuses the rest.
+
+        Args:
+            roster, identity, site, keep: as for a new session.
+            data: what ``keep`` was last called with.
+
+        Raises:
+            DecodeError: damaged, or of another roster or site.
+            RosterError: as for a new session.
+        """
+        known = kept.load(data, kept.KeptSite)
+        if known.roster != roster.roster.digest or known.agreement.site != site:
+            raise DecodeError("the kept session is of another roster or site")
+        self = cls(roster, identity, site, known.session, Binding(b"", b""), _no_randomness, keep=keep)
+        self._kept, self._opened, self._agreed = known, known.opened, known.agreed
+        self._survivors = known.set_request.survivors
+        self._keep("agree", known.set_request, known.agreement, "unmask")
+        if known.answer is not None:
+            self._keep("unmask", None, known.answer, "done")
+        return self
 
     def erase(self) -> None:
         """Forget secrets and stored messages; every later request is refused."""
-        self._secrets = None
+        self._secrets, self._kept, self._opened = None, None, ()
         self._answered.clear()
         self.stage = "done"
 
@@ -301,8 +353,14 @@ class SiteSession:
         return self._pinned.roster.index[name] + 1
 
     def _sealer(self, peer: Advert, sender: str, to: str, keys: tuple[bytes, bytes]) -> p.Sealer:
-        shared = p.exchange(self._live().channel, peer.channel_key)
-        return p.Sealer(shared, self.session, sender, to, keys)
+        secrets = self._live()
+        if peer.site not in secrets.channels:
+            secrets.channels[peer.site] = p.exchange(secrets.channel, peer.channel_key)
+        return p.Sealer(secrets.channels[peer.site], self.session, sender, to, keys)
+
+    def _save(self) -> None:
+        if self._keep_safe is not None and self._kept is not None:
+            self._keep_safe(kept.dump(self._kept))
 
     def _sign(self, label: bytes, *parts: bytes) -> bytes:
         return self._identity.sign(label, self._context, self.site, *parts)
@@ -310,24 +368,24 @@ class SiteSession:
     def _enough(self, names: tuple[str, ...]) -> None:
         statements.check_enough(names, self._pinned, self.session, self.stage)
 
-    def _live(self) -> _Secrets:
+    def _live(self) -> SessionSecrets:
         if self._secrets is None:
             self._refuse("the session's secrets are erased", Refusal.OUT_OF_ORDER)
         return self._secrets
 
-    def _refuse(self, what: str, code: Refusal, site: str | None = None) -> NoReturn:
-        raise ProtocolError(what, code=code, stage=self.stage, site=site)
+    def _refuse(self, what: str, code: Refusal, site: str | None = None, stage: str = "") -> NoReturn:
+        raise ProtocolError(what, code=code, stage=stage or self.stage, site=site)
 
-    def _again(self, stage: str, request: Message | None) -> bool:
+    def _again(self, stage: str, request: Message | None, *, same_set: bool = False) -> bool:
         """True when this very request was answered; refuses another one, one too early or for another session."""
         if request is not None and getattr(request, "session", None) != self.session:
             self._refuse("a message of another session", Refusal.WRONG_SESSION)
         if stage in self._answered:
-            if self._answered[stage][0] == request:
+            if same_set or self._answered[stage][0] == request:
                 return True
-            self._refuse(f"stage {stage} was answered for another request", Refusal.CHANGED_REQUEST)
+            self._refuse(f"stage {stage} was answered for another request", Refusal.CHANGED_REQUEST, stage=stage)
         if stage != self.stage:
-            self._refuse(f"a message of stage {stage}", Refusal.OUT_OF_ORDER)
+            self._refuse(f"this site is at stage {self.stage}", Refusal.OUT_OF_ORDER, stage=stage)
         return False
 
     def _keep(self, stage: str, request: Message | None, reply: Reply, following: str) -> Reply:

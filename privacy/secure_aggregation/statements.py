@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from ..errors import ProtocolError, Refusal
 from ..identity import SigningContext, verifies
+from ..merkle import Tree
 from ..messages import Advert, Agreement, AgreeSignature, MaskedVector, OpenedShare, SealedShare, UnmaskAnswer
 from . import primitives as p
+from .packing import padding_is_zero, split_wire
 from .roster import PinnedRoster
 from .session import SessionId, transcript
 
@@ -37,9 +39,9 @@ def adverts_digest(adverts: Sequence[Advert]) -> bytes:
     return p.digest(p.LABEL_ADVERTS, *rows)
 
 
-def leaves_of(shares: Iterable[SealedShare]) -> bytes:
-    """The leaves that a dealer signs, 32 bytes each, in the order of the shares."""
-    return b"".join(p.share_leaf(s.site, s.box, s.b_hash, s.s_hash) for s in shares)
+def tree_of(shares: Iterable[SealedShare]) -> Tree:
+    """The tree over a dealer's sealed shares, in their order; the dealer signs its root."""
+    return Tree([p.share_leaf(s.site, s.box, s.b_hash, s.s_hash) for s in shares])
 
 
 def answer_parts(shares: Iterable[OpenedShare]) -> tuple[bytes, ...]:
@@ -114,15 +116,20 @@ def check_advert(advert: Advert, pinned: PinnedRoster, session: SessionId, bindi
 
 
 def check_dealing(
-    dealer: str, leaves: bytes, signature: bytes, pinned: PinnedRoster, session: SessionId, stage: str
+    dealer: str,
+    content: tuple[bytes, bytes],
+    signature: bytes,
+    pinned: PinnedRoster,
+    session: SessionId,
+    stage: str,
 ) -> None:
-    """Refuse sealed shares that the dealer has not signed.
+    """Refuse sealed shares that the dealer has not signed; ``content`` is the digest of all adverts and the root.
 
     Raises:
         ProtocolError: BAD_SIGNATURE, naming the dealer.
     """
     context = signing_context(pinned, session)
-    if not verifies(pinned.keys[dealer], signature, p.LABEL_SHARES, context, dealer, leaves):
+    if not verifies(pinned.keys[dealer], signature, p.LABEL_SHARES, context, dealer, *content):
         raise ProtocolError("shares with a wrong signature", code=Refusal.BAD_SIGNATURE, stage=stage, site=dealer)
 
 
@@ -152,8 +159,12 @@ def check_vector(message: MaskedVector, pinned: PinnedRoster, session: SessionId
         ProtocolError: WRONG_LENGTH, CORRUPTED or BAD_SIGNATURE, naming the site.
     """
     site, context = message.site, signing_context(pinned, session)
-    if len(message.vector) != 4 * pinned.roster.size(session.purpose):
+    if len(message.vector) != pinned.roster.wire_size(session.purpose):
         raise ProtocolError("a vector of another length", code=Refusal.WRONG_LENGTH, stage=stage, site=site)
+    blocks, sites = pinned.roster.blocks(session.purpose), len(pinned.roster.sites)
+    for block, part in zip(blocks, split_wire(message.vector, blocks, sites), strict=True):
+        if not padding_is_zero(part, block.size, block.ring(sites)):
+            raise ProtocolError("a vector with content in its padding", code=Refusal.MALFORMED, stage=stage, site=site)
     if not p.same(p.checksum(session, site, message.vector), message.checksum):
         raise ProtocolError("a vector damaged on the way", code=Refusal.CORRUPTED, stage=stage, site=site)
     if not verifies(pinned.keys[site], message.signature, p.LABEL_VECTOR, context, site, message.checksum):

@@ -84,7 +84,7 @@ class Consortium:
 
     @property
     def limits(self) -> Limits:
-        return Limits(self.n, 4 * self.roster.size("update"), 1 << 20)
+        return Limits(self.n, self.roster.wire_size("update"), 1 << 20)
 
     def session_id(self, round_: int = 0, attempt: int = 0) -> SessionId:
         return SessionId(STUDY, round_, self.purpose, 0, attempt)
@@ -139,7 +139,7 @@ class Play:
         for name, request in self.out[stage].items():
             if names is not None and name not in names:
                 continue
-            extra = () if words is None else (words[name],)
+            extra = () if words is None else (words[name].copy(),)
             reply = getattr(self.sites[name], stage)(self.wire(request, True), *extra)
             self.coordinator.feed(name, self.wire(reply, False))
         closing = {
@@ -149,7 +149,7 @@ class Play:
         }
         if close and stage in closing:
             method, following = closing[stage]
-            self.out[following] = getattr(self.coordinator, method)()
+            self.out[following] = dict(getattr(self.coordinator, method)())
 
     def upto(self, stage: str, words: Mapping[str, NDArray] | None = None) -> None:
         """Play honestly until the requests of ``stage`` are open."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from wardround.privacy.errors import DecodeError, Refusal
 from wardround.privacy.messages import (
     BY_TAG,
+    MAX_DEPTH,
     STAGE,
     TO_COORDINATOR,
     TO_SITE,
@@ -168,7 +169,7 @@ def test_limits_have_room_for_the_longest_names_and_largest_numbers():
     fullest = (
         RoundStart(last, bytes(10), bytes(10)),
         AdvertList(last, (advert,) * n),
-        ShareDelivery(last, (DeliveredShare(name, bytes(82), H, H, bytes(32 * n), SIG),) * n),
+        ShareDelivery(last, (DeliveredShare(name, bytes(82), H, H, bytes(32 * MAX_DEPTH), SIG),) * n),
         SurvivorSet(last, (name,) * n),
         UnmaskRequest(last, (name,) * n, (AgreeSignature(name, SIG),) * n),
         RoundEnd(last, "released", H),

@@ -22,6 +22,7 @@ from wardround.privacy.messages import (
     encode,
 )
 from wardround.privacy.secure_aggregation import primitives as p
+from wardround.privacy.secure_aggregation import statements
 from wardround.privacy.secure_aggregation.coordinator import CoordinatorSession
 from wardround.privacy.secure_aggregation.memory import SurvivorMemory
 from wardround.privacy.secure_aggregation.parameters import Block, choose_thresholds
@@ -233,16 +234,22 @@ def _redeal(play, dealer, to, make):
     """A dishonest dealer: change what ``dealer`` seals for ``to`` and sign that."""
     message = play.sites[dealer].share(play.out["share"][dealer])
     rows = tuple(make(row) if row.site == to else row for row in message.shares)
-    leaves = b"".join(p.share_leaf(row.site, row.box, row.b_hash, row.s_hash) for row in rows)
-    signature = play.consortium.identities[dealer].sign(p.LABEL_SHARES, play.sites[dealer]._context, dealer, leaves)
+    content = (play.sites[dealer]._adverts_digest, statements.tree_of(rows).root)
+    signature = play.consortium.identities[dealer].sign(p.LABEL_SHARES, play.sites[dealer]._context, dealer, *content)
     return change(message, shares=rows, signature=signature)
+
+
+def delivered(message, place=0):
+    """What the site at ``place`` of the advert list is handed of a dealer's message."""
+    row, path = message.shares[place], statements.tree_of(message.shares).path(place)
+    return DeliveredShare(message.site, row.box, row.b_hash, row.s_hash, path, message.signature)
 
 
 def _deal_and_close(play, dealer, message):
     for name in play.sites:
         reply = message if name == dealer else play.sites[name].share(play.out["share"][name])
         play.coordinator.feed(name, reply)
-    play.out["mask"] = play.coordinator.close_share()
+    play.out["mask"] = dict(play.coordinator.close_share())
 
 
 def test_unopenable_share_names_the_dealer(play):
@@ -284,14 +291,9 @@ def test_box_that_does_not_hold_two_shares_names_the_dealer(play, size):
     rows = []
     for name in (C, D):
         honest = play.sites[name].share(play.out["share"][name])
-        row = honest.shares[0]
-        leaves = b"".join(p.share_leaf(r.site, r.box, r.b_hash, r.s_hash) for r in honest.shares)
-        rows.append(DeliveredShare(name, row.box, row.b_hash, row.s_hash, leaves, honest.signature))
+        rows.append(delivered(honest))
     play.sites[A].share(play.out["share"][A])
-    mine = dealt.shares[0]
-    leaves = b"".join(p.share_leaf(r.site, r.box, r.b_hash, r.s_hash) for r in dealt.shares)
-    forged = DeliveredShare(B, mine.box, mine.b_hash, mine.s_hash, leaves, dealt.signature)
-    delivery = ShareDelivery(row_session, (forged, *rows))
+    delivery = ShareDelivery(row_session, (delivered(dealt), *rows))
     assert_refused(Refusal.DISHONEST_SHARE, play.sites[A].mask, delivery, np.zeros(8, dtype=np.uint32), site=B)
 
 

@@ -58,7 +58,7 @@ def test_decoded_sum_is_within_half_a_step_a_site(sites, seed):
     total = np.zeros(9, dtype=np.uint32)
     for row, count, weight in zip(rows, counts, weights, strict=True):
         total += encode({"update": row, "counts": count}, BLOCKS, weight).words
-    values = decode_sum(total, BLOCKS, weights.tolist())
+    values = decode_sum(total, BLOCKS, weights.tolist(), len(weights))
     assert np.abs(values["update"] - (weights[:, None] * rows).sum(0)).max() <= sites * 2.0**-21 * 1.001
     assert (values["counts"] == counts.sum(0)).all()
 
@@ -92,10 +92,10 @@ def test_a_sum_beyond_its_bound_is_refused(sign):
     limit = 2 * BLOCKS[0].limit(1.0)
     total = np.zeros(9, dtype=np.int32)
     total[4] = sign * limit
-    assert decode_sum(total.view(np.uint32), BLOCKS, [1.0, 1.0])["update"][4] == sign * limit / 2**20
+    assert decode_sum(total.view(np.uint32), BLOCKS, [1.0, 1.0], 2)["update"][4] == sign * limit / 2**20
     total[4] += sign
     with pytest.raises(EncodingError, match=r"beyond its bound. block update"):
-        decode_sum(total.view(np.uint32), BLOCKS, [1.0, 1.0])
+        decode_sum(total.view(np.uint32), BLOCKS, [1.0, 1.0], 2)
 
 
 def test_the_largest_honest_sum_is_within_the_bound():
@@ -104,7 +104,7 @@ def test_the_largest_honest_sum_is_within_the_bound():
     total = np.zeros(9, dtype=np.uint32)
     for weight in weights:
         total += encode(top, BLOCKS, weight).words
-    assert decode_sum(total, BLOCKS, weights)["counts"].tolist() == [3000.0, 3000.0]
+    assert decode_sum(total, BLOCKS, weights, len(weights))["counts"].tolist() == [3000.0, 3000.0]
 
 
 @pytest.mark.parametrize("weight", [-1.0, 2048.0, 1e300, float("nan"), float("inf")])

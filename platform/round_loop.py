@@ -1,0 +1,144 @@
+"""The rounds of a study, one after the other: tried again by the study's policy, recorded either way, checkpointed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..evaluation.metrics import figures
+from .assessment import adapted
+from .config import Study
+from .consortium import Consortium
+from .coordinator import RoundOutcome
+from .engines.local import Network, Tap, carry
+from .errors import RoundError, RunFolderError
+from .faults import LyingCoordinator, SimulatedClock
+from .methods.method import Method
+from .run_folder import RunFolder
+from .study_data import StudyData
+from .update import State
+from .watching import Watcher
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What carries the messages of a simulation.
+
+    Attributes:
+        clock: the coordinator's.
+        network: scripted faults; None where nothing goes wrong.
+        tap: sees every parcel's exact bytes.
+    """
+
+    clock: SimulatedClock
+    network: Network | None
+    tap: Tap | None
+
+
+def run_rounds(
+    study: Study,
+    method: Method,
+    data: StudyData,
+    consortium: Consortium,
+    run: RunFolder,
+    watch: Watcher,
+    line: Line,
+) -> list[Record]:
+    """Every round that is still to be done; returns the lines of rounds.jsonl of all that released an adapter.
+
+    A round that releases nothing is tried again ``study.retries`` times. Every try is a line in rounds.jsonl.
+
+    Raises:
+        RoundError: a round released nothing in all its tries; the run is paused and can be resumed.
+        RunFolderError: rounds.jsonl lacks a round that the checkpoint knows.
+    """
+    coordinator = consortium.coordinator
+    records = _records_so_far(run, coordinator.info.round)
+    if coordinator.info.round:
+        watch.note(f"going on after round {coordinator.info.round} of {study.rounds}")
+    while coordinator.info.round < study.rounds:
+        number, failed = coordinator.info.round + 1, 0
+        while coordinator.info.round < number:
+            waited = line.clock.skipped
+            carry(coordinator, consortium.sites, coordinator.begin(), line.tap, line.network)
+            outcome = coordinator.outcome
+            if outcome is None:
+                raise RoundError(f"round {number} did not end", remedy="Continue with --resume")
+            _tell(number, outcome, consortium, watch)
+            validation = _validation(method, data, coordinator.next_state) if outcome.released else {}
+            # The line first, the checkpoint after it: a line without its checkpoint is dropped on resume, so no round
+            # is ever missing from the list.
+            records.append(outcome.record(number, validation, line.clock.skipped - waited))
+            run.write_rounds(records)
+            if outcome.released:
+                carry(coordinator, consortium.sites, coordinator.commit(), line.tap, line.network)
+                watch.round_done(records[-1], study.rounds)
+                continue
+            failed += not outcome.taken_up  # a session that did not survive a restart is nobody's failure
+            if failed > study.retries:
+                raise _paused(number, outcome, study, consortium)
+            watch.note(f"round {number} is tried again ({failed} of {study.retries} retries)")
+    return [record for record in records if record["released"]]
+
+
+def _records_so_far(run: RunFolder, done: int) -> list[Record]:
+    """Lines of rounds that the checkpoint knows, and of the tries at the next one that released nothing."""
+    known = [record for record in run.read_rounds() if record["round"] <= done or not record["released"]]
+    if [record["round"] for record in known if record["released"]] != list(range(1, done + 1)):
+        raise RunFolderError(
+            f"rounds.jsonl lacks some of the {done} rounds that the checkpoint knows",
+            where=str(run.rounds),
+            remedy="Restore it from a backup, or start a new run",
+        )
+    return [record for record in known if record["round"] <= done + 1]
+
+
+def _tell(number: int, outcome: RoundOutcome, consortium: Consortium, watch: Watcher) -> None:
+    """Say who dropped, where and why, and what went wrong at a site; these reasons stay where they are shown."""
+    coordinator = consortium.coordinator
+    if isinstance(coordinator, LyingCoordinator):
+        for told, lie in coordinator.told:
+            watch.note(f"round {told}: the coordinator lied, as scripted: {lie}")
+        coordinator.told.clear()
+    for name, (stage, reason) in outcome.dropped.items():
+        verb = "went on without" if outcome.released else "lost"
+        kept = ", whose vector is in the sum" if name in outcome.survivors else ""
+        watch.note(f"round {number} {verb} {name}: {reason} at stage {stage}{kept}")
+    for name, site in consortium.sites.items():
+        if site.failure:
+            watch.note(f"{name}: {site.failure}")
+        if sum(site.clipped.values()):
+            watch.note(f"{name}: {sum(site.clipped.values())} coordinates of the update were cut at the clip")
+    if not outcome.released:
+        watch.note(f"round {number} released nothing: {outcome.reason}")
+
+
+def _paused(number: int, outcome: RoundOutcome, study: Study, consortium: Consortium) -> RoundError:
+    failures = [f"{name}: {site.failure}" for name, site in consortium.sites.items() if site.failure]
+    dropped = [f"{name} ({stage}: {reason})" for name, (stage, reason) in outcome.dropped.items()]
+    return RoundError(
+        f"round {number} released nothing in {study.retries + 1} tries: {outcome.reason}",
+        where="; ".join(failures or dropped),
+        remedy="The study is paused and nothing is lost. When the sites are back, continue with --resume; "
+        "the adapter of the round before is kept",
+    )
+
+
+def _validation(method: Method, data: StudyData, state: State) -> dict[str, Any]:
+    """Balanced accuracy of the new adapter on the sites' validation parts; a simulation may look, nobody sends it."""
+    predict = adapted(method, state, data.shared)
+    classes = data.cohort.dataset.class_names
+    parts = {site.name: site.validation for site in data.sites}
+    logits = {name: predict(part.features) for name, part in parts.items()}
+    own = {name: figures(logits[name], part.labels, classes=classes).balanced_accuracy for name, part in parts.items()}
+    together = figures(
+        np.concatenate(list(logits.values())),
+        np.concatenate([part.labels for part in parts.values()]),
+        classes=classes,
+    )
+    return {"balanced_accuracy": together.balanced_accuracy, "sites": own}
