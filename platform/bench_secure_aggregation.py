@@ -22,13 +22,14 @@ from ..privacy.identity import Identity
 from ..privacy.messages import Message
 from ..privacy.messages import encode as encode_message
 from ..privacy.secure_aggregation import primitives
-from ..privacy.secure_aggregation.coordinator import CoordinatorSession, SecureSum
+from ..privacy.secure_aggregation.coordinator import CoordinatorSession
 from ..privacy.secure_aggregation.encoding import encode
 from ..privacy.secure_aggregation.packing import add_packed, pack
 from ..privacy.secure_aggregation.parameters import RING_BITS, Block, choose_thresholds
 from ..privacy.secure_aggregation.roster import PinnedRoster, Roster, RosterSite
 from ..privacy.secure_aggregation.session import SessionId, bind
 from ..privacy.secure_aggregation.site import SiteSession
+from ..privacy.secure_aggregation.unmasking import SecureSum
 from .errors import PlatformError
 
 DIM = 526_336

@@ -26,9 +26,10 @@ from ..privacy.messages import (
     UnmaskAnswer,
     tag_of,
 )
-from ..privacy.secure_aggregation.coordinator import CoordinatorSession, SecureSum
+from ..privacy.secure_aggregation.coordinator import CoordinatorSession
 from ..privacy.secure_aggregation.roster import PinnedRoster
 from ..privacy.secure_aggregation.session import SessionId, bind
+from ..privacy.secure_aggregation.unmasking import SecureSum
 from .adapter_file import AdapterInfo, dump_adapter
 from .checkpoint import Checkpoints
 from .errors import RoundError

@@ -142,6 +142,8 @@ def _explain(fault: Any) -> str:
     message = message[0].lower() + message[1:]
     if fault["type"] == "model_type":
         message = f"this must be a table, [{key}]"
+    if fault["type"] == "tuple_type":
+        message = "this must be a list, [...]"
     near = (
         difflib.get_close_matches(str(fault["input"]), re.findall(r"'([^']*)'", fault["ctx"]["expected"]), n=1)
         if fault["type"] == "literal_error"

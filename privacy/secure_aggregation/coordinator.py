@@ -8,11 +8,9 @@ From the survivor set on, what was heard can be kept and taken up again: `snapsh
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import DecodeError, ProtocolError, Refusal, RosterError
 from ..messages import (
@@ -35,7 +33,7 @@ from .dealings import BOX_BYTES, Dealings
 from .packing import add_packed, split_wire
 from .roster import PinnedRoster
 from .session import Binding, SessionId
-from .unmasking import unmask_sum
+from .unmasking import SecureSum, unmask_sum
 
 STAGES = ("advertise", "share", "mask", "agree", "unmask", "done")
 _STAGE_OF = {
@@ -51,25 +49,6 @@ _STAGE_OF = {
 _ONLY_SILENT = tuple((stage, why) for stage in ("agree", "unmask") for why in ("silent", "timeout"))
 # What a site answers that has no such session any more; being asked again does not bring it back.
 _LOST = (str(Refusal.OUT_OF_ORDER), str(Refusal.WRONG_SESSION))
-
-
-@dataclass(frozen=True)
-class SecureSum:
-    """What a session releases.
-
-    Attributes:
-        ring: array of shape (d,), uint32; the sum of the survivors' encodings: signed numbers in two's complement.
-        values: per block, array of shape (block.size,), float64; the sum of w_i x_i (or of x_i, unweighted blocks).
-        survivors: the sites in the sum, in roster order.
-        weight: sum of the survivors' weights; a weighted block's mean is ``values / weight``.
-        dropped: sites not in the sum, with stage and reason.
-    """
-
-    ring: p.Words
-    values: Mapping[str, NDArray[np.float64]]
-    survivors: tuple[str, ...]
-    weight: float
-    dropped: Mapping[str, tuple[str, str]]
 
 
 class CoordinatorSession:

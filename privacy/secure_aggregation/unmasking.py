@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
@@ -16,6 +17,25 @@ from . import shamir
 from .encoding import decode_sum
 from .roster import PinnedRoster
 from .session import SessionId
+
+
+@dataclass(frozen=True)
+class SecureSum:
+    """What a session releases.
+
+    Attributes:
+        ring: array of shape (d,), uint32; the sum of the survivors' encodings: signed numbers in two's complement.
+        values: per block, array of shape (block.size,), float64; the sum of w_i x_i (or of x_i, unweighted blocks).
+        survivors: the sites in the sum, in roster order.
+        weight: sum of the survivors' weights; a weighted block's mean is ``values / weight``.
+        dropped: sites not in the sum, with stage and reason.
+    """
+
+    ring: p.Words
+    values: Mapping[str, NDArray[np.float64]]
+    survivors: tuple[str, ...]
+    weight: float
+    dropped: Mapping[str, tuple[str, str]]
 
 
 def unmask_sum(

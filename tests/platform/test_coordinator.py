@@ -23,7 +23,8 @@ from wardround.platform.update import BUFFERS, METRICS, UPDATE
 from wardround.privacy.egress import COORDINATOR, Gate, Sealed
 from wardround.privacy.ledger import verify
 from wardround.privacy.messages import TO_COORDINATOR, Limits, decode, encode
-from wardround.privacy.secure_aggregation.coordinator import CoordinatorSession, SecureSum
+from wardround.privacy.secure_aggregation.coordinator import CoordinatorSession
+from wardround.privacy.secure_aggregation.unmasking import SecureSum
 
 LARGE = Limits(100, 10**6, 10**6)
 FROM_SITES = ("advert", "sealed-shares", "masked-vector", "agreement", "unmask-answer")

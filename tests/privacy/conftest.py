@@ -19,12 +19,13 @@ from wardround.privacy.messages import (
     encode,
 )
 from wardround.privacy.secure_aggregation import encoding
-from wardround.privacy.secure_aggregation.coordinator import CoordinatorSession, SecureSum
+from wardround.privacy.secure_aggregation.coordinator import CoordinatorSession
 from wardround.privacy.secure_aggregation.memory import SurvivorMemory
 from wardround.privacy.secure_aggregation.parameters import Block, choose_thresholds
 from wardround.privacy.secure_aggregation.roster import PinnedRoster, Roster, RosterSite
 from wardround.privacy.secure_aggregation.session import Binding, Purpose, SessionId, bind
 from wardround.privacy.secure_aggregation.site import SiteSession
+from wardround.privacy.secure_aggregation.unmasking import SecureSum
 
 STUDY = hashlib.sha256(b"a study").digest()
 BINDING = bind(b"adapter", b"{}")
