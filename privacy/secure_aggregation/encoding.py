@@ -108,7 +108,7 @@ def encode(
                 where=f"block {block.name}",
             )
         factor = weight if block.weighted else 1.0
-        if not (0 <= factor < _HALF_RING and block.limit(factor) < _HALF_RING):
+        if not (0 <= factor < _HALF_RING and block.reach(factor) < _HALF_RING):
             # The roster's bounds make this impossible for its own weights; any other weight would wrap in silence.
             raise EncodingError(f"the weight {factor} does not fit the ring", where=f"block {block.name}")
         clipped[block.name] = _encode_block(values, block, factor, words[start : start + block.size], rounding)

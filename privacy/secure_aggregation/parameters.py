@@ -169,7 +169,11 @@ class Block:
 
     def limit(self, weight: float) -> int:
         """Largest absolute encoding at this weight: floor(weight * clip * 2^f) + 1, or the most that the bits hold."""
-        return min(math.floor(weight * self.clip * 2.0**self.fraction_bits) + 1, self.value_limit)
+        return min(self.reach(weight), self.value_limit)
+
+    def reach(self, weight: float) -> int:
+        """floor(weight * clip * 2^f) + 1: how far rounding can get, whatever the bits hold."""
+        return math.floor(weight * self.clip * 2.0**self.fraction_bits) + 1
 
 
 def check_blocks(blocks: Sequence[Block], n: int, w_max: float) -> None:
@@ -200,11 +204,11 @@ def check_blocks(blocks: Sequence[Block], n: int, w_max: float) -> None:
                     remedy=f"Use fewer bits, or {RING_BITS} for the full ring.",
                 )
             largest = block.value_limit / (weight * 2.0**block.fraction_bits)
-            if math.floor(weight * block.clip * 2.0**block.fraction_bits) > block.value_limit:
+            if block.reach(weight) > block.value_limit + 1:
                 raise ParameterError(
                     f"{setting} overflow {block.bits} value bits", where=where, remedy=_clip_remedy(largest)
                 )
-        elif n * block.limit(weight) >= 2 ** (RING_BITS - 1):
+        elif n * block.reach(weight) >= 2 ** (RING_BITS - 1):
             largest = (2 ** (RING_BITS - 1) // n - 2) / (weight * 2.0**block.fraction_bits)
             raise ParameterError(
                 f"{setting} overflow the {RING_BITS}-bit ring", where=where, remedy=_clip_remedy(largest)

@@ -317,7 +317,7 @@ def test_a_whole_session_through_the_gates_is_in_both_ledgers(tmp_path):
         ("close_agree", "unmask"),
     ):
         requests = getattr(play.coordinator, closing)()
-        for sealed in sides[COORDINATOR].gate.release_many(list(requests.items())):
+        for sealed in sides[COORDINATOR].gate.release_many(list(dict(requests).items())):
             message = sides[sealed.peer].gate.admit(sealed.wire, peer=COORDINATOR, expected=TO_SITE)
             extra = (words[sealed.peer],) if stage == "mask" else ()
             up(sealed.peer, getattr(play.sites[sealed.peer], stage)(message, *extra))

@@ -28,6 +28,7 @@ from wardround.privacy.secure_aggregation.memory import SurvivorMemory
 from wardround.privacy.secure_aggregation.parameters import Block, choose_thresholds
 from wardround.privacy.secure_aggregation.roster import Roster, RosterSite
 from wardround.privacy.secure_aggregation.session import bind
+from wardround.privacy.secure_aggregation.site import SiteSession
 
 from ..conftest import BINDING, STUDY, Consortium, Play, randomness
 
@@ -39,10 +40,42 @@ def play():
     return Consortium(4).play()
 
 
+GIVEN = []
+"""Every share that a site gave in the test under way: (site, round, dealer, kind, share)."""
+
+
+@pytest.fixture(autouse=True)
+def shares_that_leave(monkeypatch):
+    """Watch what sites give away: at the end of every test, nobody has given both kinds of one dealer's shares."""
+    GIVEN.clear()
+    answer = SiteSession.unmask
+
+    def watched(self, message):
+        reply = answer(self, message)
+        GIVEN.extend((self.site, self.session, row.site, row.kind, row.share) for row in reply.shares)
+        return reply
+
+    monkeypatch.setattr(SiteSession, "unmask", watched)
+    yield
+    kinds = {}
+    for site, session, dealer, kind, _ in GIVEN:
+        kinds.setdefault((site, session, dealer), set()).add(kind)
+    assert all(len(found) == 1 for found in kinds.values())
+
+
 def assert_refused(code, call, *arguments, site=None):
+    """The call is refused for this reason, and no share left: none was given, and the refusal's message holds none."""
+    before = list(GIVEN)
     with pytest.raises(ProtocolError) as error:
         call(*arguments)
+    assert before == GIVEN
     assert error.value.code is code
+    session = getattr(call, "__self__", None)
+    if isinstance(session, SiteSession):
+        notice = encode(session.refusal(error.value))
+        held = session._secrets.held.values() if session._secrets is not None else ()
+        assert not any(share in notice or share.hex() in str(error.value) for pair in held for share in pair)
+        assert not any(row.share in notice or row.share.hex() in str(error.value) for row in session._opened)
     if site is not None:
         assert error.value.site == site
     return error.value
@@ -523,8 +556,10 @@ def test_second_unmask_request(play):
     request = play.out["unmask"][A]
     answer = play.sites[A].unmask(request)
     assert play.sites[A].unmask(request) is answer
-    changed = change(request, agreements=request.agreements[:3])
-    assert_refused(Refusal.CHANGED_REQUEST, play.sites[A].unmask, changed)
+    # Other signatures over the same set get the same answer, another set gets none.
+    assert play.sites[A].unmask(change(request, agreements=request.agreements[:3])) is answer
+    for survivors in ((A, B, C), (A, B, D), (B, C, D), ()):
+        assert_refused(Refusal.CHANGED_REQUEST, play.sites[A].unmask, change(request, survivors=survivors))
     assert play.sites[A]._secrets is None
 
 
@@ -613,14 +648,17 @@ def test_bit_flip_in_every_message():
     play.advertise()
     for stage in ("share", "mask", "agree", "unmask"):
         site = play.sites[A]
-        extra = (words[A],) if stage == "mask" else ()
+        extra = (words[A].copy(),) if stage == "mask" else ()
+        request = play.out[stage][A]
+        if stage == "unmask":  # what is beyond the t signatures that a site needs, it does not look at
+            request = change(request, agreements=request.agreements[:3])
         disturb(
             lambda m, site=site, stage=stage, extra=extra: getattr(site, stage)(m, *extra),
-            encode(play.out[stage][A]),
+            encode(request),
             TO_SITE,
             play.consortium,
         )
-        reply = getattr(site, stage)(play.out[stage][A], *extra)
+        reply = getattr(site, stage)(request, *extra)
 
         def feed(message, play=play):
             play.coordinator.dropped.pop(A, None)
@@ -647,7 +685,7 @@ def test_flipped_advert_is_refused(play):
 def test_no_key_material_in_text_or_pickles(play):
     import pickle
 
-    play.upto("unmask")
+    play.upto("agree")
     site = play.sites[A]
     secrets = site._secrets
     hidden = [secrets.b, secrets.mask.private_bytes_raw(), secrets.channel.private_bytes_raw()]
@@ -656,7 +694,7 @@ def test_no_key_material_in_text_or_pickles(play):
     for thing in (site, secrets):
         with pytest.raises(TypeError, match="pickled"):
             pickle.dumps(thing)
-    error = assert_refused(Refusal.CHANGED_REQUEST, site.unmask, change(play.out["unmask"][A], survivors=(A, B, C)))
+    error = assert_refused(Refusal.UNKNOWN_SITE, site.agree, change(play.out["agree"][A], survivors=(A, B, "site-9")))
     assert not any(secret.hex() in str(error) for secret in hidden)
 
 
@@ -681,3 +719,36 @@ def test_randomness_of_tests_is_reproducible_and_binding_is_two_hashes():
     assert randomness("x")(8) == randomness("x")(8)
     assert BINDING.adapter == hashlib.sha256(b"adapter").digest()
     assert bind(b"a", b"bc").digest != bind(b"ab", b"c").digest
+
+
+def test_key_set_reused_for_a_second_sum_in_a_round(play):
+    """Neither a second delivery of one session nor a second sum of the round gets a mask that was used."""
+    site, request, _ = deliver(play, A)
+    words = play.words()
+    first = site.mask(request, words[A].copy())
+    fewer = ShareDelivery(request.session, request.shares[:2])
+    assert_refused(Refusal.CHANGED_REQUEST, site.mask, fewer, words[A].copy())
+    assert site.mask(request, words[B].copy()) is first
+    second = change(request.session, sequence=1)
+    assert_refused(Refusal.WRONG_SESSION, site.mask, change(request, session=second), words[A].copy())
+    other = play.consortium.play(second)
+    other.advertise()
+    other.stage("share")
+    again = other.sites[A].mask(other.out["mask"][A], words[A].copy())
+    masks = [np.frombuffer(m.vector, dtype="<u4") - words[A] for m in (first, again)]
+    assert (masks[0] != masks[1]).all()
+
+
+@pytest.mark.parametrize("stage", ["share", "mask", "agree", "unmask"])
+def test_truncated_and_oversized_messages(play, stage):
+    """Cut anywhere or longer than its kind may be, nothing reaches a site's session."""
+    play.upto(stage)
+    wire = encode(play.out[stage][A])
+    for cut in range(0, len(wire), max(1, len(wire) // 40)):
+        with pytest.raises(DecodeError):
+            decode(wire[:cut], TO_SITE, play.consortium.limits)
+    with pytest.raises(DecodeError):
+        decode(wire + b"\0", TO_SITE, play.consortium.limits)
+    with pytest.raises(DecodeError, match="more than"):
+        decode(wire + bytes(play.consortium.limits.of("share-delivery") + (1 << 20)), TO_SITE, play.consortium.limits)
+    assert play.sites[A].stage == stage

@@ -72,7 +72,7 @@ def test_a_site_gives_one_answer_at_most_whatever_it_is_asked(data):
             continue
         stage = STAGE_OF[type(message)]
         try:
-            reply = getattr(site, stage)(message, *((WORDS[name],) if stage == "mask" else ()))
+            reply = getattr(site, stage)(message, *((WORDS[name].copy(),) if stage == "mask" else ()))
         except ProtocolError:
             continue
         if stage == "agree":

@@ -91,7 +91,7 @@ def test_a_box_opens_only_in_its_direction_and_session():
 
 def test_labels_are_distinct():
     labels = [value for name, value in vars(p).items() if name.startswith("LABEL_")]
-    assert len(labels) == len(set(labels)) == 15
+    assert len(labels) == len(set(labels)) == 17
 
 
 @settings(max_examples=200, deadline=None)

@@ -127,9 +127,9 @@ def test_a_repeated_request_gets_the_same_message():
     play.advertise()
     for stage in ("share", "mask", "agree", "unmask"):
         site, request = play.sites["site-000"], play.out[stage]["site-000"]
-        extra = (words["site-000"],) if stage == "mask" else ()
+        extra = (words["site-000"].copy(),) if stage == "mask" else ()
         reply = getattr(site, stage)(request, *extra)
-        other = (words["site-001"],) if stage == "mask" else ()
+        other = (words["site-001"].copy(),) if stage == "mask" else ()
         assert getattr(site, stage)(request, *other) is reply
         play.stage(stage, words=words if stage == "mask" else None)
     assert play.coordinator.finish().ring.tolist() == plain_sum(words, play.sites)
