@@ -305,9 +305,10 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _faults_within_the_study(self) -> Self:
-        late = [fault.round for fault in self.faults.events if fault.round > self.rounds]
-        if late:
-            raise ValueError(f"faults: round {min(late)} is beyond the study's last, {self.rounds}")
+        for kind in type(self.faults).model_fields:
+            for fault in getattr(self.faults, kind):
+                if fault.round > self.rounds:
+                    raise ValueError(f"faults.{kind}: round {fault.round} is beyond the study's last, {self.rounds}")
         return self
 
     def canonical(self) -> bytes:

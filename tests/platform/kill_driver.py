@@ -129,8 +129,9 @@ def result(run: RunFolder) -> dict[str, Any]:
     reports = {path.parent.name: verify(path) for path in ledgers}
     return {
         "adapter": hashlib.sha256(run.adapter.read_bytes()).hexdigest(),
-        "rounds": [record["round"] for record in run.read_rounds()],
-        "losses": [record["train_loss"] for record in run.read_rounds()],
+        "rounds": [record["round"] for record in run.read_rounds() if record["released"]],
+        "unreleased": [record["round"] for record in run.read_rounds() if not record["released"]],
+        "losses": [record["train_loss"] for record in run.read_rounds() if record["released"]],
         "ledgers": {name: report.problem for name, report in reports.items()},
         "torn": sorted(name for name, report in reports.items() if report.notes),
         "open": sorted(study for report in reports.values() for study in report.open_studies),

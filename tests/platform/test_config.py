@@ -50,8 +50,17 @@ OTHER: dict[str, Any] = {
     "secure_aggregation.w_max": 2.0,
     "secure_aggregation.clip": 0.5,
     "secure_aggregation.fraction_bits": 16,
+    "secure_aggregation.bits": 16,
+    "secure_aggregation.colluding": 1,
     "evaluation.abstain_below": 0.7,
+    "retries": 5,
+    "round_timeout": 30.0,
+    "faults.drop": ({"site": "site-1", "round": 2, "stage": "mask"},),
+    "faults.slow": ({"site": "site-1", "round": 2, "stage": "mask", "seconds": 9.0},),
+    "faults.lying_coordinator": ({"round": 2, "lie": "small-cohort", "attempts": 2},),
+    "faults.dishonest_share": ({"site": "site-1", "round": 2, "kind": "dealt"},),
 }
+OWN = {"data.path", "device", "retries", "round_timeout"}  # not what sites agree on; and all of [faults]
 ONE_VALUE = {"method", "selection"}  # keys that allow a single value so far
 OUTSIDE: dict[str, tuple[Any, ...]] = {
     "name": ("", "Has Capitals", "a/b", "-a", "x" * 64),
@@ -77,7 +86,22 @@ OUTSIDE: dict[str, tuple[Any, ...]] = {
     "secure_aggregation.threshold": (-1,),
     "secure_aggregation.minimum_cohort": (2,),
     "secure_aggregation.w_max": (0.5, 17.0),
-    "secure_aggregation.clip": (0.0, 65.0),
+    "secure_aggregation.clip": (-0.1, 65.0),
+    "secure_aggregation.bits": (7, 25, 31, 33),
+    "secure_aggregation.colluding": (-1, 999),
+    "retries": (-1, 101, True),
+    "round_timeout": (0.0, -1.0, float("inf")),
+    "faults.drop": (
+        ({"site": "a", "round": 0, "stage": "mask"},),
+        ({"site": "a", "round": 99, "stage": "mask"},),
+        ({"site": "a", "round": 1, "stage": "end"},),
+        ({"site": "a", "round": 1},),
+        ({"site": "a", "round": 1, "stage": "mask", "why": "x"},),
+        "site-1",
+    ),
+    "faults.slow": (({"site": "a", "round": 1, "stage": "mask", "seconds": 0.0},),),
+    "faults.lying_coordinator": (({"round": 1, "lie": "none"},),),
+    "faults.dishonest_share": (({"site": "a", "round": 1, "kind": "none"},),),
     "secure_aggregation.fraction_bits": (7, 25),
     "evaluation.abstain_below": (1.0, -0.1),
 }
@@ -134,7 +158,7 @@ def test_the_hash_changes_with_every_key_but_path_and_device(key: str) -> None:
     together = {"reference.site": "public"} if key == "reference.source" else {}
     changed = study(**{key: OTHER[key], **together})
     unchanged = study(**together)
-    assert (changed.digest() == unchanged.digest()) == (key in {"data.path", "device"})
+    assert (changed.digest() == unchanged.digest()) == (key in OWN or key.startswith("faults."))
     assert changed != unchanged
 
 

@@ -10,7 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wardround.platform.adapters import AttentionAdapter
 from wardround.platform.config import Study
-from wardround.platform.enrolment import PASSPHRASE_FILE, blocks_of, draw_roster, enrol_together, open_identity
+from wardround.platform.enrolment import (
+    PASSPHRASE_FILE,
+    blocks_of,
+    draw_roster,
+    enrol_together,
+    movable,
+    open_identity,
+)
 from wardround.platform.update import BUFFERS, METRICS, UPDATE, Layout
 from wardround.privacy.errors import KeyStoreError, ParameterError, RosterError
 from wardround.privacy.identity import Identity
@@ -28,7 +35,7 @@ def test_our_own_blocks_are_as_fine_as_the_ring_allows(
     toy_study: Make, sites: int, w_max: float, weighting: str
 ) -> None:
     study = toy_study(secure_aggregation={"w_max": w_max, "weighting": weighting})
-    blocks = blocks_of(study, LAYOUT, sites)
+    blocks = blocks_of(study, LAYOUT, [10] * sites)
     assert [(block.name, block.size) for block in blocks] == list(LAYOUT.sizes().items())
     weight = w_max if weighting == "weighted" else 1.0
     for block, most in zip(blocks[1:], (24, 16), strict=True):
@@ -38,14 +45,45 @@ def test_our_own_blocks_are_as_fine_as_the_ring_allows(
 
 
 def test_the_delta_block_is_the_studys(toy_study: Make) -> None:
-    block = blocks_of(toy_study(secure_aggregation={"clip": 0.5, "fraction_bits": 12}), LAYOUT, 3)[0]
+    block = blocks_of(toy_study(secure_aggregation={"clip": 0.5, "fraction_bits": 12}), LAYOUT, [10, 20, 30])[0]
     assert (block.name, block.clip, block.fraction_bits) == (UPDATE, 0.5, 12)
     assert LAYOUT.sizes().keys() == {UPDATE, BUFFERS, METRICS}
 
 
 def test_an_adapter_without_batch_norm_has_no_buffer_block(toy_study: Make) -> None:
     layout = Layout(LAYOUT.parameters, ())
-    assert [block.name for block in blocks_of(toy_study(), layout, 3)] == [UPDATE, METRICS]
+    assert [block.name for block in blocks_of(toy_study(), layout, [10, 20, 30])] == [UPDATE, METRICS]
+
+
+@pytest.mark.parametrize("weighting", ["weighted", "uniform"])
+@pytest.mark.parametrize("bits", [8, 12, 16, 24])
+def test_a_packed_delta_has_the_finest_step_that_its_bits_carry_to_the_clip(
+    toy_study: Make, bits: int, weighting: str
+) -> None:
+    study = toy_study(secure_aggregation={"bits": bits, "clip": 0.01, "weighting": weighting})
+    block = blocks_of(study, LAYOUT, [10, 20, 30])[0]
+    weight = 4.0 if weighting == "weighted" else 1.0
+    most = 2 ** (bits - 1) - 1
+    assert (block.bits, block.ring(3)) == (bits, bits + 2)
+    assert int(weight * 0.01 * 2**block.fraction_bits) <= most
+    assert block.fraction_bits == 30 or int(weight * 0.01 * 2 ** (block.fraction_bits + 1)) > most
+
+
+def test_a_clip_of_nought_is_what_adam_can_move_a_coordinate(toy_study: Make) -> None:
+    training = {"lr": 1e-3, "batch_size": 8, "local_epochs": 2}
+    study = toy_study(secure_aggregation={"clip": 0.0}, training=training)
+    assert movable(study, 20) == pytest.approx(1e-3 * 2 * 3)  # (1 - beta1) / sqrt(1 - beta2) = 0.71 < 1
+    assert blocks_of(study, LAYOUT, [20, 60, 30])[0].clip == pytest.approx(1e-3 * 2 * 8)
+    steep = toy_study(training={**training, "beta1": 0.0, "beta2": 0.99})
+    assert movable(steep, 20) == pytest.approx(1e-3 * 6 * 10)
+
+
+@pytest.mark.parametrize(("colluding", "t", "m"), [(0, 2, 3), (1, 2, 3)])
+def test_a_collusion_bound_is_reached_or_refused(toy_study: Make, colluding: int, t: int, m: int) -> None:
+    roster = draw_roster(toy_study(secure_aggregation={"colluding": colluding}), LAYOUT, KEYS, SAMPLES)
+    assert (roster.thresholds.t, roster.thresholds.m) == (t, m)
+    with pytest.raises(ParameterError, match="cannot withstand 2"):
+        draw_roster(toy_study(secure_aggregation={"colluding": 2}), LAYOUT, KEYS, SAMPLES)
 
 
 def test_the_roster_says_what_the_study_says(toy_study: Make) -> None:

@@ -127,8 +127,8 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, NDArray[np.fl
     seen: list[tuple[dict[str, NDArray[np.float32]], NDArray[np.uint32], float]] = []
     honest = site_module.encode
 
-    def spy(parts: Any, blocks: Any, weight: float) -> Any:
-        result = honest(parts, blocks, weight)
+    def spy(parts: Any, blocks: Any, weight: float, rounding: bytes | None) -> Any:
+        result = honest(parts, blocks, weight, rounding)
         seen.append(({name: values.copy() for name, values in parts.items()}, result.words.copy(), weight))
         return result
 
