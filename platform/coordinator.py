@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..privacy.egress import Gate, Sealed
 from ..privacy.errors import DecodeError, ProtocolError, Refusal
@@ -242,7 +243,7 @@ class Coordinator:
                     self.unfinished.abandon(session.session.round, session.survivors)
                 self._session = None
             return []
-        self._next = apply_mean(self.layout, self.state, _means(total))
+        self._next = apply_mean(self.layout, self.state, self._means(total))
         self._marks.append((stage, self.clock()))
         loss = float(total.values[METRICS][0] / total.weight)
         self._end(True, "", total.survivors, session.dropped, loss)
@@ -289,6 +290,12 @@ class Coordinator:
         false = {accuser for accuser, dealers in self._accusations.items() if len(dealers) > 1}
         accused = (dealers for accuser, dealers in self._accusations.items() if accuser not in false)
         return false.union(*accused)
+
+    def _means(self, total: SecureSum) -> dict[str, NDArray[np.float64]]:
+        """Each block's mean over the survivors: weighted, or plain where the block is not weighted."""
+        blocks = self.roster.roster.blocks("update")
+        divisors = {block.name: total.weight if block.weighted else float(len(total.survivors)) for block in blocks}
+        return {name: values / divisors[name] for name, values in total.values.items()}
 
     def _end(
         self,
@@ -352,7 +359,3 @@ def _before(message: Message, current: SessionId) -> bool:
     if not isinstance(session, SessionId):
         return False
     return (session.round, session.attempt) < (current.round, current.attempt)
-
-
-def _means(total: SecureSum) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
-    return {name: values / total.weight for name, values in total.values.items()}

@@ -268,8 +268,8 @@ class Site:
     def _finish(self, message: StudyEnd) -> None:
         """Keep the final adapter, which is the one after the study's last round, and forget the updates behind it.
 
-        Updates go only then: a coordinator that ended a study early could otherwise have a round trained anew, without
-        the moments that its first update came from.
+        Updates go only when this site has entered the last round: a coordinator that ended a study early could
+        otherwise have a round trained anew, without the moments that its first update came from.
         """
         if message.status == "completed":
             self._global_adapter(message.adapter, self.rounds)
@@ -277,7 +277,8 @@ class Site:
             if path.is_file() and path.read_bytes() != message.adapter:
                 raise ProtocolError("another final adapter", code=Refusal.CHANGED_REQUEST, stage="start")
             write_atomic(path, message.adapter)
-            self.trainer.forget()
+            if self.last_round >= self.rounds:
+                self.trainer.forget()
         self._end_session()
 
     def _live(self) -> SiteSession:

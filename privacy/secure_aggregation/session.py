@@ -40,7 +40,7 @@ class SessionId(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 
     Attributes:
         study: the study's SHA-256, 32 bytes.
-        round: from 0; the round whose global adapter the sum belongs to.
+        round: a site takes part from 1 on; the round whose global adapter the sum belongs to.
         purpose: what is summed.
         sequence: from 0; tells several sums of one purpose in one round apart.
         attempt: from 0; a retry is another session with fresh keys.
