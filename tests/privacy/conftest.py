@@ -167,7 +167,7 @@ class Play:
         made = {}
         for name in self.sites:
             parts = {b.name: draw.uniform(-b.clip, b.clip, b.size) for b in roster.blocks("update")}
-            made[name] = encoding.encode(parts, roster.blocks("update"), roster.weight_of(name)).words
+            made[name] = encoding.encode(parts, roster.blocks("update"), roster.weight_of(name), bytes(32)).words
         return made
 
     def whole(self, words: Mapping[str, NDArray] | None = None, **present: Sequence[str]) -> SecureSum:

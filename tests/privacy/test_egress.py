@@ -143,6 +143,18 @@ def test_sending_again_is_an_entry_retried(tmp_path, advert):
     assert [entry["outcome"] for entry in side.entries] == ["sent", "retried"]
 
 
+def test_sending_again_after_a_restart_is_an_entry_retried(tmp_path, advert):
+    side = Side(tmp_path)
+    side.gate.release(advert, peer=COORDINATOR)
+    side.ledger.close()
+    again = Side(tmp_path)
+    again.gate.release(advert, peer=COORDINATOR)
+    assert [entry["outcome"] for entry in again.entries if entry["direction"] == "out"] == ["sent", "retried"]
+    other = msgspec.structs.replace(advert, session=msgspec.structs.replace(advert.session, attempt=1))
+    again.gate.release(other, peer=COORDINATOR)
+    assert again.entries[-1]["outcome"] == "sent"
+
+
 def test_an_unopened_study_releases_nothing(tmp_path, advert):
     side = Side(tmp_path)
     side.ledger.close_study(STUDY.hex())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -111,3 +112,19 @@ def test_caps_that_could_overflow_are_refused(w_max):
     roster = Consortium(3).roster
     with pytest.raises(ParameterError, match="w_max"):
         Roster(STUDY, roster.sites, roster.thresholds, roster.vectors, w_max=w_max)
+
+
+def test_a_roster_that_claims_noise_is_signed_only_by_a_site_that_adds_it():
+    """It would allow sums over two sites and a second survivor set, which only noise makes safe."""
+    plain = Consortium(3)
+    private = dataclasses.replace(plain.roster, thresholds=choose_thresholds(3, m=2, private=True))
+    identity = plain.identities["site-000"]
+    with pytest.raises(RosterError, match="differentially private"):
+        private.sign(identity, "site-000")
+    assert private.sign(identity, "site-000", private=True) != plain.roster.sign(identity, "site-000")
+    assert Roster.from_bytes(private.to_bytes()) == private
+    assert private.thresholds.least == 2
+    with pytest.raises(ParameterError, match="minimum cohort m = 2"):
+        choose_thresholds(3, m=2)
+    with pytest.raises(ParameterError, match="minimum cohort m = 1"):
+        choose_thresholds(3, m=1, private=True)
