@@ -34,7 +34,8 @@ class Tree:
         level = list(leaves)
         self._levels = [b"".join(level)]
         while len(level) > 1:
-            paired = [node_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
+            pairs = zip(level[::2], level[1::2], strict=False)  # an odd last one has no sibling
+            paired = [hashlib.sha256(b"\x01" + left + right).digest() for left, right in pairs]
             level = paired + level[2 * len(paired) :]
             self._levels.append(b"".join(level))
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
-from wardround.platform.config import Study
-from wardround.platform.study_file import load_study
+from wardround.platform.config import FaultsSection, Lie, ShareFault, Stage, Study
+from wardround.platform.study_file import load_study, parse_study
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,6 +41,16 @@ def test_documented_keys_exist() -> None:
     text = (ROOT / "docs" / "study.md").read_text()
     known = {key for _, key in study_keys()}
     assert set(re.findall(r"^\| `(\w+)` \|", text, re.M)) <= known
+
+
+def test_the_faults_of_the_document_are_one_of_each_kind_and_valid() -> None:
+    text = (ROOT / "docs" / "study.md").read_text()
+    (shown,) = [block for block in re.findall(r"^```toml$(.*?)^```$", text, re.M | re.S) if "[faults]" in block]
+    values = {"name": "shown", "data": {"dataset": "brain-mri", "path": "nowhere"}, **tomllib.loads(shown)}
+    faults = parse_study(values, where=Path("/study.toml")).faults
+    assert [len(getattr(faults, kind)) for kind in FaultsSection.model_fields] == [1, 1, 1, 1]
+    for what, key in (("stage", Stage), ("kind", ShareFault.model_fields["kind"].annotation), ("lie", Lie)):
+        assert [value for value in get_args(key) if f"`{value}`" not in text] == [], what
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "docs" / "studies").glob("*.toml")), ids=lambda path: path.stem)

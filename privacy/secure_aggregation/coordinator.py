@@ -142,7 +142,7 @@ class CoordinatorSession:
 
     def _refused(self, notice: RefusalNotice) -> bool:
         """A site does not go on; where it names a dealer, the dealer is accused. Of another stage it is late."""
-        if notice.stage not in (self.stage, "start"):
+        if notice.stage not in ((self.stage, "start") if self.stage == "advertise" else (self.stage,)):
             return False
         reason = str(notice.code) if not notice.peer else f"{notice.code} ({notice.peer})"
         if notice.site in self.waiting():

@@ -176,9 +176,10 @@ class Sealer:
 
 def share_hash(session: SessionId, dealer: str, to: str, kind: str, share: bytes) -> bytes:
     """Hash of one share, by which whoever opens it later can be held to it."""
-    # There are 2 n (n - 1) of these in a sum; the part that they have in common is joined once.
-    rest = transcript(dealer.encode(), to.encode(), kind.encode(), share)
-    return hashlib.sha256(_share_hash_head(session) + rest).digest()
+    # There are 2 n (n - 1) of these in a sum, so parts that come again are joined once; a transcript of parts is their
+    # transcripts one after the other.
+    parts = (_share_hash_head(session), name_part(dealer), name_part(to), KIND_PARTS[kind], transcript(share))
+    return hashlib.sha256(b"".join(parts)).digest()
 
 
 @lru_cache(maxsize=64)
@@ -186,14 +187,22 @@ def _share_hash_head(session: SessionId) -> bytes:
     return transcript(LABEL_SHARE_HASH, session.to_bytes())
 
 
+@lru_cache(maxsize=4096)
+def name_part(name: str) -> bytes:
+    """The transcript of one name."""
+    return transcript(name.encode())
+
+
+KIND_PARTS = {"b": transcript(b"b"), "s": transcript(b"s")}
+"""The transcript of each kind of share."""
+
+
 def share_leaf(to: str, box: bytes, b_hash: bytes, s_hash: bytes) -> bytes:
     """Leaf hash of one recipient's sealed shares; the dealer signs the root of the tree of these."""
-    return leaf_hash(_share_leaf_head(to) + transcript(box, b_hash, s_hash))
+    return leaf_hash(b"".join((_SHARE_LEAF_HEAD, name_part(to), transcript(box, b_hash, s_hash))))
 
 
-@lru_cache(maxsize=1024)
-def _share_leaf_head(to: str) -> bytes:
-    return transcript(LABEL_SHARE_LEAF, to.encode())
+_SHARE_LEAF_HEAD = transcript(LABEL_SHARE_LEAF)
 
 
 def rounding_key(session: SessionId, site: str) -> bytes:

@@ -27,6 +27,8 @@ def transcript(*parts: bytes) -> bytes:
     Each part is preceded by its length, 4 bytes big-endian. Plain concatenation would let ("ab", "c") pass for
     ("a", "bc"), and a signature over one meaning for a signature over another.
     """
+    if len(parts) == 1:
+        return len(parts[0]).to_bytes(4, "big") + parts[0]
     pieces: list[bytes] = []
     for part in parts:
         size = len(part)

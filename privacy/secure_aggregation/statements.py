@@ -46,7 +46,7 @@ def tree_of(shares: Iterable[SealedShare]) -> Tree:
 
 def answer_parts(shares: Iterable[OpenedShare]) -> tuple[bytes, ...]:
     """What an unmask answer's signature covers, beside context and signer."""
-    return tuple(transcript(s.site.encode(), s.kind.encode(), s.share) for s in shares)
+    return tuple([p.name_part(s.site) + p.KIND_PARTS[s.kind] + transcript(s.share) for s in shares])
 
 
 def check_ordered(names: Sequence[str], pinned: PinnedRoster, stage: str) -> None:

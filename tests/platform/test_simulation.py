@@ -317,7 +317,7 @@ def test_stopped_and_resumed_it_ends_the_same(toy_study: Callable[..., Any], tmp
     assert digest(run) == digest(untouched)
     assert [record["round"] for record in run.read_rounds() if record["released"]] == [1, 2, 3]
     # A stop between the survivor set and enough signatures leaves a session that cannot be finished: one line more.
-    assert len(run.read_rounds()) - 3 == (at in (20, 21, 22))
+    assert [record["round"] for record in run.read_rounds() if not record["released"]] == [1] * (at == 20)
     assert watcher.rounds == list(range(4 - len(watcher.rounds), 4))
 
 

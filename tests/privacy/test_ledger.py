@@ -6,6 +6,7 @@ import json
 import os
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -250,6 +251,72 @@ def test_a_transmission_after_close_is_a_failure(path):
     assert wrong == "is a message of a study that is not open"
     path.write_bytes(b"".join(lines))
     assert verify(path).problem == "line 3 is a message of a study that is not open"
+
+
+# --- what left before ----------------------------------------------------------------------------------------------
+
+
+def sent(round_: int, peer: str, sha256: str, **fields) -> Record:
+    return message(round_, direction=fields.pop("direction", "out"), peer=peer, wire_sha256=sha256, **fields)
+
+
+def test_what_was_sent_is_known_by_study_peer_and_bytes_also_after_a_restart(path):
+    one, two = "11" * 32, "22" * 32
+    with opened(path) as ledger:
+        ledger.open_study(STUDY)
+        assert not ledger.was_sent(STUDY, "coordinator", one)
+        ledger.append([sent(7, "coordinator", one), sent(7, "site-b", two, outcome="retried")])
+        known = [
+            (study, peer, sha)
+            for study in (STUDY, "cd" * 32)
+            for peer in ("coordinator", "site-b")
+            for sha in (one, two)
+        ]
+        assert [key for key in known if ledger.was_sent(*key)] == [(STUDY, "coordinator", one), (STUDY, "site-b", two)]
+    with opened(path) as ledger:
+        assert [key for key in known if ledger.was_sent(*key)] == [(STUDY, "coordinator", one), (STUDY, "site-b", two)]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"direction": "in", "outcome": "received"}, {"outcome": "refused"}, {"outcome": "failed"}]
+)
+def test_what_did_not_leave_is_not_known_as_sent(path, fields):
+    with opened(path) as ledger:
+        ledger.open_study(STUDY)
+        ledger.append([sent(7, "coordinator", "11" * 32, **fields)])
+        assert not ledger.was_sent(STUDY, "coordinator", "11" * 32)
+    with opened(path) as ledger:
+        assert not ledger.was_sent(STUDY, "coordinator", "11" * 32)
+
+
+def test_only_the_newest_round_of_each_study_is_remembered(path):
+    """A repetition comes within its round, so what left before it need not be kept in memory."""
+    other = "cd" * 32
+    with opened(path) as ledger:
+        ledger.open_study(STUDY)
+        ledger.open_study(other)
+        ledger.append([sent(7, "coordinator", "11" * 32)])
+        ledger.append([Record(**{**msgspec.structs.asdict(sent(7, "coordinator", "11" * 32)), "study": other})])
+        ledger.append([sent(8, "coordinator", "22" * 32)])
+    for _ in range(2):
+        with opened(path) as ledger:
+            assert not ledger.was_sent(STUDY, "coordinator", "11" * 32)
+            assert ledger.was_sent(STUDY, "coordinator", "22" * 32)
+            assert ledger.was_sent(other, "coordinator", "11" * 32)
+
+
+def test_an_entry_that_could_not_be_written_is_not_known_as_sent(path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    ledger = opened(path)
+    ledger.open_study(STUDY)
+    with monkeypatch.context() as patch:
+        patch.setattr(module.os, "write", fail)
+        with pytest.raises(LedgerError, match="No space"):
+            ledger.append([sent(7, "coordinator", "11" * 32)])
+    assert not ledger.was_sent(STUDY, "coordinator", "11" * 32)
+    ledger.close()
 
 
 def test_unreadable_paths(tmp_path):

@@ -81,6 +81,31 @@ def test_a_path_proves_no_other_place_and_no_other_length(size: int, data: st.Da
     assert root_from_path(leaf, index, size, changed) != tree.root
 
 
+def slow_turns(index: int, size: int) -> list[str]:
+    """On which side the sibling stands at each step of PATH, from the leaf up."""
+    if size == 1:
+        return []
+    k = 1
+    while 2 * k < size:
+        k *= 2
+    return [*slow_turns(index, k), "right"] if index < k else [*slow_turns(index - k, size - k), "left"]
+
+
+@pytest.mark.parametrize("size", range(1, 21))
+def test_a_path_read_for_another_place_or_size_gives_none_or_another_root(size: int) -> None:
+    """Except for a size in which the place has the same turns: no path tells those apart, so the verifier must know."""
+    tree = Tree([leaf_hash(entry) for entry in entries_of(size)])
+    for index in range(size):
+        leaf, path, turns = leaf_hash(b"entry %d" % index), tree.path(index), slow_turns(index, size)
+        for other in range(41):
+            for place in range(-1, other + 2):
+                found = root_from_path(leaf, place, other, path)
+                if not 0 <= place < other or len(slow_turns(place, other)) != len(turns):
+                    assert found is None
+                else:
+                    assert (found == tree.root) == (slow_turns(place, other) == turns)
+
+
 def test_an_inner_node_does_not_pass_for_an_entry() -> None:
     left, right = leaf_hash(b"a"), leaf_hash(b"b")
     assert node_hash(left, right) != leaf_hash(left + right)

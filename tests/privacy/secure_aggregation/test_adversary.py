@@ -242,6 +242,40 @@ def test_ciphertext_meant_for_another_site(play):
     )
 
 
+def test_two_advert_lists_to_two_sites():
+    """A is shown three sites, the others four: what they deal is signed together with the list that they saw."""
+    play = Consortium(4).play()
+    play.advertise()
+    honest = play.out["share"][A]
+    play.sites[A].share(AdvertList(honest.session, without(honest.adverts, D)))
+    dealt = [play.sites[name].share(play.out["share"][name]) for name in (B, C)]
+    delivery = ShareDelivery(honest.session, tuple(delivered(message) for message in dealt))
+    words = np.zeros(8, dtype=np.uint32)
+    assert_refused(Refusal.BAD_SIGNATURE, play.sites[A].mask, delivery, words, site=B)
+    assert not words.any()
+
+
+def test_a_site_that_shows_two_adverts_to_two_sites():
+    """C signs two adverts, of which A sees the one and the others the other: nobody masks for both."""
+    play = Consortium(4).play()
+    play.advertise()
+    honest = play.out["share"][A]
+    second = play.consortium.site(C, seed="another").advertise()
+    assert second.channel_key != honest.adverts[2].channel_key
+    rows = tuple(second if row.site == C else row for row in honest.adverts)
+    play.sites[A].share(AdvertList(honest.session, rows))
+    dealt = [play.sites[name].share(play.out["share"][name]) for name in (B, C, D)]
+    delivery = ShareDelivery(honest.session, tuple(delivered(message) for message in dealt))
+    assert_refused(Refusal.BAD_SIGNATURE, play.sites[A].mask, delivery, np.zeros(8, dtype=np.uint32), site=B)
+
+
+@pytest.mark.parametrize("make", [lambda path: b"", lambda path: path[:-32], lambda path: path + bytes(32), flip])
+def test_a_share_without_the_proof_that_its_dealer_signed_it(play, make):
+    site, honest, words = deliver(play, A)
+    rows = with_row(honest.shares, C, path=make(honest.shares[1].path))
+    assert_refused(Refusal.BAD_SIGNATURE, site.mask, ShareDelivery(honest.session, rows), words, site=C)
+
+
 def test_shares_from_too_few_sites(play):
     site, honest, words = deliver(play, A)
     assert_refused(Refusal.TOO_FEW, site.mask, ShareDelivery(honest.session, honest.shares[:1]), words)
@@ -525,6 +559,38 @@ def test_forged_survivor_signature(play):
     honest = play.out["unmask"][A]
     rows = with_row(honest.agreements, B, signature=flip(honest.agreements[1].signature))
     assert_refused(Refusal.BAD_SIGNATURE, play.sites[A].unmask, change(honest, agreements=rows), site=B)
+
+
+@pytest.mark.parametrize("forged", [A, B, C, D])
+def test_signatures_are_checked_until_t_of_them_hold(forged):
+    """t = 3: a wrong one among the first three is refused and no share leaves, the fourth is not looked at."""
+    play = Consortium(4).play()
+    play.upto("unmask")
+    honest = play.out["unmask"][B]
+    assert [row.site for row in honest.agreements] == [A, B, C, D]
+    row = next(row for row in honest.agreements if row.site == forged)
+    changed = change(honest, agreements=with_row(honest.agreements, forged, signature=flip(row.signature)))
+    if forged == D:
+        assert play.sites[B].unmask(changed) is play.sites[B].unmask(honest)
+        return
+    assert_refused(Refusal.BAD_SIGNATURE, play.sites[B].unmask, changed, site=forged)
+    assert play.sites[B].stage == "unmask"
+    assert play.sites[B].unmask(honest).site == B
+
+
+def test_signatures_of_unconfirmed_sites_do_not_fill_the_threshold():
+    """B has not confirmed A, so that of six signatures five count: with one of these missing, five are four."""
+    consortium = Consortium(6)
+    play = consortium.play()
+    five = [name for name in consortium.roster.names if name != A]
+    assert consortium.roster.thresholds.t == 5
+    play.sites[B] = consortium.site(B, pinned=consortium.pin(five))
+    play.upto("unmask")
+    request = play.out["unmask"][B]
+    without = change(request, agreements=tuple(row for row in request.agreements if row.site != D))
+    assert len(without.agreements) == 5
+    assert_refused(Refusal.TOO_FEW, play.sites[B].unmask, without)
+    assert play.sites[B].unmask(request).site == B
 
 
 def test_one_signature_counted_twice(play):

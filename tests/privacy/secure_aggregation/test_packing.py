@@ -75,6 +75,29 @@ def test_every_bit_beyond_the_coordinates_is_seen(ring: int, size: int, data: st
     assert padding_is_zero(memoryview(packed), size, ring) == (place < size)
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.integers(1, 31), st.integers(1, 100), st.integers(0, 2**32 - 1), st.data())
+def test_a_flip_on_the_wire_changes_one_coordinate_or_is_seen_in_the_padding(
+    ring: int, size: int, seed: int, data: st.DataObject
+) -> None:
+    words = np.random.default_rng(seed).integers(0, 2**ring, size, dtype=np.uint32)
+    packed = bytearray(pack(words, ring))
+    byte, bit = data.draw(st.integers(0, len(packed) - 1)), data.draw(st.integers(0, 7))
+    packed[byte] ^= 1 << bit
+    # Word w of column j lies at w * width + j; of the column's integer this is bit 32 * w and up.
+    width = -(-size // 32)
+    row, column = divmod(byte // 4, width)
+    k, shift = divmod(32 * row + 8 * (byte % 4) + bit, ring)
+    place = k * width + column
+    assert padding_is_zero(memoryview(packed), size, ring) == (place < size)
+    total = np.zeros(size, dtype="<u4")
+    add_packed(memoryview(packed), ring, total)
+    wanted = words.copy()
+    if place < size:
+        wanted[place] ^= 1 << shift
+    assert [word % 2**ring for word in total.tolist()] == wanted.tolist()
+
+
 def packed_consortium(n: int = 5) -> Consortium:
     blocks = (
         Block("update", 37, 1.0, 6, bits=8),

@@ -29,6 +29,29 @@ def test_refused(n, t, m):
         Thresholds(n, t, m)
 
 
+@pytest.mark.parametrize("n", [3, 4, 5, 8])
+def test_a_sum_over_two_sites_needs_noise_at_every_site(n):
+    with pytest.raises(ParameterError, match=rf"m = 2 with n = {n} sites. Choose between 3 and {n}"):
+        Thresholds(n, choose_thresholds(n).t, 2)
+    with pytest.raises(ParameterError, match="m = 2"):
+        choose_thresholds(n, m=2)
+    private = choose_thresholds(n, m=2, private=True)
+    assert (private.t, private.m, private.private) == (choose_thresholds(n).t, 2, True)
+    assert private.least == max(private.t, 2)
+    assert private.colluding == collusion_bound(n, private.t, 2)
+    with pytest.raises(ParameterError, match=rf"m = 1 with n = {n} sites. Choose between 2 and {n}"):
+        Thresholds(n, private.t, 1, private=True)
+
+
+def test_noise_changes_neither_the_default_cohort_nor_the_bounds_of_the_threshold():
+    assert choose_thresholds(3, private=True).m == choose_thresholds(3).m == 3
+    assert choose_thresholds(3, m=2, private=True).least == 2  # one dropout of three is survived
+    assert choose_thresholds(3, m=2, private=True).colluding == 0
+    for n, t in ((4, 2), (4, 5), (2, 2)):
+        with pytest.raises(ParameterError):
+            Thresholds(n, t, 2, private=True)
+
+
 def test_fewer_than_three_sites_are_refused_by_name():
     with pytest.raises(ParameterError, match=r"2 sites. Between 3 and 1000"):
         choose_thresholds(2)
@@ -66,6 +89,17 @@ def test_an_unweighted_block_is_bounded_without_the_weight():
     check_blocks((block,), 4, 4.0)
     with pytest.raises(ParameterError, match="overflow"):
         check_blocks((Block("counts", 1, 400.0, 20),), 4, 4.0)
+
+
+def test_the_limit_is_the_reach_or_what_the_bits_hold():
+    full, packed = Block("x", 1, 1.0, 6), Block("x", 1, 1.0, 6, bits=8)
+    assert [block.reach(1.0) for block in (full, packed)] == [65, 65]
+    assert [block.limit(1.0) for block in (full, packed)] == [65, 65]
+    assert [block.reach(1.99) for block in (full, packed)] == [128, 128]
+    assert [block.limit(1.99) for block in (full, packed)] == [128, 127]
+    assert Block("x", 1, 4.0, 30).limit(1.0) == 2**31 - 1  # such a block is refused for any number of sites
+    with pytest.raises(ParameterError, match="overflow"):
+        check_blocks((Block("x", 1, 4.0, 30),), 3, 1.0)
 
 
 @pytest.mark.parametrize(

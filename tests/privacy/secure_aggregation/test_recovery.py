@@ -284,13 +284,46 @@ def test_a_late_signer_answers_in_the_place_of_a_lost_one():
     assert play.coordinator.finish().ring.tolist() == plain_sum(words, play.sites)
 
 
-def test_a_refusal_of_an_earlier_stage_costs_nobody_anything():
+ORDER = ("start", "advertise", "share", "mask", "agree", "unmask")
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now"),
+    [(earlier, now) for i, now in enumerate(ORDER[2:], start=2) for earlier in ORDER[:i]],
+)
+def test_a_refusal_of_an_earlier_stage_costs_nobody_anything(earlier, now):
     play, _ = play_with_disks()
-    play.upto("unmask")
-    notice = RefusalNotice(play.coordinator.session, A, Refusal.OUT_OF_ORDER, "mask", "")
-    play.coordinator.feed(A, notice)
+    play.upto(now)
+    notice = RefusalNotice(play.coordinator.session, A, Refusal.OUT_OF_ORDER, earlier, "")
+    assert not play.coordinator.feed(A, notice)
     assert A in play.coordinator.waiting()
     assert play.coordinator.dropped == {}
+
+
+def test_a_refusal_of_the_opening_drops_its_site_while_adverts_are_awaited():
+    play, _ = play_with_disks()
+    notice = RefusalNotice(play.coordinator.session, A, Refusal.OTHER_ADAPTER, "start", "")
+    assert not play.coordinator.feed(A, notice)
+    assert play.coordinator.dropped == {A: ("advertise", "other-adapter")}
+    assert A not in play.coordinator.waiting()
+
+
+def test_a_message_of_an_earlier_stage_that_comes_again_costs_nobody_anything():
+    """The first time it counts, again it is ignored; a site that was late for a stage stays dropped, and only it."""
+    play, _ = play_with_disks()
+    words = play.words()
+    play.upto("mask", words)
+    first = play.sites[A].share(play.out["share"][A])
+    play.stage("mask", [A, B, C, D], words)
+    late = play.sites[E].mask(play.out["mask"][E], words[E].copy())
+    assert not play.coordinator.feed(A, first)
+    with pytest.raises(ProtocolError) as refused:
+        play.coordinator.feed(E, late)
+    assert refused.value.code is Refusal.OUT_OF_ORDER
+    assert play.coordinator.dropped == {E: ("mask", "silent")}
+    for stage in ("agree", "unmask"):
+        play.stage(stage)
+    assert play.coordinator.finish().ring.tolist() == plain_sum(words, [A, B, C, D])
 
 
 def test_sites_that_lost_the_session_make_it_hopeless_and_silent_ones_do_not():

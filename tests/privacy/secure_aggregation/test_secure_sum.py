@@ -135,6 +135,27 @@ def test_a_repeated_request_gets_the_same_message():
     assert play.coordinator.finish().ring.tolist() == plain_sum(words, play.sites)
 
 
+def test_masking_takes_the_plain_words_and_only_once():
+    """The array that was passed holds the masked words afterwards; a repetition and a refusal leave it alone."""
+    play = Consortium(4).play()
+    words = play.words()
+    play.advertise()
+    play.stage("share")
+    site, request, plain = play.sites["site-000"], play.out["mask"]["site-000"], words["site-000"].copy()
+    refused = type(request)(request.session, request.shares[:1])
+    given = plain.copy()
+    with pytest.raises(ProtocolError) as error:
+        site.mask(refused, given)
+    assert error.value.code is Refusal.TOO_FEW
+    assert given.tolist() == plain.tolist()
+    reply = site.mask(request, given)
+    assert reply.vector == given.tobytes()
+    assert given.tolist() != plain.tolist()
+    again = plain.copy()
+    assert site.mask(request, again) is reply
+    assert again.tolist() == plain.tolist()
+
+
 def test_the_coordinator_ignores_an_exact_repetition():
     play = Consortium(3).play()
     words = play.words()
