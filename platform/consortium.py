@@ -154,6 +154,7 @@ def open_consortium(
             COORDINATOR, run.coordinator / "ledger.jsonl", run.coordinator / "policy.toml"
         )
         unfinished = RoundStore(run.coordinator / "unfinished")
+        unfinished.sweep()
         parts = (pinned, own_gate, layout, info, state, checkpoints, unfinished, limits, clock)
         policy = (study.round_timeout, study.retries)
         coordinator = LyingCoordinator(*parts, *policy, script=study.faults) if lying else Coordinator(*parts, *policy)

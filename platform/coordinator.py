@@ -7,7 +7,7 @@ keys; after that, in the same session, because every site signs one set a round.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -122,23 +122,25 @@ class Coordinator:
     _marks: list[tuple[str, float]] = field(default_factory=list)
     _accusations: dict[str, set[str]] = field(default_factory=dict)
     _begun: int = 0
+    _position: tuple[int, int] = (0, 0)
     _taken_up: bool = False
     _up: int = 0
     _down: int = 0
 
-    def begin(self) -> list[Sealed]:
+    def begin(self) -> Iterable[Sealed]:
         """Start the next round, or go on with the one that is unfinished, also after a restart."""
         self.outcome, self._next, self._up, self._down = None, None, 0, 0
         self._marks = [("begin", self.clock())]
         self._begun += 1
+        self._position = (self.info.round + 1, self._begun - 1)
         self._taken_up = False
         if self._session is None or not self._session.answerable:
             self._session = self._kept_session()
         if self._session is None:
             return self._new_attempt()
-        parcels = self._release(self._session.revive())
-        # Where everything had come before the stop, there is nobody to wait for.
-        return parcels if self._session.waiting() else self._close(self._session)
+        again = self._session.revive()
+        # Where everything had come before the stop, there is nobody to ask and to wait for.
+        return self._release(again) if self._session.waiting() else self._close(self._session)
 
     def _kept_session(self) -> CoordinatorSession | None:
         """The session of this round that a stop interrupted after its survivor set was named."""
@@ -165,8 +167,8 @@ class Coordinator:
 
     @property
     def position(self) -> tuple[int, int]:
-        """The round under way, and how often it was begun in this process before, from 0."""
-        return self.info.round + 1, self._begun - 1
+        """The round that was begun last, and how often it had been begun in this process before, from 0."""
+        return self._position
 
     def _asked(self) -> tuple[str, ...]:
         """All sites, without those whose shares others could not use in this round, where enough are left."""
@@ -180,7 +182,7 @@ class Coordinator:
         """When the stage under way ends without those still silent, on `clock`; None between rounds."""
         return self._marks[-1][1] + self.patience if self._session is not None and self.outcome is None else None
 
-    def expire(self) -> list[Sealed]:
+    def expire(self) -> Iterable[Sealed]:
         """The stage's deadline has passed: go on without the silent ones, or end the attempt with too few."""
         session = self._session if self.outcome is None else None
         if session is None:
@@ -189,7 +191,7 @@ class Coordinator:
             session.drop(site, "timeout")
         return self._close(session)
 
-    def handle(self, sender: str, wire: bytes) -> list[Sealed]:
+    def handle(self, sender: str, wire: bytes) -> Iterable[Sealed]:
         """Take one message from a site; returns what the next stage sends, once everybody was heard.
 
         Whatever a site sends, nothing is raised because of it: what is not awaited (a late answer, a repetition with
@@ -226,10 +228,14 @@ class Coordinator:
         if sender in session.waiting():
             session.drop(sender, reason)
 
-    def _close(self, session: CoordinatorSession) -> list[Sealed]:
+    def _close(self, session: CoordinatorSession) -> Iterable[Sealed]:
         """Everybody of this stage was heard or given up: go on, release, or abort."""
         stage = session.stage
         try:
+            if stage == "share":
+                deliveries = session.close_share()
+                self._marks.append((stage, self.clock()))
+                return self._release_each(deliveries)
             if stage != "unmask":
                 messages = self._close_stage(session)
                 self._marks.append((stage, self.clock()))
@@ -239,7 +245,10 @@ class Coordinator:
             self._marks.append((stage, self.clock()))
             self._end(False, f"{error.code} at stage {error.stage}: {error.what}", (), session.dropped, None)
             if not session.answerable or session.hopeless:
-                if session.survivors:
+                signed_another = any(why == str(Refusal.SECOND_SURVIVOR_SET) for _, why in session.dropped.values())
+                if signed_another and self.unfinished.named(session.session.round) is None:
+                    self.unfinished.clear()  # this set can never be signed; the one that was is not known here
+                elif session.survivors:
                     self.unfinished.abandon(session.session.round, session.survivors)
                 self._session = None
             return []
@@ -253,8 +262,6 @@ class Coordinator:
         """The requests of the next stage; what a restart needs is on disk before they leave."""
         if session.stage == "advertise":
             return session.close_advertise()
-        if session.stage == "share":
-            return dict(session.close_share())
         if session.stage == "mask":
             self._note_accusations(session)
             survivors = session.close_mask()
@@ -273,6 +280,8 @@ class Coordinator:
         for dealer, accusers in session.accused.items():
             for accuser in accusers:
                 self._accusations.setdefault(accuser, set()).add(dealer)
+        if self.unfinished.named(session.session.round) is not None:
+            return  # all later attempts ask exactly the named survivors
         fresh = self._left_out() & {*session.accused, *(who for by in session.accused.values() for who in by)}
         if fresh and self._begun <= self.retries and len(self._asked()) < len(self.roster.roster.names):
             raise ProtocolError(
@@ -343,9 +352,15 @@ class Coordinator:
         return self._release(dict.fromkeys(self.roster.roster.names, end))
 
     def finish(self) -> list[Sealed]:
-        """Send every site the final adapter."""
+        """Send every site the final adapter; what was kept of the last round goes, also after a stop just before."""
+        self.unfinished.clear()
         end = StudyEnd(self.roster.roster.study, "completed", dump_adapter(self.state, self.info))
         return self._release(dict.fromkeys(self.roster.roster.names, end))
+
+    def _release_each(self, messages: Iterable[tuple[str, Message]]) -> Iterator[Sealed]:
+        """Let messages out as they are asked for: n deliveries of n shares each need not be there all at once."""
+        for peer, message in messages:
+            yield from self._release({peer: message})
 
     def _release(self, messages: Mapping[str, Message]) -> list[Sealed]:
         parcels = self.gate.release_many(list(messages.items()))

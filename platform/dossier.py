@@ -201,7 +201,7 @@ def _dossier(results: Results) -> Dossier:
                 round=record["round"],
                 participants=len(record["participants"]),
                 dropped=len(record["dropped"]),
-                seconds=record["seconds"]["total"],
+                seconds=record["seconds"]["total"] - record.get("waited", 0.0),
                 bytes_up=record["bytes_up"],
                 bytes_down=record["bytes_down"],
                 train_loss=record["train_loss"],

@@ -20,6 +20,7 @@ from .config import Study
 from .update import BUFFERS, METRICS, UPDATE, Layout
 
 MOVABLE_CLIP = 64.0
+STEPS_THAT_MATTER = 10_000  # of Adam's memory: with any usual beta the bound has long reached its limit
 METRICS_CLIP = 64.0
 BUFFERS_CLIP = 4.0
 BUFFERS_BITS = 24
@@ -30,11 +31,21 @@ PASSPHRASE_FILE = "passphrase"  # noqa: S105 - the name of a file
 def movable(study: Study, samples: int) -> float:
     """How far one round of Adam can move a coordinate at a site with so many training images.
 
-    A step is at most lr * max(1, (1 - beta1) / sqrt(1 - beta2)), whatever the gradient (Kingma, Ba 2015, section 2.1).
+    A step is lr m / sqrt(v), both corrected for their start, with m = (1 - beta1) sum beta1^k g_k and v = (1 - beta2)
+    sum beta2^k g_k^2 (Kingma and Ba 2015, algorithm 1). By Cauchy and Schwarz, whatever the t gradients so far,
+
+        |m| / sqrt(v)  <=  (1 - beta1) / sqrt(1 - beta2) * sqrt(sum over k < t of (beta1^2 / beta2)^k).
     """
     training = study.training
     steps = training.local_epochs * math.ceil(samples / training.batch_size)
-    return training.lr * steps * max(1.0, (1.0 - training.beta1) / math.sqrt(1.0 - training.beta2))
+    remembered = steps * study.rounds if training.optimiser_state == "keep" else steps
+    ratio = training.beta1**2 / training.beta2 if training.beta2 else (math.inf if training.beta1 else 0.0)
+    series, largest = 0.0, 1.0
+    for t in range(1, min(remembered, STEPS_THAT_MATTER) + 1):
+        series = 1.0 + (ratio * series if series else 0.0)
+        start = math.sqrt(1.0 - training.beta2**t) / (1.0 - training.beta1**t)
+        largest = max(largest, (1.0 - training.beta1) * math.sqrt(series / (1.0 - training.beta2)) * start)
+    return training.lr * steps * largest
 
 
 def blocks_of(study: Study, layout: Layout, samples: Sequence[int]) -> tuple[Block, ...]:

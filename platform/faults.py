@@ -27,8 +27,8 @@ from ..privacy.messages import (
 from ..privacy.secure_aggregation import primitives, statements
 from ..privacy.secure_aggregation.coordinator import CoordinatorSession
 from .adapter_file import dump_adapter
-from .config import FaultsSection, Lie, ShareFault
 from .coordinator import Coordinator
+from .faults_section import FaultsSection, Lie, ShareFault
 from .site_machine import Site
 
 # The stage that a request opens at a site, in the order of a round; what comes after the last is never answered.

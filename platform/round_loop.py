@@ -83,13 +83,13 @@ def run_rounds(
             if failed > study.retries:
                 raise _paused(number, outcome, study, consortium)
             watch.note(f"round {number} is tried again ({failed} of {study.retries} retries)")
-    return [record for record in records if record["released"]]
+    return [record for record in records if record.get("released", True)]
 
 
 def _records_so_far(run: RunFolder, done: int) -> list[Record]:
     """Lines of rounds that the checkpoint knows, and of the tries at the next one that released nothing."""
-    known = [record for record in run.read_rounds() if record["round"] <= done or not record["released"]]
-    if [record["round"] for record in known if record["released"]] != list(range(1, done + 1)):
+    known = [record for record in run.read_rounds() if record["round"] <= done or not record.get("released", True)]
+    if [record["round"] for record in known if record.get("released", True)] != list(range(1, done + 1)):
         raise RunFolderError(
             f"rounds.jsonl lacks some of the {done} rounds that the checkpoint knows",
             where=str(run.rounds),

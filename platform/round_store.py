@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from ..privacy.atomic import canonical_json, make_private, sync_folder, write_atomic
+from ..privacy.atomic import canonical_json, make_private, sweep, sync_folder, write_atomic
 from ..privacy.errors import DecodeError, ProtocolError, RosterError
 from ..privacy.messages import Agreement, Limits, UnmaskAnswer, decode, encode, tag_of
 from ..privacy.secure_aggregation.coordinator import CoordinatorSession
@@ -92,6 +92,11 @@ class RoundStore:
                 "the record of signed survivors is damaged", where=str(path), remedy="Restore it from a backup"
             ) from None
         return names if known == number else None
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half-written; nobody else may be writing."""
+        if self.folder.is_dir():
+            sweep(self.folder)
 
     def clear(self) -> None:
         """The round is over and its adapter checkpointed: nothing of it is needed any more."""

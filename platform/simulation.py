@@ -114,7 +114,7 @@ def simulate(
             if roster.capped():
                 watch.note(f"weight cut to w_max: {', '.join(roster.capped())}")
             watch.stage("rounds")
-            earlier = sum(record["seconds"]["total"] - record["waited"] for record in run.read_rounds())
+            earlier = sum(record["seconds"]["total"] - record.get("waited", 0.0) for record in run.read_rounds())
             network = ScriptedNetwork(study.faults, consortium.coordinator, clock) if study.faults else None
             records = run_rounds(study, method, data, consortium, run, watch, Line(clock, network, tap))
             carry(consortium.coordinator, consortium.sites, consortium.coordinator.finish(), tap)
@@ -131,7 +131,7 @@ def simulate(
             data=data,
             **_assess(study, method, data, final, watch),
             rounds=records,
-            unreleased=[record for record in run.read_rounds() if not record["released"]],
+            unreleased=[record for record in run.read_rounds() if not record.get("released", True)],
             sent={site.name: transmissions[site.name] for site in data.sites},
             received=transmissions[COORDINATOR],
             threshold=bounds.t,

@@ -21,7 +21,7 @@ MODULES = sorted(
 
 # Who may import whom inside platform: a module imports its own layer or a lower one. Place a new module here.
 LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("ground", frozenset({"errors", "watching", "config", "study_file", "run_folder"})),
+    ("ground", frozenset({"errors", "watching", "config", "faults_section", "section", "study_file", "run_folder"})),
     (
         "backbone",
         frozenset(

@@ -47,8 +47,8 @@ _STAGE_OF = {
 
 # Given up for silence since the set was named: whoever speaks after all is heard.
 _ONLY_SILENT = tuple((stage, why) for stage in ("agree", "unmask") for why in ("silent", "timeout"))
-# What a site answers that has no such session any more; being asked again does not bring it back.
-_LOST = (str(Refusal.OUT_OF_ORDER), str(Refusal.WRONG_SESSION))
+# What a site answers that has no such session any more, or signed another set; being asked again changes nothing.
+_LOST = (str(Refusal.OUT_OF_ORDER), str(Refusal.WRONG_SESSION), str(Refusal.SECOND_SURVIVOR_SET))
 
 
 class CoordinatorSession:
@@ -128,10 +128,10 @@ class CoordinatorSession:
                 return False
             self._refuse("a second, different message in one stage", Refusal.CHANGED_REQUEST, site)
         late = stage == "agree" and self.stage == "unmask"  # a signature that comes late is as good as the others
-        if self.answerable and self.dropped.get(site) in _ONLY_SILENT:
-            del self.dropped[site]
-        if (stage != self.stage and not late) or site not in self._members or site in self.dropped:
+        given_up = site in self.dropped and not (self.answerable and self.dropped[site] in _ONLY_SILENT)
+        if (stage != self.stage and not late) or site not in self._members or given_up:
             self._refuse(f"a message of stage {stage} that is not awaited", Refusal.OUT_OF_ORDER, site)
+        self.dropped.pop(site, None)
         try:
             self._take(message)
         except ProtocolError as error:
@@ -294,7 +294,8 @@ class CoordinatorSession:
         """Whether so many survivors have lost this session that asking again cannot reach t."""
         lost = {name for name, (stage, why) in self.dropped.items() if stage in ("agree", "unmask") and why in _LOST}
         left = [name for name in self._members if name in self._heard() or name not in lost]
-        return len(left) < self._roster.thresholds.t
+        counted = [name for name in left if name in self._pinned.confirmed or self.stage == "unmask"]
+        return len(counted) < self._roster.thresholds.t
 
     def revive(self) -> dict[str, SurvivorSet | UnmaskRequest]:
         """Wait again for the survivors that were given up since the set was named; returns what they are asked.

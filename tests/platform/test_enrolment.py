@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wardround.platform.adapters import AttentionAdapter
@@ -71,11 +72,32 @@ def test_a_packed_delta_has_the_finest_step_that_its_bits_carry_to_the_clip(
 
 def test_a_clip_of_nought_is_what_adam_can_move_a_coordinate(toy_study: Make) -> None:
     training = {"lr": 1e-3, "batch_size": 8, "local_epochs": 2}
-    study = toy_study(secure_aggregation={"clip": 0.0}, training=training)
-    assert movable(study, 20) == pytest.approx(1e-3 * 2 * 3)  # (1 - beta1) / sqrt(1 - beta2) = 0.71 < 1
-    assert blocks_of(study, LAYOUT, [20, 60, 30])[0].clip == pytest.approx(1e-3 * 2 * 8)
-    steep = toy_study(training={**training, "beta1": 0.0, "beta2": 0.99})
-    assert movable(steep, 20) == pytest.approx(1e-3 * 6 * 10)
+    plain = toy_study(secure_aggregation={"clip": 0.0}, training={**training, "beta1": 0.0, "beta2": 0.99})
+    assert movable(plain, 20) == pytest.approx(1e-3 * 6 * 10 * (1 - 0.99**18) ** 0.5)  # 18 steps in 3 rounds
+    assert blocks_of(plain, LAYOUT, [20, 60, 30])[0].clip == pytest.approx(1e-3 * 16 * 10 * (1 - 0.99**48) ** 0.5)
+    study = toy_study(rounds=10_000, training=training)
+    assert movable(study, 20) == pytest.approx(1e-3 * 6 * 0.1 / (0.02 * (1 - 0.81 / 0.98)) ** 0.5)
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.98), (0.9, 0.999), (0.5, 0.9), (0.99, 0.9), (0.0, 0.0)])
+@pytest.mark.parametrize("growth", [0.5, 1.0, 1.05, 1.3, 3.0])
+def test_no_gradients_move_a_coordinate_further_in_a_round(
+    toy_study: Make, betas: tuple[float, float], growth: float
+) -> None:
+    """Torch's Adam itself, with moments kept over rounds and gradients that grow, shrink or change their sign."""
+    training = {"lr": 1e-2, "batch_size": 8, "beta1": betas[0], "beta2": betas[1], "weight_decay": 0.0}
+    study = toy_study(rounds=12, training=training)
+    steps = 5
+    signs = torch.tensor([[1.0, 1.0, -1.0], [1.0, -1.0, 1.0], [1.0, 1.0, 1.0]])
+    position = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    adam = torch.optim.Adam([position], lr=1e-2, betas=betas, eps=1e-12)
+    for number in range(12):
+        before = position.detach().clone()
+        for step in range(steps):
+            taken = number * steps + step
+            position.grad = (signs[:, taken % 3] * growth**taken).double()
+            adam.step()
+        assert (position.detach() - before).abs().max() <= movable(study, 8 * steps) * (1 + 1e-9)
 
 
 @pytest.mark.parametrize(("colluding", "t", "m"), [(0, 2, 3), (1, 2, 3)])

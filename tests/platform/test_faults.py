@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,6 +163,16 @@ def test_a_slow_site_is_waited_for_as_long_as_the_study_says(player: Player, sec
     assert ("site-4" in ran.records[0]["participants"]) == (not late)
     assert ran.records[0]["waited"] == pytest.approx(20.0 if late else 5.0, abs=1.5)
     assert ran.adapter == player.reference(ran, 1)
+
+
+def test_a_dropped_site_hears_nothing_of_the_end_of_its_round(player: Player) -> None:
+    ran = player.play(rounds=3, faults={"drop": [{"site": "site-2", "round": 2, "stage": "mask"}]})
+    heard = [
+        json.loads(line)["round"]
+        for line in (ran.run.homes / "site-2" / "ledger.jsonl").read_text().splitlines()
+        if '"message_type":"round-end"' in line
+    ]
+    assert heard == [1, 3]
 
 
 def test_too_few_release_nothing_and_the_round_is_tried_again(player: Player) -> None:
