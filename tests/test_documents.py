@@ -9,7 +9,8 @@ from typing import get_args
 
 import pytest
 from pydantic import BaseModel
-from wardround.platform.config import FaultsSection, Lie, ShareFault, Stage, Study
+from wardround.platform.config import Study
+from wardround.platform.faults_section import FaultsSection, Lie, ShareFault, Stage
 from wardround.platform.study_file import load_study, parse_study
 
 ROOT = Path(__file__).parent.parent
