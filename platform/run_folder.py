@@ -211,8 +211,11 @@ class RunFolder:
         records = []
         for number, line in enumerate(lines[:-1], start=1):
             try:
-                records.append(json.loads(line))
-            except ValueError:
+                record = json.loads(line)
+                if not isinstance(record["round"], int):
+                    raise TypeError("a round is numbered")
+                records.append(record)
+            except (ValueError, KeyError, TypeError):
                 raise RunFolderError(
                     "a line of the list of rounds is damaged",
                     where=f"{self.rounds}, line {number}",

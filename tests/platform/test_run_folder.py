@@ -129,9 +129,10 @@ def test_rounds_are_written_whole_and_a_torn_last_line_is_left_out(tmp_path: Pat
     assert run.read_rounds() == []
 
 
-def test_a_damaged_complete_line_is_named(tmp_path: Path, toy_study: Make) -> None:
+@pytest.mark.parametrize("line", [b'{"round"', b"{}", b"[]", b"3", b'{"round":"2"}', b"\xff\xfe"])
+def test_a_damaged_complete_line_is_named(tmp_path: Path, toy_study: Make, line: bytes) -> None:
     run = RunFolder.create(tmp_path, toy_study())
-    run.rounds.write_bytes(b'{"round":1}\n{"round"\n{"round":3}\n')
+    run.rounds.write_bytes(b'{"round":1}\n' + line + b'\n{"round":3}\n')
     with pytest.raises(RunFolderError, match="damaged") as caught:
         run.read_rounds()
     assert caught.value.where == f"{run.rounds}, line 2"
