@@ -82,7 +82,8 @@ def run_rounds(
             failed += not outcome.taken_up  # a session that did not survive a restart is nobody's failure
             if failed > study.retries:
                 raise _paused(number, outcome, study, consortium)
-            watch.note(f"round {number} is tried again ({failed} of {study.retries} retries)")
+            used = f"{failed} of {study.retries} retries" if failed else "what a restart cost is no retry"
+            watch.note(f"round {number} is tried again ({used})")
     return [record for record in records if record.get("released", True)]
 
 
