@@ -100,13 +100,21 @@ class Site:
         self._session: SiteSession | None = None
         self._binding: Binding | None = None
         self._encoded: NDArray[np.uint32] | None = None
+        signed = _read_json(self.folder / SURVIVORS_FILE)
+        begun = (self.folder / PROGRESS_FILE).is_file()
+        for lost, here in ((PROGRESS_FILE, begun or not signed), (SURVIVORS_FILE, self._has_memory() or not begun)):
+            if not here:  # one of the two is gone: what was signed, or which rounds were entered, is not known any more
+                raise _damaged(self.folder / lost)
         self._memory = SurvivorMemory(
-            _read_json(self.folder / SURVIVORS_FILE),
+            signed,
             lambda known: write_atomic(self.folder / SURVIVORS_FILE, canonical_json(known)),
             private=self.roster.roster.thresholds.private,
         )
         self._store = SessionStore(self.folder, self.identity, self.roster.roster.study, self.random)
         self._take_up()
+
+    def _has_memory(self) -> bool:
+        return (self.folder / SURVIVORS_FILE).is_file()
 
     def _take_up(self) -> None:
         """Go on with the session that a stop interrupted after this site had signed its survivor set.
@@ -191,6 +199,8 @@ class Site:
         # Only a start that holds ends what was under way: a replayed one must not cost a running session its keys.
         self._end_session()
         self.failure = ""
+        if not self._has_memory():
+            write_atomic(self.folder / SURVIVORS_FILE, canonical_json({}))  # from here on, its absence is a loss
         before = _read_json(self.folder / PROGRESS_FILE)
         progress: dict[str, Any] = {
             "round": session.round,

@@ -39,7 +39,7 @@ AROUND_FILES = {
     "after the checkpoint": "after:round-00002.safetensors:1",
     "before the second attempt's number": "before:attempt.json:2",
     "between two sites' updates": "before:update-00002.safetensors:2",
-    "after the survivor set is remembered": "after:survivors.json:5",
+    "after the survivor set is remembered": "after:survivors.json:8",
     "before the line of the round": "before:rounds.jsonl:2",
 }
 ENDS = {

@@ -667,3 +667,23 @@ def test_the_next_round_has_a_vector_of_its_own(consortium: Consortium, site: Si
 
 def test_adapter_info_is_part_of_what_a_site_checks() -> None:
     assert set(AdapterInfo.__slots__) == {"study", "method", "round", "backbone"}
+
+
+@pytest.mark.parametrize("lost", ["survivors.json", "progress.json"])
+def test_state_that_is_gone_stops_the_site_instead_of_starting_anew(
+    toy: Callable[..., Any], tmp_path: Path, BACKBONE: str, lost: str
+) -> None:
+    """Without it the site would not know what it has signed, and could sign a second survivor set for a round."""
+    made = toy(tmp_path / "run")
+    with open_consortium(made.study, made.method, made.data, BACKBONE, made.run) as consortium:
+        at_stage(consortium, "unmask-request")
+        folder = consortium.sites[NAME].folder
+        (folder / "survivors.json").write_bytes(b'{"signed":"set"}')
+    (folder / lost).unlink()
+    with (
+        pytest.raises(CheckpointError) as refused,
+        open_consortium(made.study, made.method, made.data, BACKBONE, made.run),
+    ):
+        pass
+    assert refused.value.where == str(folder / lost)
+    assert refused.value.remedy
