@@ -14,6 +14,7 @@ from pathlib import Path
 from .. import __version__
 from ..privacy.atomic import make_private, write_atomic
 from ..privacy.egress import COORDINATOR, Gate, StudyFacts
+from ..privacy.errors import LedgerError
 from ..privacy.home import SiteHome
 from ..privacy.ledger import Ledger
 from ..privacy.messages import Limits
@@ -30,7 +31,7 @@ from .faults import DishonestSite, LyingCoordinator
 from .methods.method import Method
 from .round_store import RoundStore
 from .run_folder import RunFolder
-from .site_machine import Site
+from .site_machine import PROGRESS_FILE, Site
 from .study_data import StudyData
 from .trainer import LocalTrainer
 from .training import derive_seed
@@ -88,7 +89,7 @@ def open_consortium(
 
     Raises:
         HomeError: another process holds a home.
-        LedgerError: a ledger is broken.
+        LedgerError: a ledger is broken, or is gone although the study was begun.
         CheckpointError: the newest checkpoint is damaged or of another backbone, or the roster changed.
         ParameterError, RosterError: the roster cannot be drawn.
     """
@@ -112,8 +113,14 @@ def open_consortium(
 
         lying = bool(study.faults.lying_coordinator)
 
-        def gate(owner: str, ledger_path: Path, policy_path: Path) -> tuple[Gate, Ledger]:
+        def gate(owner: str, ledger_path: Path, policy_path: Path, begun: bool) -> tuple[Gate, Ledger]:
             ledger = stack.enter_context(Ledger.open(ledger_path, owner=owner, clock=lambda: datetime.now(UTC)))
+            if begun and not ledger.knows(digest):
+                raise LedgerError(
+                    f"{owner} has begun this study, but its ledger does not know it: it is gone or was replaced",
+                    where=str(ledger_path),
+                    remedy="Restore it from a backup: without it nobody could show what had left. Else start a new run",
+                )
             if not policy_path.exists():
                 text = default_policy_toml(
                     "coordinator" if owner == COORDINATOR else "site",
@@ -133,7 +140,7 @@ def open_consortium(
         for site in data.sites:
             name, home = site.name, homes[site.name]
             folder = home.state(digest)
-            site_gate, ledgers[name] = gate(name, home.ledger, home.policy)
+            site_gate, ledgers[name] = gate(name, home.ledger, home.policy, (folder / PROGRESS_FILE).is_file())
             trainers[name] = LocalTrainer(
                 name, digest, study.seed, method, study.training, site.train.training(), data.shared, folder
             )
@@ -151,7 +158,7 @@ def open_consortium(
                 remedy="Restore this folder from a backup, or start a new run: sites take no part in an older round",
             )
         own_gate, ledgers[COORDINATOR] = gate(
-            COORDINATOR, run.coordinator / "ledger.jsonl", run.coordinator / "policy.toml"
+            COORDINATOR, run.coordinator / "ledger.jsonl", run.coordinator / "policy.toml", latest > 0
         )
         unfinished = RoundStore(run.coordinator / "unfinished")
         unfinished.sweep()

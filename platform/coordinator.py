@@ -243,7 +243,8 @@ class Coordinator:
             total = session.finish()
         except ProtocolError as error:
             self._marks.append((stage, self.clock()))
-            self._end(False, f"{error.code} at stage {error.stage}: {error.what}", (), session.dropped, None)
+            whose = "" if error.site is None else f" ({error.site})"
+            self._end(False, f"{error.code} at stage {error.stage}: {error.what}{whose}", (), session.dropped, None)
             if not session.answerable or session.hopeless:
                 signed_another = any(why == str(Refusal.SECOND_SURVIVOR_SET) for _, why in session.dropped.values())
                 if signed_another and self.unfinished.named(session.session.round) is None:

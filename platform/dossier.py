@@ -196,20 +196,7 @@ def _dossier(results: Results) -> Dossier:
         simulation=True,
         classes=_class_names(results),
         sites=tuple(rows),
-        rounds=tuple(
-            RoundRow(
-                round=record["round"],
-                participants=len(record["participants"]),
-                dropped=len(record["dropped"]),
-                seconds=record["seconds"]["total"] - record.get("waited", 0.0),
-                bytes_up=record["bytes_up"],
-                bytes_down=record["bytes_down"],
-                train_loss=record["train_loss"],
-                validation_balanced_accuracy=record["validation"]["balanced_accuracy"],
-                remarks=_remarks(record, results.unreleased),
-            )
-            for record in results.rounds
-        ),
+        rounds=tuple(_round_row(record, results.unreleased) for record in results.rounds),
         privacy=_privacy(results, None),
         provenance=_provenance(results),
         links=(
@@ -277,8 +264,25 @@ def _write_json(path: Path, content: object) -> None:
     write_atomic(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
-def _remarks(record: Mapping[str, Any], unreleased: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Who dropped out of a round, and the tries at it that released nothing; codes and names, no free text."""
-    lost = [f"{gone['site']}: {gone['reason']} at {gone['stage']}" for gone in record["dropped"]]
-    tries = [row for row in unreleased if row["round"] == record["round"]]
-    return (*(f"a try released nothing ({row['reason'].split(':')[0]})" for row in tries), *lost)
+def _round_row(record: Mapping[str, Any], unreleased: Sequence[Mapping[str, Any]]) -> RoundRow:
+    """One round with all its tries: seconds and bytes of all of them, and who dropped in each, where and why."""
+    failed = [row for row in unreleased if row["round"] == record["round"]]
+    tries = [*failed, record]
+    remarks = [f"a try released nothing, {row['reason'].split(':')[0]}{_dropped(row, ' ({})')}" for row in failed]
+    return RoundRow(
+        round=record["round"],
+        participants=len(record["participants"]),
+        dropped=len({gone["site"] for row in tries for gone in row["dropped"]}),
+        seconds=sum(row["seconds"]["total"] - row.get("waited", 0.0) for row in tries),
+        bytes_up=sum(row["bytes_up"] for row in tries),
+        bytes_down=sum(row["bytes_down"] for row in tries),
+        train_loss=record["train_loss"],
+        validation_balanced_accuracy=record["validation"]["balanced_accuracy"],
+        remarks=tuple(text for text in (*remarks, _dropped(record, "{}")) if text),
+    )
+
+
+def _dropped(row: Mapping[str, Any], form: str) -> str:
+    """Names, codes and stages of those who dropped; empty where nobody did."""
+    gone = [f"{gone['site']}: {gone['reason']} at {gone['stage']}" for gone in row["dropped"]]
+    return form.format(", ".join(gone)) if gone else ""

@@ -23,6 +23,8 @@ from .update import State
 from .watching import Watcher
 
 Record = Mapping[str, Any]
+AWAY = {"timeout", "silent", "too-few", "out-of-order", "wrong-session"}
+"""Reasons of sites that are not there, or lost a session with their power, and of the attempt that ends for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,9 @@ def _tell(number: int, outcome: RoundOutcome, consortium: Consortium, watch: Wat
         kept = ", whose vector is in the sum" if name in outcome.survivors else ""
         watch.note(f"round {number} {verb} {name}: {reason} at stage {stage}{kept}")
     for name, site in consortium.sites.items():
-        if site.failure:
-            watch.note(f"{name}: {site.failure}")
+        for text in (site.failure, site.notice):
+            if text:
+                watch.note(f"{name}: {text}")
         if sum(site.clipped.values()):
             watch.note(f"{name}: {sum(site.clipped.values())} coordinates of the update were cut at the clip")
     if not outcome.released:
@@ -120,13 +123,24 @@ def _tell(number: int, outcome: RoundOutcome, consortium: Consortium, watch: Wat
 
 
 def _paused(number: int, outcome: RoundOutcome, study: Study, consortium: Consortium) -> RoundError:
+    """What to do depends on why: who was silent can come back, who refuses will refuse again."""
     failures = [f"{name}: {site.failure}" for name, site in consortium.sites.items() if site.failure]
     dropped = [f"{name} ({stage}: {reason})" for name, (stage, reason) in outcome.dropped.items()]
+    reasons = {reason.split(" ")[0] for _, reason in outcome.dropped.values()} | {outcome.reason.split(" ")[0]}
+    if failures:
+        remedy = "Mend that, then continue with --resume"
+    elif reasons <= AWAY:
+        remedy = "When the sites are back, continue with --resume"
+    else:
+        remedy = (
+            "Sites refuse, and refuse again when asked alike: find out who sent what they refuse. --resume goes on "
+            "only if that was mended; sites train on one adapter and sign one survivor set a round, so else start a new run"
+        )
+    tries = study.retries + 1
     return RoundError(
-        f"round {number} released nothing in {study.retries + 1} tries: {outcome.reason}",
+        f"round {number} released nothing in {tries} {'try' if tries == 1 else 'tries'}: {outcome.reason}",
         where="; ".join(failures or dropped),
-        remedy="The study is paused and nothing is lost. When the sites are back, continue with --resume; "
-        "the adapter of the round before is kept",
+        remedy=f"The study is paused; the adapter of the round before is kept. {remedy}",
     )
 
 

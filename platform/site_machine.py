@@ -34,7 +34,6 @@ from ..privacy.messages import (
     TO_SITE,
     AdvertList,
     Message,
-    RefusalNotice,
     RoundEnd,
     RoundStart,
     ShareDelivery,
@@ -49,6 +48,7 @@ from ..privacy.secure_aggregation.primitives import rounding_key
 from ..privacy.secure_aggregation.roster import PinnedRoster
 from ..privacy.secure_aggregation.session import Binding, SessionId, bind
 from ..privacy.secure_aggregation.site import SiteSession
+from ..privacy.secure_aggregation.statements import refusal
 from ..privacy.session_store import SessionStore
 from .adapter_file import AdapterInfo, parse_adapter
 from .adapters import load_state
@@ -82,6 +82,7 @@ class Site:
         random: secret uniform bytes (``os.urandom``).
         clipped: coordinates cut by the clip in the last update, by block; shown locally, never sent.
         failure: why the last round could not be trained or encoded here; shown locally, never sent. Empty otherwise.
+        notice: what a person should know of a round that was trained all the same; shown locally, never sent.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Site:
     random: Callable[[int], bytes]
     clipped: dict[str, int] = field(default_factory=dict)
     failure: str = ""
+    notice: str = ""
 
     def __post_init__(self) -> None:
         self._session: SiteSession | None = None
@@ -198,7 +200,7 @@ class Site:
         state = self._global_adapter(message.adapter, session.round - 1)
         # Only a start that holds ends what was under way: a replayed one must not cost a running session its keys.
         self._end_session()
-        self.failure = ""
+        self.failure = self.notice = ""
         if not self._has_memory():
             write_atomic(self.folder / SURVIVORS_FILE, canonical_json({}))  # from here on, its absence is a loss
         before = _read_json(self.folder / PROGRESS_FILE)
@@ -210,6 +212,15 @@ class Site:
         if before.get("round") == session.round and "vector" in before:
             progress["vector"] = before["vector"]
         write_atomic(self.folder / PROGRESS_FILE, canonical_json(progress))
+        if (
+            before.get("round") == session.round - 1
+            and "vector" in before
+            and not self.trainer.keeps(session.round - 1)
+        ):
+            self.notice = (
+                f"the stored update of round {session.round - 1} is gone, and Adam's moments with it: round "
+                f"{session.round} was trained without them, and the adapter differs from that of an undisturbed run"
+            )
         update = self.trainer.update(session.round, state, binding.adapter.hex())
         roster = self.roster.roster
         rounding = rounding_key(session, self.name)
@@ -308,8 +319,8 @@ class Site:
         """A refusal of what was asked in ``session`` at ``stage``; without a session there is nothing to answer to."""
         if session is None or stage not in REFUSED_AT:
             return ()
-        known = peer if peer in self.roster.roster.index else ""
-        notice = RefusalNotice(session, self.name, code, stage, known or "")  # type: ignore[arg-type]
+        refused = ProtocolError("refused", code=code, stage=stage, site=peer)
+        notice = refusal(session, self.name, refused, self.roster)
         try:
             return (self.gate.release(notice, peer=COORDINATOR),)
         except EgressRefusedError:

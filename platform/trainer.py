@@ -113,7 +113,8 @@ class LocalTrainer:
             raise CheckpointError(
                 "the stored update is damaged",
                 where=str(path),
-                remedy="Delete it: the site trains that round again, or goes on with fresh optimiser moments",
+                remedy="Restore it from a backup. Without one, delete it: the site trains that round again, or goes on "
+                "with fresh optimiser moments, and the adapter then differs from that of an undisturbed run",
             )
         return stored
 
@@ -122,6 +123,10 @@ class LocalTrainer:
         for path in self.folder.glob("update-*.safetensors"):
             if int(path.stem.removeprefix("update-")) <= number - KEPT_ROUNDS:
                 path.unlink()
+
+    def keeps(self, number: int) -> bool:
+        """Whether what the next round needs of this one is there; always, where rounds start with fresh moments."""
+        return self.settings.optimiser_state != "keep" or self._path(number).is_file()
 
     def forget(self) -> None:
         """Delete every stored update and moment: the study is over, and they derive from patients' images."""

@@ -300,6 +300,10 @@ class Ledger:
         """Number of entries; the next one's sequence."""
         return self._chain.sequence
 
+    def knows(self, study: str) -> bool:
+        """Whether the study was ever opened here and is open still, or something of it left."""
+        return study in self._chain.open_studies or study in self._chain.sent
+
     def is_open(self, study: str) -> bool:
         """Whether the study (hexadecimal hash) was opened here and not closed."""
         return study in self._chain.open_studies

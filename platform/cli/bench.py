@@ -47,7 +47,8 @@ def bench_secure_aggregation(
     dropouts: Annotated[int, typer.Option("--dropouts", metavar="K", help="Sites that share and fall silent.")] = 0,
     bits: Annotated[int, typer.Option("--bits", metavar="B", help="Value bits: 32, or 8 to 24 (packed).")] = 32,
     peer: Annotated[
-        Peer | None, typer.Option("--peer", help="Measure another implementation too (pip install 'wardround[bench]').")
+        Peer | None,
+        typer.Option("--peer", help="Measure another implementation too (pip install 'wardround\\[bench]')."),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:

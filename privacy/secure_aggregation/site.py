@@ -24,7 +24,6 @@ from ..messages import (
     MaskedVector,
     Message,
     OpenedShare,
-    RefusalNotice,
     SealedShare,
     SealedShares,
     ShareDelivery,
@@ -301,11 +300,6 @@ class SiteSession:
         return self._keep("unmask", message, answer, "done")
 
     # --- around the stages -----------------------------------------------------------------------------------------
-
-    def refusal(self, error: ProtocolError) -> RefusalNotice:
-        """The message that tells the coordinator of an error: code, stage of the refused request and peer, no text."""
-        peer = error.site if error.site in self._pinned.roster.index else ""
-        return RefusalNotice(self.session, self.site, error.code, error.stage, peer or "")  # type: ignore[arg-type]
 
     @classmethod
     def resume(

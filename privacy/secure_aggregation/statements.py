@@ -7,7 +7,16 @@ from collections.abc import Iterable, Sequence
 from ..errors import ProtocolError, Refusal
 from ..identity import SigningContext, verifies
 from ..merkle import Tree
-from ..messages import Advert, Agreement, AgreeSignature, MaskedVector, OpenedShare, SealedShare, UnmaskAnswer
+from ..messages import (
+    Advert,
+    Agreement,
+    AgreeSignature,
+    MaskedVector,
+    OpenedShare,
+    RefusalNotice,
+    SealedShare,
+    UnmaskAnswer,
+)
 from . import primitives as p
 from .packing import padding_is_zero, split_wire
 from .roster import PinnedRoster
@@ -47,6 +56,12 @@ def tree_of(shares: Iterable[SealedShare]) -> Tree:
 def answer_parts(shares: Iterable[OpenedShare]) -> tuple[bytes, ...]:
     """What an unmask answer's signature covers, beside context and signer."""
     return tuple([p.name_part(s.site) + p.KIND_PARTS[s.kind] + transcript(s.share) for s in shares])
+
+
+def refusal(session: SessionId, site: str, error: ProtocolError, pinned: PinnedRoster) -> RefusalNotice:
+    """The message that tells the coordinator of an error: code, stage of the refused request and peer, no text."""
+    peer = error.site if error.site is not None and error.site in pinned.roster.index else ""
+    return RefusalNotice(session, site, error.code, error.stage, peer)  # type: ignore[arg-type]
 
 
 def check_ordered(names: Sequence[str], pinned: PinnedRoster, stage: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from wardround.evaluation.errors import EvaluationError
 from wardround.evaluation.report_json import dossier_from_json, site_report_from_json
 from wardround.platform import dossier as module
-from wardround.platform.dossier import build_pages, write_results
+from wardround.platform.dossier import _round_row, build_pages, write_results
 from wardround.platform.errors import RunFolderError
 from wardround.platform.results import Results, model_card, summary
 from wardround.platform.run_folder import RunFolder
@@ -137,3 +137,32 @@ def test_without_an_unseen_site(toy: Callable[..., Any], toy_results: Callable[.
     made = toy(tmp_path / "run")
     write_results(made.run, toy_results(made, unseen=False))
     assert set(pages(made.run)) == {"index.html", *(f"sites/{name}/report.html" for name in NAMES[:3])}
+
+
+def test_a_rounds_row_counts_all_its_tries_and_names_who_dropped_in_each() -> None:
+    def line(number: int, released: bool, dropped: list[tuple[str, str, str]], size: int) -> dict[str, Any]:
+        return {
+            "round": number,
+            "released": released,
+            "reason": "" if released else "too-few at stage mask: 2 confirmed sites",
+            "participants": ["a", "b", "c"] if released else [],
+            "dropped": [{"site": site, "stage": stage, "reason": reason} for site, stage, reason in dropped],
+            "seconds": {"total": 10.0},
+            "waited": 8.0,
+            "bytes_up": size,
+            "bytes_down": 2 * size,
+            "train_loss": 0.5,
+            "validation": {"balanced_accuracy": 0.7},
+        }
+
+    failed = [
+        line(1, False, [("x", "mask", "timeout")], 7),
+        line(2, False, [("a", "mask", "timeout"), ("b", "share", "timeout")], 100),
+    ]
+    row = _round_row(line(2, True, [("c", "agree", "timeout")], 1000), failed)
+    assert (row.bytes_up, row.bytes_down, row.seconds, row.dropped, row.participants) == (1100, 2200, 4.0, 3, 3)
+    assert row.remarks == (
+        "a try released nothing, too-few at stage mask (a: timeout at mask, b: timeout at share)",
+        "c: timeout at agree",
+    )
+    assert _round_row(line(3, True, [], 5), failed).remarks == ()

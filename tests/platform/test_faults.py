@@ -197,6 +197,7 @@ def test_after_all_retries_the_run_pauses_and_goes_on_when_the_sites_are_back(pl
     ran = player.play(sites=3, rounds=3, retries=1, error=True, faults={"drop": drop})
     assert [(r["round"], r["released"]) for r in ran.records] == [(1, True), (2, False), (2, False)]
     assert "paused" in ran.notes[-1]
+    assert "When the sites are back" in ran.notes[-1]
     assert "site-1 (mask: timeout)" in ran.notes[-1]
     ran = player.play(sites=3, rounds=3, retries=1)
     assert [r["round"] for r in ran.released] == [1, 2, 3]
@@ -231,6 +232,8 @@ def test_a_lie_that_splits_the_sites_ends_in_a_clear_refusal_and_no_share_leaves
     ran = player.play(rounds=3, error=True, faults={"lying_coordinator": [{"round": 2, "lie": lie}]})
     assert [r["round"] for r in ran.released] == [1]
     assert "round 2 released nothing in 3 tries" in ran.notes[-1]
+    assert "Sites refuse" in ran.notes[-1]  # nobody is away, so waiting mends nothing
+    assert "are back" not in ran.notes[-1]
     assert ran.adapter == player.reference(ran, 1)
     for site in ran.data.sites:
         text = (ran.run.homes / site.name / "ledger.jsonl").read_text()
@@ -269,6 +272,7 @@ def test_a_dealer_of_another_secret_is_named_and_the_same_set_is_tried_again(pla
     ran = player.play(rounds=1, faults={"dishonest_share": [{"site": "site-3", "round": 1, "kind": "secret"}]})
     failed, released = ran.records
     assert failed["reason"].startswith("dishonest-dealer at stage finish")
+    assert failed["reason"].endswith("(site-3)")
     assert released["attempt"] == 1
     assert released["participants"] == [f"site-{i}" for i in range(1, 6)]
     assert ran.adapter == player.reference(ran, 1)

@@ -219,3 +219,27 @@ def test_a_round_of_which_everything_had_come_needs_no_update_but_the_next_names
         rounds(made, BACKBONE, 1)
     assert caught.value.where == str(path)
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("whose", ["site-2", "coordinator"])
+def test_a_ledger_that_is_gone_stops_the_resume(made: Any, BACKBONE: str, whose: str) -> None:
+    rounds(made, BACKBONE, 1)
+    ledger = (made.run.coordinator if whose == "coordinator" else made.run.homes / whose) / "ledger.jsonl"
+    kept = ledger.read_bytes()
+    ledger.unlink()
+    for _ in range(2):  # a new, empty one that the first try made is no better
+        with pytest.raises(LedgerError, match="does not know it") as caught:
+            rounds(made, BACKBONE, 1)
+        assert caught.value.where == str(ledger)
+        assert caught.value.remedy
+    ledger.write_bytes(kept)
+    rounds(made, BACKBONE, 1)
+
+
+def test_moments_that_are_gone_are_told(made: Any, BACKBONE: str) -> None:
+    rounds(made, BACKBONE, 2)
+    next((made.run.homes / "site-2").glob("state/*/update-00002.safetensors")).unlink()
+    with open_consortium(made.study, made.method, made.data, BACKBONE, made.run) as consortium:
+        carry(consortium.coordinator, consortium.sites, consortium.coordinator.begin())
+        assert "round 2 is gone" in consortium.sites["site-2"].notice
+        assert consortium.sites["site-1"].notice == ""

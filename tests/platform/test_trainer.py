@@ -137,7 +137,9 @@ def test_a_torn_file_is_refused_and_deleting_it_helps(make: Make, start: State, 
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(CheckpointError, match="damaged") as caught:
         make().update(2, start, SHA[2])
-    assert "Delete it" in caught.value.remedy
+    assert "backup" in caught.value.remedy
+    assert "delete it" in caught.value.remedy
+    assert "differs" in caught.value.remedy
     path.unlink()
     assert equal(expected, make().update(2, start, SHA[2]))
 

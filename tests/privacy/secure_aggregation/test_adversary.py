@@ -72,7 +72,7 @@ def assert_refused(code, call, *arguments, site=None):
     assert error.value.code is code
     session = getattr(call, "__self__", None)
     if isinstance(session, SiteSession):
-        notice = encode(session.refusal(error.value))
+        notice = encode(statements.refusal(session.session, session.site, error.value, session._pinned))
         held = session._secrets.held.values() if session._secrets is not None else ()
         assert not any(share in notice or share.hex() in str(error.value) for pair in held for share in pair)
         assert not any(row.share in notice or row.share.hex() in str(error.value) for row in session._opened)
@@ -325,7 +325,7 @@ def test_unopenable_share_names_the_dealer(play):
     error = assert_refused(
         Refusal.UNOPENABLE_SHARE, play.sites[A].mask, play.out["mask"][A], np.zeros(8, dtype=np.uint32), site=B
     )
-    notice = play.sites[A].refusal(error)
+    notice = statements.refusal(play.coordinator.session, A, error, play.consortium.pinned)
     assert (notice.code, notice.stage, notice.peer) == (Refusal.UNOPENABLE_SHARE, "mask", B)
     play.coordinator.feed(A, notice)
     assert play.coordinator.dropped[A] == ("mask", "unopenable-share (site-001)")
@@ -523,7 +523,7 @@ def test_a_site_that_refuses_after_its_vector_arrived_stays_in_the_sum(play):
     words = play.words()
     play.stage("mask", words=words, close=False)
     error = ProtocolError("x", code=Refusal.LOCAL_FAILURE, stage="mask")
-    play.coordinator.feed(D, play.sites[D].refusal(error))
+    play.coordinator.feed(D, statements.refusal(play.coordinator.session, D, error, play.consortium.pinned))
     play.out["agree"] = play.coordinator.close_mask()
     assert D not in play.coordinator.waiting()
     for stage in ("agree", "unmask"):
