@@ -134,7 +134,8 @@ def _paused(number: int, outcome: RoundOutcome, study: Study, consortium: Consor
     else:
         remedy = (
             "Sites refuse, and refuse again when asked alike: find out who sent what they refuse. --resume goes on "
-            "only if that was mended; sites train on one adapter and sign one survivor set a round, so else start a new run"
+            "only if that was mended; sites train on one adapter and sign one survivor set a round, so otherwise start "
+            "a new run"
         )
     tries = study.retries + 1
     return RoundError(
