@@ -135,6 +135,27 @@ def _refusal(labels: IntArray, codes: IntArray) -> Interval | None:
     return None
 
 
+def accuracy_interval(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    groups: Sequence[str] | Sequence[int],
+    generator: np.random.Generator,
+    *,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """95 % percentile bootstrap of accuracy, whole groups resampled; arguments as in the balanced one below."""
+    z, y = check_predictions(logits, labels)
+    codes = group_codes(groups, len(y))
+    refused = _refusal(y, codes)
+    if refused is not None:
+        return refused
+    n_groups = int(codes.max()) + 1
+    sizes = np.bincount(codes, minlength=n_groups).astype(np.float64)
+    right = np.bincount(codes, weights=(z.argmax(axis=1) == y).astype(np.float64), minlength=n_groups)
+    weights = _weights(n_groups, resamples, generator)
+    return _percentiles((weights @ right) / (weights @ sizes), n_groups)
+
+
 def balanced_accuracy_interval(
     logits: ArrayLike,
     labels: ArrayLike,

@@ -53,7 +53,7 @@ wardround bench secure-aggregation [--sites --dim --dropouts --bits --peer]
 wardround bench dp
 wardround bench encode
 wardround bench round
-wardround bench backbone DATA
+wardround bench backbone DATA [--backbone --weights --allow-random --dataset --seed]
 wardround doctor [--kit DIR]
 wardround --version
 """  # noqa: E501
@@ -68,6 +68,7 @@ PROMISED_NOW = {
     "report build",
     "doctor",
     "bench encode",
+    "bench backbone",
 }
 
 

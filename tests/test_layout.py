@@ -28,6 +28,9 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
             {
                 "embedded",
                 "preprocessing",
+                "hub_cache",
+                "text_towers",
+                "clip_configs",
                 "backbone_weights",
                 "backbone",
                 "feature_cache",
@@ -46,6 +49,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
         frozenset(
             {
                 "assessment",
+                "bench_backbone",
                 "bench_flower",
                 "bench_secure_aggregation",
                 "demo_study",

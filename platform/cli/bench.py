@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import typer
 from numpy.typing import NDArray
 from rich.table import Table
 
-from .console import ERR, print_json, print_table
+from .console import ERR, OUT, RichWatcher, print_json, print_table
 
 app = typer.Typer(no_args_is_help=True, help="Measure this machine. Example: wardround bench encode --json")
 
@@ -73,6 +74,73 @@ def bench_secure_aggregation(
     with ERR.status("measuring"):
         figures = measure(sites, dim, dropouts, bits, peer=None if peer is None else flower)
     _show("Secure aggregation", figures.as_dict(), as_json=json_)
+
+
+@app.command("backbone")
+def bench_backbone(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DATA", help="A folder of class folders, with its groups.csv or metadata.csv.")
+    ],
+    backbone: Annotated[
+        str, typer.Option("--backbone", metavar="NAME", help='As backbone.name in a study: "embedded", "ViT-B-32", …')
+    ] = "embedded",
+    weights: Annotated[
+        str | None, typer.Option("--weights", metavar="WEIGHTS", help="As backbone.weights: a tag, file or folder.")
+    ] = None,
+    allow_random: Annotated[
+        bool, typer.Option("--allow-random", help="Measure an untrained model, to see what training is worth.")
+    ] = False,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", metavar="KEY", help="A key of wardround data list; else recognised.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of folds and intervals.")] = 0,
+    json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Measure what a backbone knows about a folder: linear probe, nearest neighbours, zero-shot, by group folds.
+
+    Prints the fingerprint that a study pins, too. Features stay in the local cache; nothing is sent.
+    Example: wardround bench backbone images/brain_tumor_mri --backbone embedded --json
+    """
+    from ..backbone import load_backbone
+    from ..bench_backbone import measure
+    from ..features import default_cache
+
+    with RichWatcher() as watcher:
+        watcher.stage("loading the backbone")
+        loaded = load_backbone(backbone, weights, allow_random=allow_random)
+        figures = measure(
+            folder,
+            loaded,
+            cache=default_cache(),
+            dataset=dataset,
+            seed=seed,
+            progress=lambda done, total, rate: watcher.progress(done, total, "images", rate),
+            stage=watcher.stage,
+        )
+    if json_:
+        print_json(figures.as_dict())
+        return
+    found = f"{figures.n} images in {figures.groups} groups, {len(figures.classes)} classes of {figures.dataset}"
+    table = Table(title=f"{figures.backbone} · {found}", title_justify="left")
+    for column in ("figure", "value", "95 % interval"):
+        table.add_column(column, justify="left" if column == "figure" else "right")
+    for name, title in _BACKBONE_FIGURES.items():
+        span = figures.intervals[name]
+        between = span.note if span.low is None or span.high is None else f"{span.low:.3f} to {span.high:.3f}"
+        table.add_row(title, f"{getattr(figures, name):.3f}", between)
+    table.add_row("encoder, ms an image, one core", f"{figures.ms_per_image:.2f}", "")
+    print_table(table)
+    OUT.print(f"fingerprint {figures.fingerprint}")
+    if figures.skipped:
+        OUT.print(f"{figures.skipped} files were left out: wardround data check {folder} names them")
+
+
+_BACKBONE_FIGURES = {
+    "probe_accuracy": "linear probe, accuracy",
+    "probe_balanced_accuracy": "linear probe, balanced accuracy",
+    "knn_accuracy": "10 nearest neighbours, accuracy",
+    "zero_shot_balanced_accuracy": "zero-shot, balanced accuracy",
+}
 
 
 def _show(title: str, figures: dict[str, Any], *, as_json: bool) -> None:

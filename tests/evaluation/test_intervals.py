@@ -14,6 +14,7 @@ from wardround.evaluation.intervals import (
     TOO_FEW,
     UNDER_COVERS,
     Z_95,
+    accuracy_interval,
     balanced_accuracy_difference,
     balanced_accuracy_interval,
     macro_auroc_interval,
@@ -99,6 +100,21 @@ def test_interval_holds_the_figure_and_repeats_with_its_seed() -> None:
     assert area.low is not None
     assert area.high is not None
     assert 0.5 < area.low < area.high < 1
+
+
+def test_accuracy_of_resamples_equals_scoring_the_repeated_rows() -> None:
+    z, y, groups = cohort(15, 3, 3, 6)
+    codes = np.array(groups)
+    found = accuracy_interval(z, y, groups, np.random.default_rng(5), resamples=200)
+    weights = intervals._weights(15, 200, np.random.default_rng(5))
+    shares = []
+    for weight in weights:
+        rows = np.concatenate([np.tile(np.flatnonzero(codes == g), int(weight[g])) for g in range(15)])
+        shares.append(np.mean(z[rows].argmax(axis=1) == y[rows]))
+    low, high = np.quantile(shares, [0.025, 0.975])
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert found.note == UNDER_COVERS
+    assert accuracy_interval(z, y, [0] * len(y), np.random.default_rng(0)).note == TOO_FEW
 
 
 def test_resampling_patients_is_wider_than_resampling_images() -> None:

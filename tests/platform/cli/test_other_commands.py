@@ -229,3 +229,35 @@ def test_doctor_examines_this_machine(cli: Cli) -> None:
     assert people.code == ended.code
     for row in rows:
         assert row["name"] in people.out
+
+
+def test_bench_backbone_for_people_and_scripts(cli: Cli, images: Callable[..., Path]) -> None:
+    folder = images(4)
+    (folder / "glioma" / "000.png").write_bytes(b"no picture")
+    shown = cli("bench", "backbone", folder)
+    assert shown.code == 0, shown.err
+    assert "15 images in 15 groups, 4 classes of brain-mri" in shown.out
+    for words in (
+        "linear probe, balanced accuracy",
+        "zero-shot, balanced accuracy",
+        "fingerprint ",
+        "1 files were left",
+    ):
+        assert words in shown.out
+    written = cli("bench", "backbone", folder, "--backbone", "embedded", "--json")
+    document = json.loads(written.out)
+    assert document["n"] == 15
+    assert 0.0 <= document["knn_accuracy"] <= 1.0
+    assert document["intervals"]["probe_accuracy"][0] <= document["probe_accuracy"]
+    assert document["fingerprint"] in shown.out
+
+
+def test_bench_backbone_says_what_is_missing(cli: Cli, images: Callable[..., Path], tmp_path: Path) -> None:
+    cli("bench", "backbone", tmp_path / "nowhere").assert_explains("nowhere")
+    cli("bench", "backbone", images(2)).assert_explains("'glioma' form 2 groups", "3 folds need 3 groups")
+    cli("bench", "backbone", images(2), "--dataset", "brain-mir").assert_explains("brain-mri")
+    for name, part in (("ViT-B-23", "did you mean ViT-B-32"), ("ViT-B-32", "no weights were given")):
+        refused = cli("bench", "backbone", images(2), "--backbone", name)
+        assert refused.code == 1
+        assert part in refused.err
+        assert "Traceback" not in refused.err
