@@ -11,10 +11,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from .canvas import Array, smooth_noise
+from .skin_camera import field_of_view, lay_over
 
 Range = tuple[float, float]
 
@@ -33,6 +34,10 @@ class BrainAppearance:
         zoom: magnification; tilt: rotation in degrees; shift: displacement as a fraction of half the picture.
         uptake: how much of a tumour's own grey value shows; 1 all of it, 0 none (dose and timing of contrast agent).
         inverted: probability that black and white are exchanged, as a single value twice.
+        crop: how far the picture is cut to the head and stretched to fill the square; 0 leaves it, 1 cuts to the
+            head's bounding box, below 0 adds as wide a border.
+        ghosting: strength of motion ghosts along one axis, as a fraction of the picture's grey values.
+        ringing: share, in [0, 1], of the edge ripples that a truncated spatial spectrum gives (Gibbs).
     """
 
     gamma: Range = (1.0, 1.0)
@@ -46,6 +51,9 @@ class BrainAppearance:
     shift: Range = (0.0, 0.0)
     uptake: Range = (1.0, 1.0)
     inverted: Range = (0.0, 0.0)
+    crop: Range = (0.0, 0.0)
+    ghosting: Range = (0.0, 0.0)
+    ringing: Range = (0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,8 @@ class SkinAppearance:
         blur: standard deviation of the point spread, in hundredths of the picture's side.
         noise: standard deviation of the noise, as a fraction of full scale.
         zoom: magnification; shift: displacement as a fraction of half the picture.
+        field: edge of the round field of view: 0 or less none, 1 strong; ranges that start below 0 leave some without.
+        bubbles: bubbles of immersion gel with their glints: 0 or less none, 1 many.
     """
 
     red: Range = (1.0, 1.0)
@@ -77,6 +87,8 @@ class SkinAppearance:
     noise: Range = (0.0, 0.0)
     zoom: Range = (1.0, 1.0)
     shift: Range = (0.0, 0.0)
+    field: Range = (0.0, 0.0)
+    bubbles: Range = (0.0, 0.0)
 
 
 SiteAppearance = BrainAppearance | SkinAppearance
@@ -84,11 +96,12 @@ SiteAppearance = BrainAppearance | SkinAppearance
 PRETRAINING_BRAIN = BrainAppearance(
     gamma=(0.6, 1.7), gain=(0.55, 1.15), floor=(0.0, 0.06), bias=(0.0, 0.3), noise=(0.0, 0.045), blur=(0.0, 0.9),
     zoom=(0.9, 1.4), tilt=(-20.0, 20.0), shift=(0.0, 0.12), uptake=(0.7, 1.1), inverted=(0.05, 0.05),
+    crop=(-0.4, 1.0), ghosting=(0.0, 0.08), ringing=(0.0, 0.6),
 )  # fmt: skip
 PRETRAINING_SKIN = SkinAppearance(
     red=(0.85, 1.1), green=(0.82, 1.08), blue=(0.8, 1.2), gamma=(0.6, 1.4), saturation=(0.6, 1.2),
     vignette=(0.0, 0.5), hairs=(0.0, 6.0), marks=(0.0, 10.0), tone=(0.0, 0.3), blur=(0.0, 0.9), noise=(0.0, 0.03),
-    zoom=(0.8, 1.5), shift=(0.0, 0.15),
+    zoom=(0.85, 1.8), shift=(0.0, 0.15), field=(-0.6, 0.8), bubbles=(-0.6, 0.8),
 )  # fmt: skip
 DEMO_BRAIN = BrainAppearance(
     gamma=(1.8, 2.1), gain=(1.2, 1.4), floor=(0.0, 0.05), bias=(0.32, 0.4), noise=(0.048, 0.06), blur=(1.55, 1.95),
@@ -97,7 +110,7 @@ DEMO_BRAIN = BrainAppearance(
 DEMO_SKIN = SkinAppearance(
     red=(0.7, 0.83), green=(0.85, 1.05), blue=(0.85, 1.15), gamma=(0.8, 1.3), saturation=(1.22, 1.4),
     vignette=(0.52, 0.7), hairs=(7.0, 11.0), marks=(0.0, 6.0), tone=(0.36, 0.46), blur=(1.05, 1.35),
-    noise=(0.032, 0.042), zoom=(0.95, 1.4), shift=(0.0, 0.1),
+    noise=(0.032, 0.042), zoom=(0.95, 1.4), shift=(0.0, 0.1), field=(-0.2, 0.3), bubbles=(-0.2, 0.3),
 )  # fmt: skip
 
 
@@ -150,15 +163,20 @@ def scan(picture: NDArray[np.uint8], site: BrainAppearance, rng: np.random.Gener
         uint8 (size, size, 3) with equal channels.
     """
     size = picture.shape[0]
+    plain = np.ascontiguousarray(picture[:, :, 0])
+    if site.crop != (0.0, 0.0):
+        plain = _cut_to_head(plain, draw(site.crop, rng))
     shift = draw(site.shift, rng)
     framed = reframe(
-        np.ascontiguousarray(picture[:, :, 0]),
+        plain,
         draw(site.zoom, rng),
         draw(site.tilt, rng),
         shift * float(rng.uniform(-1, 1)),
         shift * float(rng.uniform(-1, 1)),
     )
     grey: Array = framed.astype(np.float32) * np.float32(1.0 / 255.0)
+    if site.ghosting != (0.0, 0.0) or site.ringing != (0.0, 0.0):
+        grey = _ghost_and_ring(grey, draw(site.ghosting, rng), draw(site.ringing, rng), rng)
     sigma = draw(site.blur, rng) * size / 100.0
     if sigma > 0.25:
         grey = gaussian_filter(grey, sigma, truncate=3.0)
@@ -177,6 +195,38 @@ def scan(picture: NDArray[np.uint8], site: BrainAppearance, rng: np.random.Gener
     return np.repeat(out[:, :, None], 3, axis=2)
 
 
+def _cut_to_head(picture: NDArray[np.uint8], crop: float) -> NDArray[np.uint8]:
+    """Move the frame towards the box round what is not black (``crop`` 1), or away from it (below 0)."""
+    size = picture.shape[0]
+    filled = picture > 24
+    rows, columns = np.flatnonzero(filled.any(axis=1)), np.flatnonzero(filled.any(axis=0))
+    if crop == 0.0 or rows.size < size // 8 or columns.size < size // 8:
+        return picture
+    if crop < 0.0:
+        pad = round(-crop * size / 2.0)
+        wide = Image.fromarray(np.pad(picture, pad))
+        return np.asarray(wide.resize((size, size), Image.Resampling.BILINEAR))
+    left, right = crop * float(columns[0]), size - crop * float(size - 1 - columns[-1])
+    top, bottom = crop * float(rows[0]), size - crop * float(size - 1 - rows[-1])
+    image = Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
+    return np.asarray(image)
+
+
+def _ghost_and_ring(grey: Array, ghosting: float, ringing: float, rng: np.random.Generator) -> Array:
+    """Motion ghosts along one axis and the ripples of a truncated spectrum; float32 (size, size) in, the same out."""
+    size, axis = grey.shape[0], int(rng.integers(2))
+    step = int(rng.integers(size // 8, size // 2))
+    if ghosting > 0.0:
+        grey = grey + np.float32(0.5 * ghosting) * (np.roll(grey, step, axis) + np.roll(grey, -step, axis))
+    if ringing > 0.0:
+        spectrum = np.fft.rfft2(grey)
+        kept = float(rng.uniform(0.5, 0.9)) * 0.5
+        low = (np.abs(np.fft.fftfreq(size))[:, None] < kept) & (np.fft.rfftfreq(size)[None, :] < kept)
+        cut = np.fft.irfft2(spectrum * low, s=grey.shape).astype(np.float32)
+        grey = grey + np.float32(ringing) * (cut - grey)
+    return np.clip(grey, 0.0, None)
+
+
 def photograph(picture: NDArray[np.uint8], site: SkinAppearance, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Pass a clean lesion through a site's camera: framing, hair, ruler, vignette, cast, blur and noise.
 
@@ -193,8 +243,10 @@ def photograph(picture: NDArray[np.uint8], site: SkinAppearance, rng: np.random.
     image = Image.fromarray(
         _crop(picture, draw(site.zoom, rng), shift * rng.uniform(-1, 1), shift * rng.uniform(-1, 1))
     )
-    _hair_and_ruler(image, round(draw(site.hairs, rng)), round(draw(site.marks, rng)), rng)
+    hairs, marks = round(draw(site.hairs, rng)), round(draw(site.marks, rng))
+    image = lay_over(image, hairs, marks, draw(site.bubbles, rng), rng)
     colour: Array = np.asarray(image).astype(np.float32) * np.float32(1.0 / 255.0)
+    colour = field_of_view(colour, draw(site.field, rng), rng)
     sigma = draw(site.blur, rng) * size / 100.0
     if sigma > 0.25:
         colour = gaussian_filter(colour, (sigma, sigma, 0.0), truncate=3.0)
@@ -222,30 +274,3 @@ def _crop(picture: NDArray[np.uint8], zoom: float, dx: float, dy: float) -> NDAr
     box = (max(left, 0.0), max(top, 0.0), min(left + side, wide.shape[1]), min(top + side, wide.shape[0]))
     resized = Image.fromarray(wide).resize((size, size), Image.Resampling.BILINEAR, box=box)
     return np.asarray(resized)
-
-
-def _hair_and_ruler(image: Image.Image, hairs: int, marks: int, rng: np.random.Generator) -> None:
-    size = image.size[0]
-    pen = ImageDraw.Draw(image)
-    lean = rng.uniform(0.0, np.pi)
-    steps = np.linspace(0.0, 1.0, 9)[:, None]
-    for _ in range(hairs):
-        middle, angle = rng.uniform(0.0, size, 2), lean + rng.normal(0.0, 0.6)
-        reach = rng.uniform(0.2, 0.6) * size * np.array([np.cos(angle), np.sin(angle)])
-        bow = rng.normal(0.0, 0.12 * size, 2)
-        points = (
-            (1 - steps) ** 2 * (middle - reach) + 2 * steps * (1 - steps) * (middle + bow) + steps**2 * (middle + reach)
-        )
-        dark = int(rng.integers(10, 70))
-        pen.line(
-            [tuple(point) for point in points.tolist()],
-            fill=(dark + 15, dark + 5, dark),
-            width=1 + int(size >= 140 and rng.random() < 0.5),
-        )
-    if marks > 1:
-        step, along, x = rng.uniform(0.03, 0.06) * size, rng.uniform(0.0, 0.4) * size, rng.uniform(0.0, 0.06) * size
-        flip, upright = rng.random() < 0.5, rng.random() < 0.5
-        for k in range(marks):
-            long = (0.1 if k % 5 == 0 else 0.06) * size
-            a, b, d = along + k * step, (size - x if flip else x), (-long if flip else long)
-            pen.line([(b, a), (b + d, a)] if upright else [(a, b), (a, b + d)], fill=(30, 28, 30), width=1)

@@ -42,11 +42,22 @@ class Canvas:
         self.image: Array = np.full((size, size), background, dtype=np.float32)
         self.edge = 2.4 / size
         self.margin = 0.06
+        self.zoom, self.origin = 1.0, (0.0, 0.0)
 
     def bend(self, dx: Array, dy: Array) -> None:
         """Move the coordinates: a shape at (a, b) is then drawn where x + dx = a and y + dy = b."""
         self.x = self.x + dx
         self.y = self.y + dy
+
+    def frame(self, zoom: float, ox: float, oy: float) -> None:
+        """Choose what the picture shows: a shape at (a, b) is then drawn at (zoom * a + ox, zoom * b + oy).
+
+        To be called before :meth:`bend`, once.
+        """
+        self.zoom, self.origin = zoom, (ox, oy)
+        self.edge = 2.4 / (self.size * zoom)
+        self.x = (self.x - np.float32(ox)) * np.float32(1.0 / zoom)
+        self.y = (self.y - np.float32(oy)) * np.float32(1.0 / zoom)
 
     def swell(self, cx: float, cy: float, radius: float, strength: float, hold: Array) -> None:
         """Push what is drawn away from a point, as a growing mass does.
@@ -66,7 +77,8 @@ class Canvas:
     def window(self, cx: float, cy: float, reach_x: float, reach_y: float) -> Window:
         """Rows and columns that a shape around (cx, cy) can touch."""
         half = self.size / 2.0
-        reach_x, reach_y = reach_x + self.margin, reach_y + self.margin
+        reach_x, reach_y = (reach_x + self.margin) * self.zoom, (reach_y + self.margin) * self.zoom
+        cx, cy = cx * self.zoom + self.origin[0], cy * self.zoom + self.origin[1]
         x0, x1 = int((cx - reach_x + 1.0) * half), int((cx + reach_x + 1.0) * half) + 2
         y0, y1 = int((cy - reach_y + 1.0) * half), int((cy + reach_y + 1.0) * half) + 2
         limit = self.size

@@ -37,7 +37,7 @@ SITE_NAMES = (
     "maple", "nettle", "olive", "poplar", "quince", "rowan", "sage", "thyme", "umber", "violet", "willow", "yarrow",
 )  # fmt: skip
 UNSEEN_NAME = "harbour"
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 _SITE_SHARE = 0.35  # width of a site's ranges as a share of the demo's
 _SKEW = 2.0  # Dirichlet concentration of a site's class odds; lower is more skewed
 _LEAST_ODDS = 0.5  # least class odds, as a share of an even mix

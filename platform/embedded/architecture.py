@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import PlatformError
+from .image_tower import ImageTower
 
 FOLDER = Path(__file__).parent
 WEIGHTS = "weights.safetensors"
@@ -45,14 +46,24 @@ def read_config(folder: Path = FOLDER) -> dict[str, Any]:
 
 
 def build_model(config: Mapping[str, Any]) -> open_clip.CLIP:
-    """Build the model with random weights, in train mode.
+    """Build the model with random weights, in train mode: open_clip's CLIP with our image tower in it.
 
     Args:
-        config: open_clip's model configuration: "embed_dim", "vision_cfg", "text_cfg".
+        config: "embed_dim", "text_cfg" as open_clip has them; "vision_cfg" with "layers", "width", "image_size" and
+            "stages", the arguments of :class:`ImageTower`.
     """
-    return open_clip.CLIP(
-        embed_dim=int(config["embed_dim"]), vision_cfg=dict(config["vision_cfg"]), text_cfg=dict(config["text_cfg"])
+    width, vision = int(config["embed_dim"]), config["vision_cfg"]
+    # The tower that open_clip makes is thrown away at once; one block a stage keeps it small.
+    placeholder = {"layers": [1, 1, 1, 1], "width": 8, "head_width": 64, "image_size": 32}
+    model = open_clip.CLIP(embed_dim=width, vision_cfg=placeholder, text_cfg=dict(config["text_cfg"]))
+    model.visual = ImageTower(
+        layers=vision["layers"],
+        width=int(vision["width"]),
+        image_size=int(vision["image_size"]),
+        output_dim=width,
+        stages=vision["stages"],
     )
+    return model
 
 
 def load_tokenizer(folder: Path = FOLDER, *, context_length: int) -> SimpleTokenizer:

@@ -81,11 +81,11 @@ def augment_brain(batch: Tensor, generator: torch.Generator, site: BrainAppearan
     grey = _coarsen(grey, generator)
     turned = torch.rand(count, 1, 1, 1, generator=generator) < site.inverted[0]
     grey = torch.where(turned, 1.0 - grey, grey)
-    return grey.clamp_(0.0, 1.0).expand(-1, 3, -1, -1)
+    return _hide(grey.clamp_(0.0, 1.0), generator).expand(-1, 3, -1, -1)
 
 
 def augment_skin(batch: Tensor, generator: torch.Generator, site: SkinAppearance = PRETRAINING_SKIN) -> Tensor:
-    """Photograph a batch of clean lesions (hair and ruler marks are already drawn).
+    """Photograph a batch of clean lesions; hair, ruler marks and bubbles come before, with :func:`lay_over`.
 
     Args:
         batch: uint8 (n, 3, size, size).
@@ -106,7 +106,65 @@ def augment_skin(batch: Tensor, generator: torch.Generator, site: SkinAppearance
     corner = (axis[:, None] ** 2 + axis[None, :] ** 2 - 0.45).clamp(min=0.0) * 1.1
     colour = colour * (1.0 - _draw(site.vignette, count, generator) * corner).clamp(0.0, 1.0)
     colour = colour + torch.randn(colour.shape, generator=generator) * _draw(site.noise, count, generator)
-    return _coarsen(colour, generator).clamp_(0.0, 1.0)
+    return _hide(_coarsen(colour, generator).clamp_(0.0, 1.0), generator)
+
+
+def augment_texture(batch: Tensor, generator: torch.Generator) -> Tensor:
+    """Crop, turn, blur and recolour pictures of nothing.
+
+    Args:
+        batch: uint8 (n, 3, size, size).
+        generator: source of every draw.
+
+    Returns:
+        float32 (n, 3, size, size) in [0, 1].
+    """
+    count = batch.shape[0]
+    colour = _warp(batch.float() / 255.0, (0.9, 1.8), (-25.0, 25.0), (0.0, 0.2), "reflection", generator)
+    colour = _blur(colour, (0.0, 0.9), generator)
+    gains = 1.0 + 0.2 * (torch.rand(count, 3, 1, 1, generator=generator) * 2 - 1)
+    colour = colour.clamp_(1e-4, 1.0) ** _draw((0.7, 1.4), count, generator) * gains
+    colour = colour + torch.randn(colour.shape, generator=generator) * _draw((0.0, 0.04), count, generator)
+    return _hide(colour.clamp_(0.0, 1.0), generator)
+
+
+def lay_over(batch: Tensor, overlays: Tensor, generator: torch.Generator, share: float = 0.6) -> Tensor:
+    """Lay hair, ruler marks, bubbles or a dark field over a share of the pictures, each mirrored and turned at random.
+
+    Args:
+        batch: uint8 (n, 3, size, size).
+        overlays: uint8 (m, 4, size, size): three colours, already multiplied by the opacity, and the opacity.
+        generator: source of every draw.
+        share: of pictures that get one.
+
+    Returns:
+        uint8 (n, 3, size, size).
+    """
+    count = batch.shape[0]
+    if not len(overlays):
+        return batch
+    chosen = overlays[torch.randint(len(overlays), (count,), generator=generator)].float()
+    turned = torch.randint(8, (count,), generator=generator).tolist()
+    chosen = torch.stack(
+        [
+            (one.transpose(1, 2) if way & 1 else one).flip([axis for axis, bit in ((1, 2), (2, 4)) if way & bit])
+            for one, way in zip(chosen, turned, strict=True)
+        ]
+    )
+    shown = (torch.rand(count, 1, 1, 1, generator=generator) < share).float()
+    colour, opacity = chosen[:, :3] * shown, chosen[:, 3:] * shown / 255.0
+    return (batch.float() * (1.0 - opacity) + colour).round_().clamp_(0.0, 255.0).to(torch.uint8)
+
+
+def _hide(batch: Tensor, generator: torch.Generator, share: float = 0.25) -> Tensor:
+    """Cover a box in a share of the pictures with one grey value (random erasing, Zhong et al. 2020)."""
+    count, size = batch.shape[0], batch.shape[-1]
+    middle = torch.rand(count, 2, 1, generator=generator) * size
+    half = (torch.rand(count, 2, 1, generator=generator) * 0.11 + 0.04) * size
+    axis = torch.arange(size).view(1, 1, -1)
+    inside = (axis - middle).abs() < half
+    box = inside[:, 0, :, None] & inside[:, 1, None, :] & (torch.rand(count, 1, 1, generator=generator) < share)
+    return torch.where(box[:, None], torch.rand(count, 1, 1, 1, generator=generator), batch)
 
 
 def _coarsen(batch: Tensor, generator: torch.Generator) -> Tensor:

@@ -6,6 +6,8 @@ both described by it, so the contrastive loss counts both as positives (:func:`d
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,31 +15,29 @@ from numpy.typing import NDArray
 
 from ...medical_datasets.synthetic import brain, skin
 from ...medical_datasets.synthetic.brain import BrainPhantom
-from ...medical_datasets.synthetic.brain_anatomy import CONTRASTS, VIEWS
 from ...medical_datasets.synthetic.skin import SkinPhantom
+from .attributes import ATTRIBUTES, LABELS, SIZES, TONES, attributes, sign, subtype_of
 from .caption_words import (
     BARE_FRAMES,
+    BORDER_WORDS,
     BRAIN_FRAMES,
     CONTRAST_WORDS,
+    ENHANCEMENT_WORDS,
     KIND_WORDS,
+    MASS_WORDS,
     NAMES,
+    OEDEMA_WORDS,
     OTHER_WORDS,
     PLACE_WORDS,
     SKIN_FRAMES,
+    SUBTYPES,
+    SYMMETRY_WORDS,
+    UNNAMED_FRAMES,
 )
 
-ATTRIBUTES = ("modality", "label", "view", "contrast", "kind", "place", "size")
-LABELS = brain.CLASSES + skin.CLASSES
-BRAIN_KINDS = tuple(f"{label}/{kind}" for label, kinds in brain.KINDS.items() for kind in kinds)
-SKIN_KINDS = tuple(f"{label}/{kind}" for label, kinds in skin.KINDS.items() for kind in kinds)
-KINDS = BRAIN_KINDS + SKIN_KINDS
-PLACES = ("deep", "lobar", "callosal", "convexity", "falx", "skull base", "none", "sella", "skin")
-SIZES = ("small", "medium", "large", "none")
-TONES = ("fair skin", "tanned skin")
-WIDTHS = {
-    "modality": 2, "label": len(LABELS), "view": len(VIEWS) + 1, "contrast": len(CONTRASTS) + len(TONES),
-    "kind": len(KINDS), "place": len(PLACES), "size": len(SIZES),
-}  # fmt: skip
+_MOST_DETAILS = 3
+_ARTICLE, _VOWEL = re.compile(r"\b(an?) (\w+)"), re.compile(r"[aeiou]|MR")
+Detail = tuple[str, str, str]  # attribute that is stated, where the words go ("before" or "after" the name), the words
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +46,6 @@ class Caption:
 
     text: str
     states: tuple[int, ...]
-
-
-def attributes(phantom: BrainPhantom | SkinPhantom) -> tuple[int, ...]:
-    """What is true of a phantom: one index per name of :data:`ATTRIBUTES`."""
-    label = LABELS.index(phantom.label)
-    kind = KINDS.index(f"{phantom.label}/{phantom.kind}")
-    if isinstance(phantom, SkinPhantom):
-        size = int(np.digitize(phantom.size, (0.33, 0.5)))
-        tone = len(CONTRASTS) + int(phantom.tone > 0.15)
-        return (1, label, len(VIEWS), tone, kind, PLACES.index("skin"), size)
-    limits = (0.08, 0.11) if phantom.label == "pituitary" else (0.13, 0.19)
-    size = int(np.digitize(phantom.size, limits)) if phantom.size > 0.0 else SIZES.index("none")
-    view, contrast = VIEWS.index(phantom.view), CONTRASTS.index(phantom.contrast)
-    return (0, label, view, contrast, kind, PLACES.index(phantom.place), size)
 
 
 def _pick(options: tuple[str, ...], rng: np.random.Generator) -> str:
@@ -72,41 +58,78 @@ def caption(phantom: BrainPhantom | SkinPhantom, rng: np.random.Generator) -> Ca
     states = dict.fromkeys(ATTRIBUTES, -1)
     states["modality"] = truth["modality"]
     on_skin = isinstance(phantom, SkinPhantom)
+    name = "a skin lesion" if on_skin else "the brain"
     named = rng.random() < 0.85
-    name = _pick(NAMES[phantom.label], rng) if named else ("a skin lesion" if on_skin else "the brain")
-    if named:
+    subtype = subtype_of(phantom)
+    if named and subtype and rng.random() < 0.4:
+        name = _pick(SUBTYPES[subtype][1], rng)
+        states["subtype"], states["label"] = truth["subtype"], truth["label"]
+    elif named:
+        name = _pick(NAMES[phantom.label], rng)
         states["label"] = truth["label"]
     if named and rng.random() < 0.2:
         return _finish(_pick(BARE_FRAMES, rng).format(n=name), states)
+    if named or on_skin:
+        offered = list(_details(phantom, truth, rng))
+        for at in rng.permutation(len(offered))[: int(rng.integers(_MOST_DETAILS + 1))]:
+            attribute, place, words = offered[at]
+            states[attribute] = truth[attribute]
+            name = f"{words} {_bare(name)}" if place == "before" else f"{name} {words}"
     front: list[str] = []
-    lesion = phantom.label != "notumor"
-    if lesion and named and rng.random() < 0.3:
-        states["size"] = truth["size"]
-        name = f"{SIZES[truth['size']]} {name.removeprefix('a ').removeprefix('an ')}"
-    if lesion and named and rng.random() < 0.3:
-        states["kind"] = truth["kind"]
-        name = f"{name}, {KIND_WORDS[KINDS[truth['kind']]]}"
     if isinstance(phantom, BrainPhantom):
-        if lesion and named and rng.random() < 0.25:
-            states["place"] = truth["place"]
-            name = f"{name} {PLACE_WORDS[phantom.place]}"
         if rng.random() < 0.5:
             states["view"] = truth["view"]
             front.append(phantom.view)
         if rng.random() < 0.45:
             states["contrast"] = truth["contrast"]
             front.append(_pick(CONTRAST_WORDS[phantom.contrast], rng))
-    elif rng.random() < 0.15:
-        states["contrast"] = truth["contrast"]
-        name = f"{name} on {TONES[truth['contrast'] - len(CONTRASTS)]}"
     words = " ".join(front)
-    article = _pick(("a", "an", ""), rng) if not words else _pick(("", "a", "an"), rng)
-    frame = _pick(SKIN_FRAMES if on_skin else BRAIN_FRAMES, rng)
+    article = _pick(("a", ""), rng)
+    frames = (SKIN_FRAMES if on_skin else BRAIN_FRAMES) if named else UNNAMED_FRAMES[int(on_skin)]
+    frame = _pick(frames, rng)
     return _finish(frame.format(a=f"{article} {words}".strip(), n=name), states)
 
 
+def _details(phantom: BrainPhantom | SkinPhantom, truth: dict[str, int], rng: np.random.Generator) -> Iterator[Detail]:
+    """What may be said of a phantom beside its name."""
+    if isinstance(phantom, BrainPhantom):
+        yield from _brain_details(phantom, truth, rng)
+        return
+    yield "size", "before", SIZES[truth["size"]]
+    yield "kind", "after", KIND_WORDS[f"{phantom.label}/{phantom.kind}"]
+    yield "border", "after", f"with {BORDER_WORDS[phantom.border]}"
+    if SYMMETRY_WORDS[truth["symmetry"]]:
+        yield "symmetry", "before", SYMMETRY_WORDS[truth["symmetry"]]
+    if rng.random() < 0.3:
+        yield "contrast", "after", f"on {TONES[truth['contrast'] - len(brain.CONTRASTS)]}"
+    for colour in phantom.colours:
+        yield sign(colour), "before", colour
+    for structure in phantom.structures:
+        yield sign(structure), "after", f"with {structure}"
+
+
+def _brain_details(phantom: BrainPhantom, truth: dict[str, int], rng: np.random.Generator) -> Iterator[Detail]:
+    kind = f"{phantom.label}/{phantom.kind}"
+    if kind in KIND_WORDS:
+        yield "kind", "after", KIND_WORDS[kind]
+    if phantom.size == 0.0:
+        return
+    yield "size", "before", SIZES[truth["size"]]
+    yield "place", "after", PLACE_WORDS[phantom.place]
+    yield "border", "after", f"with {BORDER_WORDS[phantom.border]}"
+    yield "oedema", "after", _pick(OEDEMA_WORDS[truth["oedema"]], rng)
+    yield "mass effect", "after", _pick(MASS_WORDS[truth["mass effect"]], rng)
+    if phantom.contrast == "t1c":
+        yield "enhancement", "after", _pick(ENHANCEMENT_WORDS[phantom.seen_enhancement], rng)
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix("a ").removeprefix("an ")
+
+
 def _finish(text: str, states: dict[str, int]) -> Caption:
-    return Caption(" ".join(text.split()), tuple(states[name] for name in ATTRIBUTES))
+    text = _ARTICLE.sub(lambda found: f"{'an' if _VOWEL.match(found[2]) else 'a'} {found[2]}", " ".join(text.split()))
+    return Caption(text, tuple(states[name] for name in ATTRIBUTES))
 
 
 def described(truth: NDArray[np.int64], states: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -123,12 +146,15 @@ def described(truth: NDArray[np.int64], states: NDArray[np.int64]) -> NDArray[np
     return np.asarray(agree.all(axis=2))
 
 
-def corpus(seed: int = 0, count: int = 4000) -> list[str]:
+def drawn(label: str, rng: np.random.Generator) -> BrainPhantom | SkinPhantom:
+    """A phantom of any diagnosis, of brain or skin."""
+    make: Callable[[str, np.random.Generator], BrainPhantom | SkinPhantom]
+    make = brain.draw_brain if label in brain.CLASSES else skin.draw_skin
+    return make(label, rng)
+
+
+def corpus(seed: int = 0, count: int = 6000) -> list[str]:
     """Text to learn the vocabulary from: captions of ``count`` drawn phantoms and general medical words."""
     rng = np.random.default_rng(seed)
-    lines = []
-    for index in range(count):
-        label = LABELS[index % len(LABELS)]
-        phantom = brain.draw_brain(label, rng) if label in brain.CLASSES else skin.draw_skin(label, rng)
-        lines.append(caption(phantom, rng).text)
+    lines = [caption(drawn(LABELS[index % len(LABELS)], rng), rng).text for index in range(count)]
     return lines + OTHER_WORDS.split() * 20

@@ -35,3 +35,22 @@ def crowding(images: Tensor) -> Tensor:
     centred = centred - centred.mean(0, keepdim=True)
     gram = centred @ centred.T
     return torch.log(gram.square().sum() / gram.diagonal().sum().square())
+
+
+def agreement(views: Tensor, kinds: Tensor, temperature: float) -> Tensor:
+    """How well the two views of a picture find each other (NT-Xent of SimCLR, Chen et al. 2020, equation 1).
+
+    Only pictures of the same kind are set against each other: telling a brain from skin is too easy to teach anything.
+
+    Args:
+        views: float32 (2 n, D); rows k and n + k are two views of picture k; need not be normalised.
+        kinds: int64 (n,), the kind of each picture; each kind occurs at least twice.
+        temperature: above 0; smaller values look harder at the nearest wrong pictures.
+    """
+    count = len(kinds)
+    unit = F.normalize(views, dim=1)
+    logits = unit @ unit.T / temperature
+    twice = kinds.repeat(2)
+    barred = (twice[:, None] != twice[None, :]) | torch.eye(2 * count, dtype=torch.bool, device=views.device)
+    partner = torch.arange(2 * count, device=views.device).roll(count)
+    return F.cross_entropy(logits.masked_fill(barred, float("-inf")), partner)

@@ -1,10 +1,11 @@
-"""Mean pooling with a whitened projection, written into the attention pooling of an image tower."""
+"""A whitened projection, fitted on pooled statistics and written into an image tower."""
 
 from __future__ import annotations
 
 import torch
-from open_clip.modified_resnet import AttentionPool2d
 from torch import Tensor
+
+from .image_tower import ImageTower
 
 
 def whitening(rows: Tensor, width: int) -> tuple[Tensor, Tensor]:
@@ -32,24 +33,16 @@ def whitening(rows: Tensor, width: int) -> tuple[Tensor, Tensor]:
     return matrix.float(), (-matrix @ centre).float()
 
 
-def spread(pool: AttentionPool2d, pooled: Tensor) -> None:
-    """Turn an attention pooling into mean pooling with a whitened projection, in place.
-
-    With queries and keys 0 every position gets the same weight; the pooling's extra token is the mean itself and does
-    not change the mean. Values pass through unchanged.
+def spread(tower: ImageTower, described: Tensor) -> None:
+    """Replace a tower's projection by a whitened one, in place.
 
     Args:
-        pool: of embedding width D and output width W, at most D.
-        pooled: float32 (n, D), mean-pooled feature maps that the projection is fitted on.
+        tower: of P pooled statistics and output width W, at most P.
+        described: float32 (n, P), what ``tower.describe`` gave in eval mode for the pictures to fit on.
     """
-    matrix, offset = whitening(pooled, pool.c_proj.out_features)
+    matrix, offset = whitening(described, tower.project.out_features)
     with torch.no_grad():
-        pool.positional_embedding.zero_()
-        for layer in (pool.q_proj, pool.k_proj, pool.v_proj):
-            layer.weight.zero_()
-            layer.bias.zero_()
-        pool.v_proj.weight.copy_(torch.eye(pool.v_proj.in_features))
         # A common factor does not change unit-norm features; this one keeps the output near length 1 in half precision.
-        factor = pool.c_proj.out_features**-0.5
-        pool.c_proj.weight.copy_(matrix * factor)
-        pool.c_proj.bias.copy_(offset * factor)
+        factor = tower.project.out_features**-0.5
+        tower.project.weight.copy_(matrix * factor)
+        tower.project.bias.copy_(offset * factor)

@@ -27,6 +27,9 @@ from wardround.platform.embedded.architecture import (
 )
 
 
+_LENGTH = int(read_config()["model"]["text_cfg"]["context_length"])
+
+
 @pytest.fixture(scope="module")
 def loaded():
     return load_embedded()
@@ -49,19 +52,21 @@ def test_the_model_is_512_wide_frozen_float32_and_in_eval_mode(loaded) -> None:
     config = read_config()
     assert config["model"]["embed_dim"] == 512
     assert config["model"]["text_cfg"]["width"] <= 64
-    assert config["preprocess"]["size"] == 112
+    size = config["preprocess"]["size"]
+    assert size == config["model"]["vision_cfg"]["image_size"] <= 224
     assert len(config["preprocess"]["mean"]) == len(config["preprocess"]["std"]) == 3
     assert not model.training
     assert all(parameter.dtype == torch.float32 and not parameter.requires_grad for parameter in model.parameters())
     with torch.no_grad():
-        assert model.encode_image(torch.zeros(2, 3, 112, 112)).shape == (2, 512)
+        assert model.encode_image(torch.zeros(2, 3, size, size)).shape == (2, 512)
         assert 1.0 < float(model.logit_scale.exp()) <= 50.5
 
 
 def test_loading_twice_gives_the_same_features(loaded) -> None:
     model, tokenizer = loaded
     again, _ = load_embedded()
-    pictures = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 3, 112, 112)).astype(np.float32))
+    size = read_config()["preprocess"]["size"]
+    pictures = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 3, size, size)).astype(np.float32))
     tokens = tokenizer(["a brain MRI of a glioma", "a dermoscopy image of a melanoma"])
     with torch.no_grad():
         assert torch.equal(model.encode_image(pictures), again.encode_image(pictures))
@@ -100,7 +105,7 @@ def test_prompts_of_one_class_are_nearer_than_those_of_another_modality(loaded) 
 def test_any_text_can_be_tokenised(text: str) -> None:
     tokenizer = _tokenizer()
     tokens = tokenizer(text)
-    assert tokens.shape == (1, 48)
+    assert tokens.shape == (1, _LENGTH)
     assert tokens.dtype == torch.int64
     assert int(tokens.min()) >= 0
     assert int(tokens.max()) == tokenizer.vocab_size - 1  # the end mark, which the text tower looks for
@@ -109,7 +114,7 @@ def test_any_text_can_be_tokenised(text: str) -> None:
 
 def _tokenizer(cache: list = []):  # noqa: B006 - one tokenizer for all examples
     if not cache:
-        cache.append(load_tokenizer(context_length=48))
+        cache.append(load_tokenizer(context_length=_LENGTH))
     return cache[0]
 
 
@@ -184,7 +189,7 @@ def test_a_configuration_without_its_parts_is_refused(copied: Path) -> None:
 def test_a_model_is_built_from_its_configuration_alone() -> None:
     tiny = {
         "embed_dim": 16,
-        "vision_cfg": {"layers": [1, 1, 1, 1], "width": 8, "head_width": 64, "image_size": 32},
+        "vision_cfg": {"layers": [1, 1, 1, 1], "width": 8, "image_size": 32, "stages": [2, 3]},
         "text_cfg": {"context_length": 8, "vocab_size": 600, "width": 16, "heads": 1, "layers": 1},
     }
     model = build_model(tiny)

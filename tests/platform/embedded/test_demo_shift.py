@@ -20,6 +20,7 @@ def _encoded(kind: str, images_per_site: int):
     study = demo_study(kind, images_per_site=images_per_site)
     model, tokenizer = load_embedded()
     preprocess = read_config()["preprocess"]
+    side = preprocess["size"]
     mean = torch.tensor(preprocess["mean"]).view(1, 3, 1, 1)
     std = torch.tensor(preprocess["std"]).view(1, 3, 1, 1)
     planned = planned_images(study)
@@ -27,7 +28,7 @@ def _encoded(kind: str, images_per_site: int):
     with torch.no_grad():
         for start in range(0, len(planned), 50):
             pictures = [
-                np.asarray(Image.fromarray(render_planned(study, image)).resize((112, 112), Image.Resampling.BICUBIC))
+                np.asarray(Image.fromarray(render_planned(study, image)).resize((side, side), Image.Resampling.BICUBIC))
                 for image in planned[start : start + 50]
             ]
             batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255.0
