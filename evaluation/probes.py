@@ -1,8 +1,9 @@
 """How much a set of frozen features says about the classes: linear probe and nearest neighbours, by group folds.
 
 Images of one group (patient, lesion, near-duplicate cluster) are always on the same side, so that a probe cannot
-score by recognising a picture it has seen. The probe is that of Kornblith et al. (2019) and Radford et al. (2021),
-section 3.2: multinomial logistic regression with an L2 penalty, its strength chosen on the training part alone.
+score by recognising a picture it has seen. The probe follows Kornblith et al. (2019) and Radford et al. (2021), section
+3.2: multinomial logistic regression with an L2 penalty, its strength chosen on the training part alone. Unlike theirs
+it standardises the features, and its grid of strengths is a narrow one for hundreds to thousands of images.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from .arrays import FloatArray, IntArray, group_codes
+from .arrays import FloatArray, IntArray, group_codes, softmax
 from .errors import InvalidPredictionsError
 
 FOLDS = 3
 NEIGHBOURS = 10
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # sklearn's C: small is strong regularisation
+FALLBACK = 0.01  # where the training part has too few groups to choose a strength with
 _STEPS = 400
 
 Fold = tuple[IntArray, IntArray]
@@ -55,11 +57,11 @@ def group_folds(labels: ArrayLike, groups: Sequence[str] | Sequence[int], *, see
                 where="groups",
                 remedy=f"{FOLDS} folds need {FOLDS} groups of each class: add images or leave the class out",
             )
-    return _folds(y, codes, seed)
+    return _folds(y, codes, seed, FOLDS)
 
 
-def _folds(y: IntArray, codes: IntArray, seed: int) -> list[Fold]:
-    splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+def _folds(y: IntArray, codes: IntArray, seed: int, count: int) -> list[Fold]:
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # Inner folds may meet a class with two groups; it is then missing from one fold, which is no fault.
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
@@ -72,7 +74,7 @@ def linear_probe(
     """Out-of-fold logits of a linear classifier.
 
     In each fold features are standardised, and the penalty is the one of :data:`STRENGTHS` with the least log loss in
-    three group folds inside the training part.
+    three group folds inside the training part; with too few groups there for any inner fold it is :data:`FALLBACK`.
 
     Args:
         features: (n, D) finite numbers. labels: (n,) integers in [0, K), every class present. groups: (n,).
@@ -117,12 +119,18 @@ def nearest_neighbours(
 def _strength(x: FloatArray, y: IntArray, codes: IntArray, seed: int) -> float:
     losses = dict.fromkeys(STRENGTHS, 0.0)
     classes = int(y.max()) + 1
-    for train, test in _folds(y, codes, seed):
+    inner = _inner_folds(y, codes, seed)
+    for train, test in inner:
         for strength, logits in _path(x[train], y[train], x[test], STRENGTHS, classes):
-            shifted = logits - logits.max(axis=1, keepdims=True)
-            shares = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
-            losses[strength] += float(log_loss(y[test], shares, labels=np.arange(classes), normalize=False))
-    return min(losses, key=lambda strength: losses[strength])
+            losses[strength] += float(log_loss(y[test], softmax(logits), labels=np.arange(classes), normalize=False))
+    return min(losses, key=lambda strength: losses[strength]) if inner else FALLBACK
+
+
+def _inner_folds(y: IntArray, codes: IntArray, seed: int) -> list[Fold]:
+    """Folds inside a training part: as many as its groups allow, without those that would fit a single class."""
+    count = min(FOLDS, len(np.unique(codes)), int(np.bincount(y).max()))
+    folds = _folds(y, codes, seed, count) if count > 1 else []
+    return [(train, test) for train, test in folds if len(test) and len(np.unique(y[train])) > 1]
 
 
 def _path(

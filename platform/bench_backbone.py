@@ -5,19 +5,19 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import balanced_accuracy_score
 
 from ..evaluation.intervals import Interval, accuracy_interval, balanced_accuracy_interval
-from ..evaluation.metrics import figures
 from ..evaluation.probes import FOLDS, linear_probe, nearest_neighbours
 from ..medical_datasets import pixels
-from ..medical_datasets.catalog import find_dataset, load_cohort, recognise
+from ..medical_datasets.catalog import find_dataset, keep_classes, load_cohort, recognise
 from ..medical_datasets.cohort import Cohort
 from .backbone import Backbone, fixed_numerics
 from .errors import PlatformError
@@ -25,6 +25,7 @@ from .features import Progress, encode
 
 TIMED_IMAGES = 64
 TIMED_TURNS = 5
+_TWO = "a probe needs the images of two classes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +35,21 @@ class BackboneBench:
     Attributes:
         backbone: its name; fingerprint: what a study pins.
         dataset: key of the data set whose classes and prompts were used; classes: those with images.
-        n: images; groups: of them; skipped: files that could not be read.
+        missing: classes of the data set without an image that could be read.
+        n: images; groups: of them; skipped: files that could not be read or that a table does not list.
         probe_accuracy, probe_balanced_accuracy: of the linear probe, 0..1.
         knn_accuracy: of the ten nearest neighbours, 0..1.
         zero_shot_balanced_accuracy: of the class prompts alone, over the classes with images, 0..1.
-        ms_per_image: milliseconds for an image in the encoder on one core, normalisation included.
-        intervals: 95 % bootstrap by group of each figure above but the last, by its name.
+        ms_per_image: milliseconds for an image in the encoder, normalisation included; on one core of a CPU.
+        device: "cpu" or "cuda", where that was.
+        intervals: 95 % bootstrap by group of each figure but the last, by its name.
     """
 
     backbone: str
     fingerprint: str
     dataset: str
     classes: tuple[str, ...]
+    missing: tuple[str, ...]
     n: int
     groups: int
     skipped: int
@@ -54,13 +58,16 @@ class BackboneBench:
     knn_accuracy: float
     zero_shot_balanced_accuracy: float
     ms_per_image: float
+    device: str
     intervals: dict[str, Interval]
 
     def as_dict(self) -> dict[str, Any]:
-        """For ``--json``: intervals as [low, high], or null where there are too few groups."""
+        """For ``--json``: an interval is [low, high], or null with the reason under "notes"."""
         values = {name: getattr(self, name) for name in self.__slots__ if name != "intervals"}
         spans = {name: None if span.low is None else [span.low, span.high] for name, span in self.intervals.items()}
-        return values | {"classes": list(self.classes), "intervals": spans}
+        notes = sorted({span.note for span in self.intervals.values() if span.note})
+        lists = {"classes": list(self.classes), "missing": list(self.missing)}
+        return values | lists | {"intervals": spans, "notes": notes}
 
 
 def measure(
@@ -87,14 +94,16 @@ def measure(
     Raises:
         DataError: the folder cannot be read as the data set.
         PlatformError: no image could be read, fewer than two classes, or a class with fewer than three groups.
+        BackboneError, CacheError: as ``features.encode``.
     """
     stage("reading the folder")
     cohort = _with_images(folder, dataset)
     stage("encoding")
     table = encode([record.path for record in cohort.records], backbone, cache=cache, progress=progress)
-    if not len(table.kept):
-        raise PlatformError("no image could be read", where=str(folder), remedy="run wardround data check on it")
-    records = [cohort.records[at] for at in table.kept.tolist()]
+    # A class may have had only files that look sound and cannot be decoded.
+    cohort = replace(cohort, records=tuple(cohort.records[at] for at in table.kept.tolist()))
+    cohort = _without_empty(cohort, [record.label for record in cohort.records], folder)
+    records = cohort.records
     labels = np.array([record.label for record in records], dtype=np.int64)
     groups = [record.group for record in records]
     names = cohort.dataset.class_names
@@ -106,8 +115,9 @@ def measure(
     shown = backbone.logit_scale * table.features.astype(np.float64) @ prompts.T
     stage("timing")
     milliseconds = _time_encoder([record.path for record in records[:TIMED_IMAGES]], backbone)
-    by_probe = figures(probed, labels, classes=names)
-    by_prompt = figures(shown, labels, classes=names)
+
+    def balanced(logits: NDArray[np.float64]) -> float:
+        return float(balanced_accuracy_score(labels, logits.argmax(axis=1)))
 
     def span(kind: Callable[..., Interval], logits: NDArray[np.float64]) -> Interval:
         return kind(logits, labels, groups, np.random.default_rng([seed, 1]))
@@ -117,14 +127,16 @@ def measure(
         fingerprint=backbone.fingerprint,
         dataset=cohort.dataset.key,
         classes=names,
+        missing=tuple(name for name in find_dataset(cohort.dataset.key).class_names if name not in names),
         n=len(labels),
         groups=len(set(groups)),
         skipped=len(cohort.skipped) + len(table.skipped),
-        probe_accuracy=_known(by_probe.accuracy),
-        probe_balanced_accuracy=_known(by_probe.balanced_accuracy),
+        probe_accuracy=float(np.mean(probed.argmax(axis=1) == labels)),
+        probe_balanced_accuracy=balanced(probed),
         knn_accuracy=float(np.mean(near.argmax(axis=1) == labels)),
-        zero_shot_balanced_accuracy=_known(by_prompt.balanced_accuracy),
+        zero_shot_balanced_accuracy=balanced(shown),
         ms_per_image=milliseconds,
+        device=backbone.device.type,
         intervals={
             "probe_accuracy": span(accuracy_interval, probed),
             "probe_balanced_accuracy": span(balanced_accuracy_interval, probed),
@@ -135,16 +147,28 @@ def measure(
 
 
 def _with_images(folder: Path, key: str | None) -> Cohort:
-    """The cohort over those classes of the data set that have an image."""
+    """The cohort over those classes of the data set that have an image that can be read."""
     chosen = recognise(folder) if key is None else find_dataset(key)
     cohort = load_cohort(chosen.key, folder, allow_empty=True)
-    found = {record.label for record in cohort.records}
-    kept = [name for at, name in enumerate(cohort.dataset.class_names) if at in found]
-    if len(kept) == 1:
-        raise PlatformError(f"only {kept[0]!r} has images", where=str(folder), remedy="a probe needs two classes")
-    if len(kept) in (0, len(cohort.dataset.classes)):
-        return cohort
-    return load_cohort(chosen.key, folder, classes=kept, allow_empty=True)
+    return _without_empty(cohort, [record.label for record in cohort.records], folder)
+
+
+def _without_empty(cohort: Cohort, labels: list[int], folder: Path) -> Cohort:
+    """Leave out the classes that no label names; what was skipped stays counted."""
+    names = cohort.dataset.class_names
+    found = sorted(set(labels))
+    if len(found) == 1:
+        raise PlatformError(f"only {names[found[0]]!r} has images", where=str(folder), remedy=_TWO)
+    if not found:
+        raise PlatformError("no image could be read", where=str(folder), remedy=f"see wardround data check {folder}")
+    new_label = {label: at for at, label in enumerate(found)}
+    return replace(
+        cohort,
+        dataset=keep_classes(cohort.dataset, [names[label] for label in found]),
+        records=tuple(
+            replace(record, label=new_label[record.label]) for record in cohort.records if record.label in new_label
+        ),
+    )
 
 
 def _enough(labels: NDArray[np.int64], groups: list[str], names: tuple[str, ...], folder: Path) -> None:
@@ -161,12 +185,6 @@ def _enough(labels: NDArray[np.int64], groups: list[str], names: tuple[str, ...]
 
 def _one_hot(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
     return np.asarray(np.eye(classes)[labels], dtype=np.float64)
-
-
-def _known(value: float | None) -> float:
-    if value is None:  # group_folds has refused what makes a figure unknown
-        raise PlatformError("a figure of the probe is not known")
-    return value
 
 
 def _time_encoder(paths: list[Path], backbone: Backbone) -> float:

@@ -97,25 +97,30 @@ def find_text_tower(config: Mapping[str, Any], folder: Path | None, *, model: st
 
 def _tower_config(name: str, places: list[Path], model: str) -> tuple[Path, dict[str, Any]]:
     """The folder of the tower's ``config.json`` and what it says, without what does not matter."""
-    from open_clip.hf_configs import arch_dict
-
     passed = []
     for place in places:
         content = _read(place / TOWER_CONFIG)
         # A repository of a CLIP often has a config.json of its own, for another library: it is not the tower's.
-        if content is not None and content.get("model_type") in arch_dict and "auto_map" not in content:
+        if content is not None and _is_tower(content):
             return place, _essence(content)
         if content is not None:
             passed.append(str(place / TOWER_CONFIG))
     cached = _cached(name, (TOWER_CONFIG,))
     content = None if cached is None else _read(cached / TOWER_CONFIG)
-    if cached is not None and content is not None and content.get("model_type") in arch_dict:
+    if cached is not None and content is not None and _is_tower(content):
         return cached, _essence(content)
     raise BackboneError(
         f"the configuration of the text tower of {model} ({name}, {TOWER_CONFIG}) is not on this machine",
         where=f"{passed[0]} is of another model" if passed else _looked_in(places),
         remedy=_carry_tower(name, places),
     )
+
+
+def _is_tower(content: Mapping[str, Any]) -> bool:
+    """A kind of model that open_clip can use as a text tower, and that asks for no code of its own."""
+    from open_clip.hf_configs import arch_dict
+
+    return content.get("model_type") in arch_dict and "auto_map" not in content
 
 
 def _tokenizer_folder(name: str, places: list[Path], model: str) -> Path:

@@ -104,13 +104,13 @@ PRETRAINING_SKIN = SkinAppearance(
     zoom=(0.85, 1.8), shift=(0.0, 0.15), field=(-0.6, 0.8), bubbles=(-0.6, 0.8),
 )  # fmt: skip
 DEMO_BRAIN = BrainAppearance(
-    gamma=(1.8, 2.1), gain=(1.2, 1.4), floor=(0.0, 0.05), bias=(0.32, 0.4), noise=(0.048, 0.06), blur=(1.55, 1.95),
-    zoom=(0.95, 1.2), tilt=(-10.0, 10.0), shift=(0.0, 0.06), uptake=(1.2, 1.6), inverted=(0.0, 0.0),
+    gamma=(1.5, 1.9), gain=(1.16, 1.3), floor=(0.0, 0.05), bias=(0.25, 0.36), noise=(0.048, 0.056), blur=(1.0, 1.3),
+    zoom=(0.95, 1.2), tilt=(-10.0, 10.0), shift=(0.0, 0.06), uptake=(1.15, 1.5), inverted=(0.0, 0.0),
 )  # fmt: skip
 DEMO_SKIN = SkinAppearance(
-    red=(0.7, 0.83), green=(0.85, 1.05), blue=(0.85, 1.15), gamma=(0.8, 1.3), saturation=(1.22, 1.4),
-    vignette=(0.52, 0.7), hairs=(7.0, 11.0), marks=(0.0, 6.0), tone=(0.36, 0.46), blur=(1.05, 1.35),
-    noise=(0.032, 0.042), zoom=(0.95, 1.4), shift=(0.0, 0.1), field=(-0.2, 0.3), bubbles=(-0.2, 0.3),
+    red=(0.58, 0.7), green=(0.85, 1.05), blue=(1.05, 1.35), gamma=(1.41, 1.7), saturation=(1.3, 1.6),
+    vignette=(0.52, 0.7), hairs=(7.0, 11.0), marks=(0.0, 6.0), tone=(0.36, 0.46), blur=(1.2, 1.5),
+    noise=(0.04, 0.055), zoom=(0.95, 1.4), shift=(0.0, 0.1), field=(-0.2, 0.3), bubbles=(-0.2, 0.3),
 )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import map_coordinates
 
 Array = NDArray[np.float32]
 Window = tuple[slice, slice]
@@ -58,21 +57,6 @@ class Canvas:
         self.edge = 2.4 / (self.size * zoom)
         self.x = (self.x - np.float32(ox)) * np.float32(1.0 / zoom)
         self.y = (self.y - np.float32(oy)) * np.float32(1.0 / zoom)
-
-    def swell(self, cx: float, cy: float, radius: float, strength: float, hold: Array) -> None:
-        """Push what is drawn away from a point, as a growing mass does.
-
-        Args:
-            radius: how far the push reaches, as one standard deviation.
-            strength: in [0, 1): by what fraction tissue near the point is spread.
-            hold: full size, in [0, 1]; 0 where nothing may move (the skull).
-        """
-        ox, oy = self.x - np.float32(cx), self.y - np.float32(cy)
-        pull = np.exp((ox * ox + oy * oy) * np.float32(-0.5 / (radius * radius))) * hold * np.float32(strength)
-        half = np.float32(self.size / 2.0)
-        rows, columns = np.mgrid[0 : self.size, 0 : self.size].astype(np.float32)
-        where = np.stack([rows - oy * pull * half, columns - ox * pull * half])
-        self.image = map_coordinates(self.image, where, order=1, mode="nearest", output=np.float32)
 
     def window(self, cx: float, cy: float, reach_x: float, reach_y: float) -> Window:
         """Rows and columns that a shape around (cx, cy) can touch."""

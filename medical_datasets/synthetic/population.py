@@ -41,6 +41,11 @@ PLAN_VERSION = 2
 _SITE_SHARE = 0.35  # width of a site's ranges as a share of the demo's
 _SKEW = 2.0  # Dirichlet concentration of a site's class odds; lower is more skewed
 _LEAST_ODDS = 0.5  # least class odds, as a share of an even mix
+# What a surgical department sees: contrast-enhanced T1 more often than not, and no small tumour.
+_ENHANCED = 0.85
+_LEAST_SIZE = {"glioma": 0.22, "meningioma": 0.195, "pituitary": 0.13}
+# What a skin clinic photographs: the commonest looks of a diagnosis, close up.
+_TEXTBOOK_LOOKS, _LEAST_LESION, _LEAST_STRENGTH = 2, 0.45, 0.9
 _IMAGES_ODDS = (0.4, 0.3, 0.2, 0.1)  # of a patient having 1, 2, 3 or 4 pictures
 # Mean and spread of age, and share of women, by class: a coarse picture of who gets what.
 _WHO: dict[str, tuple[float, float, float]] = {
@@ -215,11 +220,20 @@ def render_planned(study: PhantomStudy, image: PlannedImage) -> NDArray[np.uint8
     own = np.random.default_rng((study.seed, 4, image.site_index, image.patient_index, image.image_index))
     if isinstance(site.appearance, BrainAppearance):
         slice_ = brain.draw_brain(label, patient, age=image.age, views=site.views)
-        slice_ = replace(slice_, uptake=draw(site.appearance.uptake, patient))
+        slice_ = replace(_referred(slice_, patient), uptake=draw(site.appearance.uptake, patient))
         if image.image_index:
             slice_ = brain.another_slice(slice_, own, views=site.views)
         return scan(brain.render_brain(slice_, own, study.size), site.appearance, own)
-    lesion = skin.draw_skin(label, patient, age=image.age, tone=site.appearance.tone)
+    kinds = skin.KINDS[label][:_TEXTBOOK_LOOKS]
+    lesion = skin.draw_skin(label, patient, age=image.age, tone=site.appearance.tone, kinds=kinds)
+    lesion = replace(lesion, size=max(lesion.size, _LEAST_LESION), strength=max(lesion.strength, _LEAST_STRENGTH))
     if image.image_index:
         lesion = skin.another_photograph(lesion, own)
     return photograph(skin.render_skin(lesion, own, study.size), site.appearance, own)
+
+
+def _referred(phantom: brain.BrainPhantom, rng: np.random.Generator) -> brain.BrainPhantom:
+    """A slice as it comes to the demo's hospitals; the embedded model learnt from every contrast and size."""
+    contrast = "t1c" if rng.random() < _ENHANCED else phantom.contrast
+    size = max(phantom.size, _LEAST_SIZE[phantom.label]) if phantom.size > 0.0 else 0.0
+    return replace(phantom, contrast=contrast, size=size)

@@ -63,11 +63,25 @@ class SkinPhantom:
 
 
 def draw_skin(
-    label: str, rng: np.random.Generator, *, age: float = 50.0, tone: tuple[float, float] = (0.0, 0.5)
+    label: str,
+    rng: np.random.Generator,
+    *,
+    age: float = 50.0,
+    tone: tuple[float, float] = (0.0, 0.5),
+    kinds: tuple[str, ...] | None = None,
 ) -> SkinPhantom:
-    """Draw the parameters of a photograph of class ``label``; ``tone`` bounds the skin's melanin."""
-    looks = LOOKS[label]
-    kind = _pick({name: look.share for name, look in looks.items()}, rng)
+    """Draw the parameters of a photograph of class ``label``.
+
+    Args:
+        label: one of :data:`PRETRAINING_CLASSES`.
+        rng: source of every draw.
+        age: in years; older skin has more sun damage.
+        tone: bounds of the skin's melanin, in [0, 1].
+        kinds: some of ``KINDS[label]`` to draw from; None for all of them.
+    """
+    looks = {name: look for name, look in LOOKS[label].items() if kinds is None or name in kinds}
+    total = sum(look.share for look in looks.values())
+    kind = _pick({name: look.share / total for name, look in looks.items()}, rng)
     look = looks[kind]
     odds = {name: max(look.signs.get(name, 0.0), STRAY_ODDS if name in STRAY else 0.0) for name in STRUCTURES}
     structures = tuple(name for name in STRUCTURES if rng.random() < odds[name])

@@ -1,4 +1,4 @@
-"""``wardround bench``: speed as ratios measured in one process."""
+"""``wardround bench``: speed as ratios measured in one process, and what a backbone is worth on a folder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich.table import Table
+from rich.text import Text
 
 from .console import ERR, OUT, RichWatcher, print_json, print_table
 
@@ -18,7 +19,7 @@ app = typer.Typer(no_args_is_help=True, help="Measure this machine. Example: war
 
 @app.callback()
 def group() -> None:
-    """Measure this machine; figures are ratios within one run."""
+    """Measure this machine, or a backbone on a folder of images."""
 
 
 @app.command("encode")
@@ -98,7 +99,8 @@ def bench_backbone(
 ) -> None:
     """Measure what a backbone knows about a folder: linear probe, nearest neighbours, zero-shot, by group folds.
 
-    Prints the fingerprint that a study pins, too. Features stay in the local cache; nothing is sent.
+    Groups come from groups.csv or metadata.csv in the folder, else images that look alike form one. Prints the
+    fingerprint that a study pins, too. Features stay in the local cache; nothing is sent.
     Example: wardround bench backbone images/brain_tumor_mri --backbone embedded --json
     """
     from ..backbone import load_backbone
@@ -128,11 +130,16 @@ def bench_backbone(
         span = figures.intervals[name]
         between = span.note if span.low is None or span.high is None else f"{span.low:.3f} to {span.high:.3f}"
         table.add_row(title, f"{getattr(figures, name):.3f}", between)
-    table.add_row("encoder, ms an image, one core", f"{figures.ms_per_image:.2f}", "")
+    where = "one core" if figures.device == "cpu" else figures.device
+    table.add_row(f"encoder, ms an image, {where}", f"{figures.ms_per_image:.2f}", "")
     print_table(table)
+    for note in sorted({span.note for span in figures.intervals.values() if span.note and span.low is not None}):
+        OUT.print(f"intervals: {note}")
     OUT.print(f"fingerprint {figures.fingerprint}")
+    if figures.missing:
+        OUT.print(Text(f"no readable image of {', '.join(figures.missing)}: figures are over the other classes"))
     if figures.skipped:
-        OUT.print(f"{figures.skipped} files were left out: wardround data check {folder} names them")
+        OUT.print(Text(f"left out: {figures.skipped} files; wardround data check {folder} names them"))
 
 
 _BACKBONE_FIGURES = {

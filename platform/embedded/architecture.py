@@ -88,7 +88,10 @@ def load_embedded(folder: Path = FOLDER) -> tuple[open_clip.CLIP, SimpleTokenize
         EmbeddedModelError: a file is missing or damaged, or a tensor is missing, unknown, misshapen or not finite.
     """
     config = read_config(folder)["model"]
-    model = build_model(config)
+    try:
+        model = build_model(config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _broken(folder / CONFIG, f"{CONFIG} describes no model: {error!r}") from error
     tokenizer = load_tokenizer(folder, context_length=int(config["text_cfg"]["context_length"]))
     if tokenizer.vocab_size != int(config["text_cfg"]["vocab_size"]):
         raise _broken(folder / VOCABULARY, f"the vocabulary has {tokenizer.vocab_size} tokens, {CONFIG} says otherwise")

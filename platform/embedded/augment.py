@@ -1,4 +1,8 @@
-"""Augmentation of whole batches during pretraining; every range is that of the frozen pretraining appearance."""
+"""Augmentation of whole batches during pretraining.
+
+Ranges are those of the frozen pretraining appearance. Beside them, and in no site's appearance: a stretch of at most
+8 %, mirror images, compression blocks, covered boxes, and all that is done to pictures of nothing.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +32,9 @@ def _warp(batch: Tensor, zoom: _Pair, tilt: _Pair, shift: _Pair, pad: str, gener
     flip = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
     move = (torch.rand(count, 2, generator=generator) * 2 - 1) * shift[1]
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
-    rows = torch.stack(
-        [
-            torch.stack([cos * flip * stretch, -sin, move[:, 0]], 1),
-            torch.stack([sin * flip, cos / stretch, move[:, 1]], 1),
-        ],
-        1,
-    )
-    grid = F.affine_grid(rows, list(batch.shape), align_corners=False)
+    turn = torch.stack([torch.stack([cos * flip * stretch, -sin], 1), torch.stack([sin * flip, cos / stretch], 1)], 1)
+    # The matrix says where each pixel comes from, so a displacement of what is seen goes through it, backwards.
+    grid = F.affine_grid(torch.cat([turn, -turn @ move[:, :, None]], 2), list(batch.shape), align_corners=False)
     return F.grid_sample(batch, grid, mode="bilinear", padding_mode=pad, align_corners=False)
 
 
@@ -77,7 +76,7 @@ def augment_brain(batch: Tensor, generator: torch.Generator, site: BrainAppearan
     grey = grey + _draw(site.floor, count, generator) * (1.0 - grey)
     level = _draw(site.noise, count, generator)
     first = torch.randn(grey.shape, generator=generator) * level
-    grey = torch.sqrt((grey + first) ** 2 + (first.roll(size // 3, 0).roll(size // 3, 2)) ** 2)
+    grey = torch.sqrt((grey + first) ** 2 + first.roll((size // 3, size // 2), (2, 3)) ** 2)
     grey = _coarsen(grey, generator)
     turned = torch.rand(count, 1, 1, 1, generator=generator) < site.inverted[0]
     grey = torch.where(turned, 1.0 - grey, grey)
@@ -168,9 +167,9 @@ def _hide(batch: Tensor, generator: torch.Generator, share: float = 0.25) -> Ten
 
 
 def _coarsen(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Lossy-compression look for a quarter of the batch: 4-pixel blocks partly replaced by their mean."""
-    count = max(1, batch.shape[0] // 4)
-    part = batch[:count]
-    flat = F.interpolate(F.avg_pool2d(part, 4), scale_factor=4.0, mode="nearest")
-    share = torch.rand(count, 1, 1, 1, generator=generator) * 0.4
-    return torch.cat([part + (flat - part) * share, batch[count:]])
+    """Lossy-compression look for a random quarter of the pictures: 4-pixel blocks partly replaced by their mean."""
+    count = batch.shape[0]
+    chosen = torch.rand(count, 1, 1, 1, generator=generator) < 0.25
+    share = torch.rand(count, 1, 1, 1, generator=generator) * 0.4 * chosen
+    flat = F.interpolate(F.avg_pool2d(batch, 4), scale_factor=4.0, mode="nearest")
+    return batch + (flat - batch) * share

@@ -29,6 +29,7 @@ from .caption_words import (
     OEDEMA_WORDS,
     OTHER_WORDS,
     PLACE_WORDS,
+    SHIFT_WORDS,
     SKIN_FRAMES,
     SUBTYPES,
     SYMMETRY_WORDS,
@@ -70,7 +71,7 @@ def caption(phantom: BrainPhantom | SkinPhantom, rng: np.random.Generator) -> Ca
     if named and rng.random() < 0.2:
         return _finish(_pick(BARE_FRAMES, rng).format(n=name), states)
     if named or on_skin:
-        offered = list(_details(phantom, truth, rng))
+        offered = list(_details(phantom, truth, named, rng))
         for at in rng.permutation(len(offered))[: int(rng.integers(_MOST_DETAILS + 1))]:
             attribute, place, words = offered[at]
             states[attribute] = truth[attribute]
@@ -90,13 +91,16 @@ def caption(phantom: BrainPhantom | SkinPhantom, rng: np.random.Generator) -> Ca
     return _finish(frame.format(a=f"{article} {words}".strip(), n=name), states)
 
 
-def _details(phantom: BrainPhantom | SkinPhantom, truth: dict[str, int], rng: np.random.Generator) -> Iterator[Detail]:
-    """What may be said of a phantom beside its name."""
+def _details(
+    phantom: BrainPhantom | SkinPhantom, truth: dict[str, int], named: bool, rng: np.random.Generator
+) -> Iterator[Detail]:
+    """What may be said of a phantom beside its name; words for a look mean little without the name."""
     if isinstance(phantom, BrainPhantom):
         yield from _brain_details(phantom, truth, rng)
         return
     yield "size", "before", SIZES[truth["size"]]
-    yield "kind", "after", KIND_WORDS[f"{phantom.label}/{phantom.kind}"]
+    if named:
+        yield "kind", "after", KIND_WORDS[f"{phantom.label}/{phantom.kind}"]
     yield "border", "after", f"with {BORDER_WORDS[phantom.border]}"
     if SYMMETRY_WORDS[truth["symmetry"]]:
         yield "symmetry", "before", SYMMETRY_WORDS[truth["symmetry"]]
@@ -115,10 +119,14 @@ def _brain_details(phantom: BrainPhantom, truth: dict[str, int], rng: np.random.
     if phantom.size == 0.0:
         return
     yield "size", "before", SIZES[truth["size"]]
-    yield "place", "after", PLACE_WORDS[phantom.place]
-    yield "border", "after", f"with {BORDER_WORDS[phantom.border]}"
+    if phantom.place in PLACE_WORDS:
+        yield "place", "after", PLACE_WORDS[phantom.place]
+    if kind != "pituitary/micro":  # drawn without a border of its own
+        yield "border", "after", f"with {BORDER_WORDS[phantom.border]}"
     yield "oedema", "after", _pick(OEDEMA_WORDS[truth["oedema"]], rng)
-    yield "mass effect", "after", _pick(MASS_WORDS[truth["mass effect"]], rng)
+    # A midline is seen from above and from the front, and a mass in the sella lies on it.
+    shifts = truth["mass effect"] == 1 and phantom.view != "sagittal" and phantom.label != "pituitary"
+    yield "mass effect", "after", _pick(MASS_WORDS[truth["mass effect"]] + (SHIFT_WORDS,) * shifts, rng)
     if phantom.contrast == "t1c":
         yield "enhancement", "after", _pick(ENHANCEMENT_WORDS[phantom.seen_enhancement], rng)
 

@@ -23,7 +23,7 @@ class ImageTower(nn.Module):
     Args:
         layers: bottleneck blocks of the four stages.
         width: channels of the stem; stage k then has ``width * 2**(k + 1)``.
-        image_size: rows and columns of the input, a multiple of 16.
+        image_size: rows and columns of the input, a multiple of 32.
         output_dim: width of a feature.
         stages: which stages are pooled, rising, from :data:`STAGES`.
     """

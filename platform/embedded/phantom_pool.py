@@ -51,7 +51,7 @@ class Pool:
 
     Attributes:
         images: uint8 (n, C, size, size), C is 1 for brain and 3 for skin.
-        truth: int64 (n, A), attributes in the order of ``captions.ATTRIBUTES``.
+        truth: int64 (n, A), attributes in the order of ``attributes.ATTRIBUTES``.
         tokens: int64 (n, CAPTIONS_EACH, context_length).
         states: int64 (n, CAPTIONS_EACH, A), what each caption states.
     """

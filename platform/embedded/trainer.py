@@ -47,7 +47,7 @@ class Heads(nn.Module):
         """Weighted mean cross-entropy over the attributes, and the share of right diagnoses.
 
         Args:
-            described_: float (n, pooled). truth: int64 (n, A), in the order of ``captions.ATTRIBUTES``.
+            described_: float (n, pooled). truth: int64 (n, A), in the order of ``attributes.ATTRIBUTES``.
             smoothing: label smoothing.
         """
         logits = self.names(described_)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -98,6 +98,28 @@ def test_two_classes_and_repeated_calls() -> None:
     assert np.allclose(first.sum(axis=1), 0.0)
     assert np.array_equal(first, linear_probe(x, y, list(range(40)), seed=1))
     assert np.mean(first.argmax(1) == y) > 0.85
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), classes=st.integers(2, 4), people=st.integers(3, 7), images=st.integers(6, 40))
+def test_whatever_passes_the_check_is_probed(seed: int, classes: int, people: int, images: int) -> None:
+    """Few patients, patients with several classes, one image each: no fold inside may fail."""
+    rng = np.random.default_rng(seed)
+    labels, groups = rng.integers(0, classes, images), rng.integers(0, people, images).tolist()
+    try:
+        group_folds(labels, groups)
+    except InvalidPredictionsError:
+        assume(False)
+    labels = np.unique(labels, return_inverse=True)[1]
+    logits = linear_probe(rng.normal(size=(images, 3)), labels, groups)
+    assert np.isfinite(logits).all()
+    assert logits.shape == (images, labels.max() + 1)
+
+
+@pytest.mark.parametrize(("labels", "groups"), [([0, 0, 0, 1, 1, 1], list(range(6))), ([0, 1] * 3, [0, 0, 1, 1, 2, 2])])
+def test_three_groups_of_each_class_are_enough(labels: list[int], groups: list[int]) -> None:
+    x = np.array(labels)[:, None] * 8.0 + np.random.default_rng(0).normal(size=(6, 2))
+    assert linear_probe(x, labels, groups).argmax(1).tolist() == labels
 
 
 def test_a_class_with_few_groups_inside_is_carried_along() -> None:

@@ -111,17 +111,37 @@ def test_the_same_twice_but_for_time_and_another_seed_deals_other_folds(tmp_path
     assert len({str(once(seed)["probe_accuracy"]) for seed in range(4)}) > 1
 
 
-def test_a_class_without_images_is_left_out_and_unreadable_files_are_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["deleted", "unreadable", "cut short"])
+def test_a_class_without_images_is_named_and_what_was_left_out_is_counted(tmp_path: Path, how: str) -> None:
     folder = tree(tmp_path / "d", 8)
     for path in (folder / "notumor").iterdir():
-        path.unlink()
+        if how == "deleted":
+            path.unlink()
+        else:
+            path.write_bytes(b"no picture" if how == "unreadable" else path.read_bytes()[:-600])
     (folder / "glioma" / "0.png").write_bytes(b"no picture")
     text = (folder / "groups.csv").read_text().splitlines()
-    (folder / "groups.csv").write_text("\n".join(row for row in text if not row.startswith("notumor")) + "\n")
+    if how == "deleted":
+        (folder / "groups.csv").write_text("\n".join(row for row in text if not row.startswith("notumor")) + "\n")
     bench = measure(folder, backbone(Brightness()), cache=tmp_path / "c")
     assert bench.classes == ("glioma", "meningioma", "pituitary")
-    assert (bench.n, bench.skipped) == (23, 1)
+    assert bench.missing == ("notumor",)
+    assert (bench.n, bench.skipped) == (23, 1 if how == "deleted" else 9)
     assert bench.zero_shot_balanced_accuracy == 1.0
+
+
+def test_few_groups_have_no_interval_and_the_reason_is_told(tmp_path: Path) -> None:
+    document = measure(tree(tmp_path / "d", 6, same=True), backbone(Brightness()), cache=tmp_path / "c").as_dict()
+    assert document["notes"] == ["fewer than 40 groups: the interval is somewhat too narrow"]
+    folder = tree(tmp_path / "e", 6)
+    for name in NAMES[2:]:
+        for path in (folder / name).iterdir():
+            path.unlink()
+    text = (folder / "groups.csv").read_text().splitlines()
+    (folder / "groups.csv").write_text("\n".join(row for row in text if not row.startswith(NAMES[2:])) + "\n")
+    document = measure(folder, backbone(Brightness()), cache=tmp_path / "c").as_dict()
+    assert document["intervals"]["probe_accuracy"] is None
+    assert document["notes"] == ["too few groups"]
 
 
 def test_what_cannot_be_probed_is_refused(tmp_path: Path) -> None:

@@ -232,17 +232,6 @@ def test_an_ellipse_covers_its_area() -> None:
     assert canvas.image.max() == 1.0
 
 
-def test_swelling_moves_nothing_where_it_is_held() -> None:
-    canvas = Canvas(64)
-    canvas.image = smooth_noise(np.random.default_rng(0), 64, 10)
-    before = canvas.image.copy()
-    canvas.swell(0.0, 0.0, 0.4, 0.4, np.zeros((64, 64), dtype=np.float32))
-    assert np.allclose(canvas.image, before, atol=1e-6)
-    canvas.swell(0.0, 0.0, 0.4, 0.4, np.ones((64, 64), dtype=np.float32))
-    assert np.abs(canvas.image - before)[24:40, 24:40].max() > 0.1
-    assert np.abs(canvas.image - before)[0, 0] < 0.01
-
-
 def test_a_contact_sheet_keeps_every_picture() -> None:
     pictures = [np.full((4, 4, 3), value, dtype=np.uint8) for value in (10, 20, 30)]
     sheet = contact_sheet(pictures, 2)

@@ -186,3 +186,11 @@ def test_hair_comes_in_several_colours() -> None:
     ]
     assert min(darkest) < 60
     assert max(darkest) > 90
+
+
+def test_a_choice_of_looks_is_kept_and_none_changes_nothing() -> None:
+    few = {skin.draw_skin("nv", np.random.default_rng(seed), kinds=("blue", "dermal")).kind for seed in range(40)}
+    assert few == {"blue", "dermal"}
+    for label in skin.PRETRAINING_CLASSES:
+        plain = skin.draw_skin(label, np.random.default_rng(3))
+        assert skin.draw_skin(label, np.random.default_rng(3), kinds=skin.KINDS[label]) == plain

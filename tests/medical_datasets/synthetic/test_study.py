@@ -10,13 +10,14 @@ import time
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from wardround.medical_datasets.catalog import load_cohort
 from wardround.medical_datasets.errors import DataError
-from wardround.medical_datasets.synthetic import writer
+from wardround.medical_datasets.synthetic import brain, skin, writer
 from wardround.medical_datasets.synthetic.contact_sheet import study_sheet
 from wardround.medical_datasets.synthetic.population import (
     UNSEEN_NAME,
@@ -264,3 +265,30 @@ def test_what_a_killed_process_left_half_drawn_is_removed_and_a_living_one_s_is_
     finally:
         os.close(handle)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".phantoms.working0", "phantoms"]
+
+
+def test_the_demos_hospitals_show_large_tumours_mostly_enhanced_and_common_looks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[Any] = []
+    for module, name in ((brain, "render_brain"), (skin, "render_skin")):
+        monkeypatch.setattr(
+            module, name, lambda phantom, rng, size: (drawn.append(phantom), np.zeros((size, size, 3), np.uint8))[1]
+        )
+    for kind in ("brain", "skin"):
+        study = demo_study(kind, sites=2, images_per_site=60)
+        for image in planned_images(study):
+            render_planned(study, image)
+    brains = [phantom for phantom in drawn if isinstance(phantom, brain.BrainPhantom)]
+    lesions = [phantom for phantom in drawn if isinstance(phantom, skin.SkinPhantom)]
+    assert len(brains) == len(lesions) == 180
+    assert 0.75 < np.mean([phantom.contrast == "t1c" for phantom in brains]) < 1.0
+    least = {"glioma": 0.22, "meningioma": 0.195, "pituitary": 0.13}
+    for phantom in brains:
+        if phantom.label == "notumor":
+            assert phantom.size == 0.0
+        else:  # another slice cuts a tumour at up to 0.8 of its radius
+            assert phantom.size >= 0.8 * least[phantom.label]
+    for phantom in lesions:
+        assert phantom.kind in skin.KINDS[phantom.label][:2]
+        assert phantom.size >= 0.85 * 0.45

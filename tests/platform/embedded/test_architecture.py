@@ -26,7 +26,6 @@ from wardround.platform.embedded.architecture import (
     read_config,
 )
 
-
 _LENGTH = int(read_config()["model"]["text_cfg"]["context_length"])
 
 
@@ -59,7 +58,7 @@ def test_the_model_is_512_wide_frozen_float32_and_in_eval_mode(loaded) -> None:
     assert all(parameter.dtype == torch.float32 and not parameter.requires_grad for parameter in model.parameters())
     with torch.no_grad():
         assert model.encode_image(torch.zeros(2, 3, size, size)).shape == (2, 512)
-        assert 1.0 < float(model.logit_scale.exp()) <= 50.5
+        assert 1.0 < float(model.logit_scale.exp()) <= 100.5
 
 
 def test_loading_twice_gives_the_same_features(loaded) -> None:
@@ -177,6 +176,17 @@ def test_a_vocabulary_of_another_size_is_refused(copied: Path) -> None:
     document["model"]["text_cfg"]["vocab_size"] += 1
     (copied / CONFIG).write_text(json.dumps(document))
     with pytest.raises(EmbeddedModelError, match="tokens"):
+        load_embedded(copied)
+
+
+@pytest.mark.parametrize("stages", [None, [4, 3], "2"])
+def test_a_configuration_that_describes_no_model_is_refused(stages: object, copied: Path) -> None:
+    document = json.loads((copied / CONFIG).read_text())
+    document["model"]["vision_cfg"].pop("stages")
+    if stages is not None:
+        document["model"]["vision_cfg"]["stages"] = stages
+    (copied / CONFIG).write_text(json.dumps(document))
+    with pytest.raises(EmbeddedModelError, match="describes no model"):
         load_embedded(copied)
 
 

@@ -20,7 +20,18 @@ from wardround.platform.embedded.attributes import (
     WIDTHS,
     attributes,
 )
-from wardround.platform.embedded.caption_words import ENHANCEMENT_WORDS, KIND_WORDS, NAMES, PLACE_WORDS, SUBTYPES
+from wardround.platform.embedded.caption_words import (
+    BORDER_WORDS,
+    CONTRAST_WORDS,
+    ENHANCEMENT_WORDS,
+    KIND_WORDS,
+    NAMES,
+    OEDEMA_WORDS,
+    PLACE_WORDS,
+    SHIFT_WORDS,
+    SUBTYPES,
+    SYMMETRY_WORDS,
+)
 from wardround.platform.embedded.captions import caption, corpus, described, drawn
 from wardround.platform.embedded.vocabulary import learn_merges, vocabulary_size
 
@@ -56,6 +67,22 @@ def test_a_caption_is_true_of_its_phantom_and_names_what_it_states(seed: int, la
         assert VIEWS[stated["view"]] in said.text
     if "size" in stated:
         assert SIZES[stated["size"]] in said.text
+    if "place" in stated:
+        assert PLACE_WORDS[PLACES[stated["place"]]] in said.text
+    if "border" in stated:
+        assert BORDER_WORDS[BORDERS[stated["border"]]] in said.text
+    if "contrast" in stated and phantom.label in brain.CLASSES:
+        assert any(words in said.text for words in CONTRAST_WORDS[phantom.contrast])
+    if "enhancement" in stated:
+        assert any(words in said.text for words in ENHANCEMENT_WORDS[phantom.seen_enhancement])
+    if "oedema" in stated:
+        assert any(words in said.text for words in OEDEMA_WORDS[int(phantom.oedema > 0)])
+    if SHIFT_WORDS in said.text:
+        assert stated["mass effect"] == 1
+        assert phantom.view != "sagittal"
+        assert phantom.label != "pituitary"
+    if "symmetry" in stated:
+        assert SYMMETRY_WORDS[stated["symmetry"]] in said.text
     for name in stated:
         if name.startswith(SIGN_PREFIX):
             assert stated[name] == 1
@@ -90,7 +117,9 @@ def test_every_word_of_a_caption_reaches_the_text_tower() -> None:
 def test_every_class_has_names_and_every_kind_and_place_words() -> None:
     assert NAMES.keys() == set(LABELS)
     assert set(KINDS) - {"notumor/none"} == KIND_WORDS.keys()
-    assert set(PLACES) - {"none", "skin"} == PLACE_WORDS.keys()
+    assert set(PLACES) - {"none", "skin", "lobar"} == PLACE_WORDS.keys()
+    words = [*KIND_WORDS.values(), *(f"with {name}" for name in skin.STRUCTURES)]
+    assert len(words) == len(set(words))
     assert {look for looks, _ in SUBTYPES.values() for look in looks} <= set(KINDS)
     assert set(BORDERS) == set(brain.BORDERS) | set(skin.BORDERS)
     assert set(ENHANCEMENT_WORDS) == set(brain.ENHANCEMENTS)

@@ -10,7 +10,7 @@ import torch
 from wardround.medical_datasets.synthetic.appearance import photograph
 from wardround.platform.embedded import phantom_pool
 from wardround.platform.embedded.architecture import VOCABULARY
-from wardround.platform.embedded.augment import augment_brain, augment_skin, augment_texture, lay_over
+from wardround.platform.embedded.augment import _warp, augment_brain, augment_skin, augment_texture, lay_over
 from wardround.platform.embedded.batches import KINDS, Batches
 from wardround.platform.embedded.captions import corpus, described
 from wardround.platform.embedded.phantom_pool import draw_overlays, draw_pool, draw_textures
@@ -111,3 +111,16 @@ def test_every_picture_is_shown_before_any_a_second_time(tmp_path: Path) -> None
     for _ in range(2):
         taken = np.concatenate([batches._take("brain", 4) for _ in range(3)])
         assert sorted(taken.tolist()) == list(range(12))
+
+
+def test_a_shift_keeps_within_its_range_at_any_zoom_and_tilt() -> None:
+    """A spot in the middle is seen at most as far off as the appearance says."""
+    spot = torch.zeros(400, 1, 65, 65)
+    spot[:, :, 30:35, 30:35] = 1.0
+    seen = _warp(spot, (0.9, 1.4), (-20.0, 20.0), (0.0, 0.12), "zeros", torch.Generator().manual_seed(0))
+    axis = (torch.arange(65) - 32) / 32.5
+    mass = seen.sum((1, 2, 3))
+    right, down = (seen.sum(1).sum(1) * axis).sum(1) / mass, (seen.sum(1).sum(2) * axis).sum(1) / mass
+    for moved in (right, down):
+        assert 0.1 < float(moved.abs().max()) < 0.125
+        assert abs(float(moved.mean())) < 0.02

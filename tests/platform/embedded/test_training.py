@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load as load_bytes
+from wardround.platform.embedded import train as training_script
 from wardround.platform.embedded import trainer as training
 from wardround.platform.embedded.architecture import CONFIG, VOCABULARY, WEIGHTS, load_embedded
+from wardround.platform.embedded.batches import KINDS
 from wardround.platform.embedded.recipe import Recipe
 from wardround.platform.embedded.train import FIRST_STAGE, train
 
@@ -31,8 +34,10 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-def test_two_steps_twice_give_the_same_files_and_another_seed_others(tmp_path: Path) -> None:
-    for name, recipe in (("a", TINY), ("b", TINY), ("c", replace(TINY, seed=1))):
+@pytest.mark.parametrize("bf16", [False, True])
+def test_two_steps_twice_give_the_same_files_and_another_seed_others(tmp_path: Path, bf16: bool) -> None:
+    narrow = replace(TINY, bf16=bf16)
+    for name, recipe in (("a", narrow), ("b", narrow), ("c", replace(narrow, seed=1))):
         train(recipe, tmp_path / name, workers=0)
     for name in (WEIGHTS, VOCABULARY, CONFIG):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
@@ -88,3 +93,37 @@ def test_the_second_stage_can_start_from_stored_weights(tmp_path: Path) -> None:
     for name, tensor in begun.model.state_dict().items():
         if name.startswith("visual.") and "project" not in name:
             assert torch.equal(tensor.half() if tensor.is_floating_point() else tensor, stored[name]), name
+
+
+def test_the_command_trains_writes_in_between_and_takes_the_recipes_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = {
+        "brain": 8, "skin": 8, "textures": 0, "overlays": 2, "steps": 26, "align-steps": 2, "align-pictures": 30,
+        "batch": 8, "skin-share": 0.5, "warmup": 1, "width": 8, "image-size": 32, "embed-dim": 16, "text-width": 16,
+        "text-layers": 1, "context-length": 24, "merges": 40, "seed": 3, "workers": 0, "save-every": 10,
+    }  # fmt: skip
+    words = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
+    monkeypatch.setattr("sys.argv", ["train", "--out", str(tmp_path), *words])
+    written: list[str] = []
+    write = training_script.write_atomic
+    monkeypatch.setattr(
+        training_script,
+        "write_atomic",
+        lambda path, *rest, **more: (written.append(path.name), write(path, *rest, **more)),
+    )
+    training_script.main()
+    assert written == [WEIGHTS, WEIGHTS, FIRST_STAGE, WEIGHTS]
+    assert "step 25/26 loss" in capsys.readouterr().err
+    model, _ = load_embedded(tmp_path)
+    assert model.visual.image_size == 32
+    recipe = json.loads((tmp_path / CONFIG).read_text())["recipe"]
+    assert (recipe["seed"], recipe["skin_share"], recipe["lr"]) == (3, 0.5, Recipe.lr)
+
+
+def test_the_self_supervised_term_looks_at_the_kinds_of_the_recipe(tmp_path: Path) -> None:
+    trainer = training.Trainer(replace(TINY, agree_on=("skin", "texture")), tmp_path, workers=0)
+    batch = trainer.batches.next()
+    seen = {KINDS[kind] for kind in batch.kinds[trainer._agreeing(batch)].tolist()}
+    assert seen == {"skin", "texture"}
+    assert trainer.step()["agreement"] > 0.0
