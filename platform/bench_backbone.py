@@ -148,6 +148,12 @@ def measure(
 
 def _with_images(folder: Path, key: str | None) -> Cohort:
     """The cohort over those classes of the data set that have an image that can be read."""
+    if folder.is_file():
+        raise PlatformError(
+            f"{folder.name} is a file and no folder of images",
+            where=str(folder),
+            remedy="name the folder that holds the class folders, data.path in a study file",
+        )
     chosen = recognise(folder) if key is None else find_dataset(key)
     cohort = load_cohort(chosen.key, folder, allow_empty=True)
     return _without_empty(cohort, [record.label for record in cohort.records], folder)

@@ -61,6 +61,33 @@ class Recipe:
     context_length: int = 56
     merges: int = 2_000
 
+    def check(self) -> None:
+        """Refuse numbers that no training can run on, with a ValueError that names them."""
+        positive = ("brain", "skin", "steps", "batch", "lr", "temperature", "align_pictures", "width", "embed_dim")
+        for name in (*positive, "text_width", "text_layers", "merges"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        for name in (
+            "textures",
+            "overlays",
+            "align_steps",
+            "warmup",
+            "heads",
+            "agreement",
+            "decay",
+            "smoothing",
+            "seed",
+        ):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be below 0, but is {getattr(self, name)}")
+        if self.image_size % 32 or self.image_size < 32:
+            raise ValueError(f"image_size must be a multiple of 32, not {self.image_size}")
+        if self.context_length < 8:
+            raise ValueError(f"context_length must be at least 8, not {self.context_length}")
+        few = {kind: count for kind, count in self.counts().items() if count < 2 and (kind != "texture" or count)}
+        if few:
+            raise ValueError(f"a batch needs two pictures of each kind: batch and shares give {few}")
+
     def counts(self) -> dict[str, int]:
         """Pictures of each kind in a batch."""
         pictures = self.batch // 2

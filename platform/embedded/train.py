@@ -92,6 +92,10 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     given = {field.name: getattr(options, field.name) for field in fields(Recipe) if hasattr(options, field.name)}
     recipe = replace(recipe, **given)
+    try:
+        recipe.check()
+    except ValueError as error:
+        parser.error(str(error))
     begun = time.monotonic()
     sums: dict[str, float] = {}
 

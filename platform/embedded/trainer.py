@@ -66,6 +66,7 @@ class Trainer:
     """A model, its optimiser and its pictures; :meth:`step` is one step of the recipe."""
 
     def __init__(self, recipe: Recipe, out: Path, *, workers: int) -> None:
+        recipe.check()
         self.recipe = recipe
         out.mkdir(parents=True, exist_ok=True)
         merges = learn_merges(corpus(recipe.seed), recipe.merges)

@@ -147,6 +147,9 @@ def test_few_groups_have_no_interval_and_the_reason_is_told(tmp_path: Path) -> N
 def test_what_cannot_be_probed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         measure(tmp_path / "nowhere", backbone(Brightness()), cache=tmp_path / "c")
+    (tmp_path / "study.toml").write_text("")
+    with pytest.raises(PlatformError, match=r"study.toml is a file"):
+        measure(tmp_path / "study.toml", backbone(Brightness()), cache=tmp_path / "c")
     few = tree(tmp_path / "few", 4)
     with pytest.raises(PlatformError, match="'glioma' form 2 groups"):
         measure(few, backbone(Brightness()), cache=tmp_path / "c")

@@ -241,7 +241,7 @@ def test_bench_backbone_for_people_and_scripts(cli: Cli, images: Callable[..., P
         "linear probe, balanced accuracy",
         "zero-shot, balanced accuracy",
         "fingerprint ",
-        "1 files were left",
+        "left out: 1 files",
     ):
         assert words in shown.out
     written = cli("bench", "backbone", folder, "--backbone", "embedded", "--json")

@@ -127,3 +127,31 @@ def test_the_self_supervised_term_looks_at_the_kinds_of_the_recipe(tmp_path: Pat
     seen = {KINDS[kind] for kind in batch.kinds[trainer._agreeing(batch)].tolist()}
     assert seen == {"skin", "texture"}
     assert trainer.step()["agreement"] > 0.0
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"steps": 0}, "steps must be above 0"),
+        ({"textures": -1}, "textures must not be below 0"),
+        ({"image_size": 48}, "multiple of 32, not 48"),
+        ({"context_length": 3}, "at least 8"),
+        ({"batch": 2}, "two pictures of each kind"),
+        ({"skin_share": 2.0}, "two pictures of each kind"),
+    ],
+)
+def test_numbers_that_no_training_can_run_on_are_refused_before_anything_is_drawn(
+    change: dict[str, float],
+    part: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(ValueError, match=part):
+        train(replace(TINY, **change), tmp_path / "out", workers=0)
+    words = [word for name, value in change.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    monkeypatch.setattr("sys.argv", ["train", "--out", str(tmp_path / "out"), *words])
+    with pytest.raises(SystemExit):
+        training_script.main()
+    assert part in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
