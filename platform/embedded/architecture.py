@@ -54,8 +54,8 @@ def build_model(config: Mapping[str, Any]) -> open_clip.CLIP:
     """
     width, vision = int(config["embed_dim"]), config["vision_cfg"]
     # The tower that open_clip makes is thrown away at once; one block a stage keeps it small.
-    placeholder = {"layers": [1, 1, 1, 1], "width": 8, "head_width": 64, "image_size": 32}
-    model = open_clip.CLIP(embed_dim=width, vision_cfg=placeholder, text_cfg=dict(config["text_cfg"]))
+    smallest = {"layers": [1, 1, 1, 1], "width": 8, "head_width": 64, "image_size": 32}
+    model = open_clip.CLIP(embed_dim=width, vision_cfg=smallest, text_cfg=dict(config["text_cfg"]))
     model.visual = ImageTower(
         layers=vision["layers"],
         width=int(vision["width"]),
