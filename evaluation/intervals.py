@@ -12,7 +12,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,6 +135,33 @@ def _refusal(labels: IntArray, codes: IntArray) -> Interval | None:
     return None
 
 
+def _bootstrap(
+    labels: IntArray,
+    groups: Sequence[str] | Sequence[int],
+    generator: np.random.Generator,
+    resamples: int,
+    score: Callable[[FloatArray, IntArray], FloatArray],
+) -> Interval:
+    """Resample whole groups and take percentiles.
+
+    Args:
+        score: given how often each group was drawn, (resamples, n_groups), and each image's group, (n,), the figure of
+            every resample, (resamples,).
+    """
+    codes = group_codes(groups, len(labels))
+    refused = _refusal(labels, codes)
+    if refused is not None:
+        return refused
+    n_groups = int(codes.max()) + 1
+    return _percentiles(score(_weights(n_groups, resamples, generator), codes), n_groups)
+
+
+def _right(logits: FloatArray, labels: IntArray) -> FloatArray:
+    """1 where the largest logit is the label's, else 0; (n,)."""
+    right: FloatArray = (logits.argmax(axis=1) == labels).astype(np.float64)
+    return right
+
+
 def accuracy_interval(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -143,17 +170,21 @@ def accuracy_interval(
     *,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """95 % percentile bootstrap of accuracy, whole groups resampled; arguments as in the balanced one below."""
+    """95 % percentile bootstrap of accuracy, whole groups resampled.
+
+    Args:
+        logits: (n, K). labels: (n,) int. groups: (n,) patient, lesion or cluster of each image.
+        generator: the only source of randomness.
+        resamples: bootstrap draws.
+    """
     z, y = check_predictions(logits, labels)
-    codes = group_codes(groups, len(y))
-    refused = _refusal(y, codes)
-    if refused is not None:
-        return refused
-    n_groups = int(codes.max()) + 1
-    sizes = np.bincount(codes, minlength=n_groups).astype(np.float64)
-    right = np.bincount(codes, weights=(z.argmax(axis=1) == y).astype(np.float64), minlength=n_groups)
-    weights = _weights(n_groups, resamples, generator)
-    return _percentiles((weights @ right) / (weights @ sizes), n_groups)
+
+    def score(weights: FloatArray, codes: IntArray) -> FloatArray:
+        hits = weights @ np.bincount(codes, weights=_right(z, y))
+        shares: FloatArray = hits / (weights @ np.bincount(codes))
+        return shares
+
+    return _bootstrap(y, groups, generator, resamples, score)
 
 
 def balanced_accuracy_interval(
@@ -164,24 +195,18 @@ def balanced_accuracy_interval(
     *,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """95 % percentile bootstrap of balanced accuracy, whole groups resampled.
-
-    Args:
-        logits: (n, K). labels: (n,) int. groups: (n,) patient, lesion or cluster of each image.
-        generator: the only source of randomness.
-        resamples: bootstrap draws.
+    """95 % percentile bootstrap of balanced accuracy; arguments as in :func:`accuracy_interval`.
 
     A resample averages recall over the classes it drew, as the figure itself does over the classes present.
     """
     z, y = check_predictions(logits, labels)
-    codes = group_codes(groups, len(y))
-    refused = _refusal(y, codes)
-    if refused is not None:
-        return refused
-    n_groups = int(codes.max()) + 1
-    correct = (z.argmax(axis=1) == y).astype(np.float64)
-    values = _balanced_accuracies(_weights(n_groups, resamples, generator), y, correct, codes)
-    return _percentiles(values, n_groups)
+    return _bootstrap(
+        y,
+        groups,
+        generator,
+        resamples,
+        lambda weights, codes: _balanced_accuracies(weights, y, _right(z, y), codes),
+    )
 
 
 def balanced_accuracy_difference(
@@ -199,17 +224,12 @@ def balanced_accuracy_difference(
     """
     z, y = check_predictions(logits, labels)
     z_other, _ = check_predictions(other, labels)
-    codes = group_codes(groups, len(y))
-    refused = _refusal(y, codes)
-    if refused is not None:
-        return refused
-    n_groups = int(codes.max()) + 1
-    weights = _weights(n_groups, resamples, generator)
-    first, second = (
-        _balanced_accuracies(weights, y, (model.argmax(axis=1) == y).astype(np.float64), codes)
-        for model in (z, z_other)
-    )
-    return _percentiles(first - second, n_groups)
+
+    def score(weights: FloatArray, codes: IntArray) -> FloatArray:
+        first, second = (_balanced_accuracies(weights, y, _right(model, y), codes) for model in (z, z_other))
+        return first - second
+
+    return _bootstrap(y, groups, generator, resamples, score)
 
 
 def macro_auroc_interval(
@@ -223,12 +243,10 @@ def macro_auroc_interval(
 ) -> Interval:
     """95 % percentile bootstrap of macro one-against-rest AUROC over the classes present, by group."""
     z, y = check_predictions(logits, labels)
-    codes = group_codes(groups, len(y))
-    refused = _refusal(y, codes)
-    if refused is not None:
-        return refused
-    n_groups = int(codes.max()) + 1
-    weights = _weights(n_groups, resamples, generator)
-    scores = log_odds(z, check_temperature(temperature))
-    rows = [_one_class_aurocs(weights, (y == k).astype(np.float64), scores[:, k], codes) for k in np.unique(y)]
-    return _percentiles(_mean_known(np.stack(rows)), n_groups)
+
+    def score(weights: FloatArray, codes: IntArray) -> FloatArray:
+        odds = log_odds(z, check_temperature(temperature))
+        rows = [_one_class_aurocs(weights, (y == k).astype(np.float64), odds[:, k], codes) for k in np.unique(y)]
+        return _mean_known(np.stack(rows))
+
+    return _bootstrap(y, groups, generator, resamples, score)

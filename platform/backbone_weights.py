@@ -135,6 +135,12 @@ def _from_tag(name: str, tag: str, config: dict[str, Any]) -> Parts:
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     entry = get_pretrained_cfg(name, tag)
+    if not entry and ("/" in tag or Path(tag).suffix in (SAFE_SUFFIX, *TORCH_SUFFIXES)):
+        raise BackboneError(
+            f'weights = "{tag}" is a path, and there is nothing at it',
+            where=str(Path(tag).expanduser().absolute()),
+            remedy="correct the path: give a file or folder; a tag has no slash",
+        )
     if not entry:
         tags = list_pretrained_tags_by_model(name)
         close = difflib.get_close_matches(tag, tags, n=1)
@@ -197,9 +203,10 @@ def _build(
             remedy=f"install it: pip install {error.name or 'transformers'}",
         ) from error
     except Exception as error:  # open_clip raises a dozen kinds; each means that this checkpoint is not this model
-        first = str(error).strip().splitlines()
+        # The first line of a list of misfits ends with a colon; the first misfit tells more.
+        said = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
         raise BackboneError(
-            f"{shown} cannot be loaded: {first[0] if first else type(error).__name__}",
+            f"{shown} cannot be loaded: {said[:400] or type(error).__name__}",
             where=weights,
             remedy="check that the weights belong to this model and were carried over whole",
         ) from error

@@ -65,9 +65,13 @@ class BackboneBench:
         """For ``--json``: an interval is [low, high], or null with the reason under "notes"."""
         values = {name: getattr(self, name) for name in self.__slots__ if name != "intervals"}
         spans = {name: None if span.low is None else [span.low, span.high] for name, span in self.intervals.items()}
-        notes = sorted({span.note for span in self.intervals.values() if span.note})
         lists = {"classes": list(self.classes), "missing": list(self.missing)}
-        return values | lists | {"intervals": spans, "notes": notes}
+        return values | lists | {"intervals": spans, "notes": self.notes}
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know about the intervals: too few groups, or too narrow for few."""
+        return sorted({span.note for span in self.intervals.values() if span.note})
 
 
 def measure(

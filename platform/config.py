@@ -171,7 +171,9 @@ class Study(Section):
     round_timeout: float = Field(
         default=600.0, gt=0.0, le=1e6, description="seconds that each stage of a round waits for silent sites"
     )
-    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="splits, order of batches and start values")
+    seed: int = Field(
+        default=0, ge=0, le=2**31 - 1, description="with `name`: splits, order of batches and start values"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where images are encoded")
     selection: Literal["last"] = Field(default="last", description="which round's adapter is the result")
     data: DataSection

@@ -133,7 +133,7 @@ def bench_backbone(
     where = "one core" if figures.device == "cpu" else figures.device
     table.add_row(f"encoder, ms an image, {where}", f"{figures.ms_per_image:.2f}", "")
     print_table(table)
-    for note in sorted({span.note for span in figures.intervals.values() if span.note and span.low is not None}):
+    for note in figures.notes:
         OUT.print(f"intervals: {note}")
     OUT.print(f"fingerprint {figures.fingerprint}")
     if figures.missing:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from typing import Any
 
 MEAN, STD = (0.4, 0.4, 0.4), (0.25, 0.25, 0.25)
@@ -63,6 +64,12 @@ class Recipe:
 
     def check(self) -> None:
         """Refuse numbers that no training can run on, with a ValueError that names them."""
+        for name, value in asdict(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name} must be a number, not {value}")
+        for name in ("skin_share", "texture_share", "smoothing"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} is a share from 0 to below 1, not {getattr(self, name)}")
         positive = ("brain", "skin", "steps", "batch", "lr", "temperature", "align_pictures", "width", "embed_dim")
         for name in (*positive, "text_width", "text_layers", "merges"):
             if getattr(self, name) <= 0:
@@ -86,7 +93,10 @@ class Recipe:
             raise ValueError(f"context_length must be at least 8, not {self.context_length}")
         few = {kind: count for kind, count in self.counts().items() if count < 2 and (kind != "texture" or count)}
         if few:
-            raise ValueError(f"a batch needs two pictures of each kind: batch and shares give {few}")
+            raise ValueError(
+                f"a batch needs two pictures of each kind; {self.batch} rows show {self.batch // 2} pictures, and the "
+                f"shares give {few}: raise batch, or set textures to 0"
+            )
 
     def counts(self) -> dict[str, int]:
         """Pictures of each kind in a batch."""

@@ -24,6 +24,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ...privacy.atomic import write_atomic
@@ -56,11 +57,19 @@ def train(
 
     Returns:
         The trainer after the last step.
+
+    Raises:
+        ValueError: numbers that no training can run on, or a ``start`` that does not fit the recipe.
+        OSError, SafetensorError: ``start`` cannot be read, or ``out`` cannot be made or written.
     """
+    stored = None if start is None else load_file(start)  # before anything is written
     trainer = Trainer(recipe, out, workers=workers)
     trainer.model.train()
-    if start is not None:
-        trainer.model.load_state_dict(load_file(start))  # copied into the float32 parameters
+    if stored is not None:
+        try:
+            trainer.model.load_state_dict(stored)  # copied into the float32 parameters
+        except RuntimeError as error:
+            raise ValueError(f"{start} is no first stage of this recipe: {error}") from error
     for step in range(1 if start is None else recipe.steps + 1, recipe.steps + recipe.align_steps + 1):
         if step > recipe.steps and not trainer.aligning:
             trainer.begin_aligning()
@@ -87,8 +96,21 @@ def main() -> None:
     for field in fields(Recipe):
         kind = type(getattr(recipe, field.name))
         if kind in (int, float):
-            parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=getattr(recipe, field.name))
+            parser.add_argument(
+                f"--{field.name.replace('_', '-')}",
+                type=kind,
+                default=getattr(recipe, field.name),
+                help="of the recipe, see recipe.py (default %(default)s)",
+            )
     options = parser.parse_args()
+    for name, least in (("threads", 1), ("workers", 0), ("save_every", 0)):
+        if getattr(options, name) < least:
+            parser.error(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(options, name)}")
+    if options.out.exists() and not options.out.is_dir():
+        parser.error(f"--out {options.out} is a file: name a folder")
+    # A vocabulary of one training beside the weights of another would be no model.
+    if (options.out / WEIGHTS).exists() and options.start is None:
+        parser.error(f"--out {options.out} holds a model already: name another folder")
     torch.set_num_threads(options.threads)
     given = {field.name: getattr(options, field.name) for field in fields(Recipe) if hasattr(options, field.name)}
     recipe = replace(recipe, **given)
@@ -108,9 +130,18 @@ def main() -> None:
             sys.stderr.flush()
             sums.clear()
 
-    train(
-        recipe, options.out, workers=options.workers, start=options.start, save_every=options.save_every, report=report
-    )
+    try:
+        train(
+            recipe,
+            options.out,
+            workers=options.workers,
+            start=options.start,
+            save_every=options.save_every,
+            report=report,
+        )
+    except (OSError, SafetensorError, ValueError) as error:
+        parser.error(f"{options.start or options.out} cannot be used: {error}")
+    sys.stderr.write(f"wrote {options.out / WEIGHTS}\n")
 
 
 if __name__ == "__main__":

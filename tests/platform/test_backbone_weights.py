@@ -197,6 +197,7 @@ def test_a_model_without_weights_is_refused_unless_asked_for() -> None:
         ("ViT-B-23", "openai", "ViT-B-32"),
         ("ViT-B-32", "opnai", "did you mean openai"),
         (NAME, "nowhere.pt", "give a file or folder"),
+        ("ViT-B-32", "models/nowhere", "is a path, and there is nothing at it"),
         ("embedded", "openai", "leave the weights out"),
         ("hf-hub:nothing", None, "organisation/name"),
         ("local-dir:/x", None, "not a model"),
@@ -232,6 +233,8 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     save_file(state(), tmp_path / "cut.safetensors")
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "cut.safetensors").read_bytes()[:-100])
     save_file({"a": torch.zeros(2)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(BackboneError, match=r"Missing key\(s\) in state_dict"):
+        load(NAME, tmp_path / "foreign.safetensors")
     (tmp_path / "w.npz").write_bytes(b"PK")
     for file in ("cut.safetensors", "foreign.safetensors", "w.npz"):
         with pytest.raises(BackboneError) as caught:

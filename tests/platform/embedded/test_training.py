@@ -114,7 +114,9 @@ def test_the_command_trains_writes_in_between_and_takes_the_recipes_numbers(
     )
     training_script.main()
     assert written == [WEIGHTS, WEIGHTS, FIRST_STAGE, WEIGHTS]
-    assert "step 25/26 loss" in capsys.readouterr().err
+    seen = capsys.readouterr().err
+    assert "step 25/26 loss" in seen
+    assert f"wrote {tmp_path / WEIGHTS}" in seen
     model, _ = load_embedded(tmp_path)
     assert model.visual.image_size == 32
     recipe = json.loads((tmp_path / CONFIG).read_text())["recipe"]
@@ -137,7 +139,9 @@ def test_the_self_supervised_term_looks_at_the_kinds_of_the_recipe(tmp_path: Pat
         ({"image_size": 48}, "multiple of 32, not 48"),
         ({"context_length": 3}, "at least 8"),
         ({"batch": 2}, "two pictures of each kind"),
-        ({"skin_share": 2.0}, "two pictures of each kind"),
+        ({"skin_share": 2.0}, "skin_share is a share from 0 to below 1"),
+        ({"lr": float("nan")}, "lr must be a number, not nan"),
+        ({"textures": 9, "batch": 8, "texture_share": 0.3}, "raise batch, or set textures to 0"),
     ],
 )
 def test_numbers_that_no_training_can_run_on_are_refused_before_anything_is_drawn(
@@ -155,3 +159,27 @@ def test_numbers_that_no_training_can_run_on_are_refused_before_anything_is_draw
         training_script.main()
     assert part in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_used_is_refused_and_a_model_is_not_trained_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*words: object) -> str:
+        monkeypatch.setattr("sys.argv", ["train", *map(str, words)])
+        with pytest.raises(SystemExit):
+            training_script.main()
+        return capsys.readouterr().err
+
+    (tmp_path / "file").write_text("")
+    assert "is a file: name a folder" in said("--out", tmp_path / "file")
+    out = tmp_path / "new"
+    assert "--threads must be at least 1, not 0" in said("--out", out, "--threads", 0)
+    assert "cannot be used" in said("--out", out, "--start", tmp_path / "nowhere")
+    assert "cannot be used" in said("--out", out, "--start", tmp_path / "file")
+    assert not out.exists()
+    train(TINY, tmp_path / "done", workers=0)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "done").iterdir()}
+    assert "holds a model already" in said("--out", tmp_path / "done")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "done").iterdir()} == before
+    with pytest.raises(ValueError, match="is no first stage of this recipe"):
+        train(replace(TINY, width=16), tmp_path / "other", workers=0, start=tmp_path / "done" / FIRST_STAGE)
