@@ -54,7 +54,7 @@ class Series:
     highs: tuple[float | None, ...]
 
 
-def _draw(key: str, title: str, description: str, size: tuple[float, float], paint: Any, scale: float = 1.0) -> str:
+def draw(key: str, title: str, description: str, size: tuple[float, float], paint: Any, scale: float = 1.0) -> str:
     """Run ``paint(figure)`` and return an accessible <svg>; ``key`` keeps identifiers apart on one page."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -138,7 +138,7 @@ def reliability_diagram(key: str, title: str, bins: Sequence[Bin]) -> str:
         lower.set_yticks([])
         lower.set_xticks([0, 0.25, 0.5, 0.75, 1])
 
-    return _draw(key, title, f"{title}. By bin of confidence: {said or 'no images'}.", (4.5, 4.6), paint)
+    return draw(key, title, f"{title}. By bin of confidence: {said or 'no images'}.", (4.5, 4.6), paint)
 
 
 def confusion_figure(key: str, title: str, matrix: IntArray, names: Sequence[str]) -> str:
@@ -187,7 +187,7 @@ def confusion_figure(key: str, title: str, matrix: IntArray, names: Sequence[str
         axes.spines[:].set_visible(False)
 
     side = max(3.6, 0.62 * k + 1.4)
-    return _draw(key, title, f"{title}. {said}.", (side + 1.1, side), paint)
+    return draw(key, title, f"{title}. {said}.", (side + 1.1, side), paint)
 
 
 def learning_curve(key: str, title: str, rounds: Sequence[int], values: Sequence[float | None]) -> str:
@@ -216,7 +216,7 @@ def learning_curve(key: str, title: str, rounds: Sequence[int], values: Sequence
         axes.grid(axis="y", color=RULE, lw=0.6, alpha=0.7)
         axes.margins(x=0.06)
 
-    return _draw(key, title, f"{title}. {said}.", (5.3, 2.3), paint, WIDE)
+    return draw(key, title, f"{title}. {said}.", (5.3, 2.3), paint, WIDE)
 
 
 def dot_plot(key: str, title: str, sites: Sequence[str], series: Sequence[Series]) -> str:
@@ -263,4 +263,4 @@ def dot_plot(key: str, title: str, sites: Sequence[str], series: Sequence[Series
         if axes.get_legend_handles_labels()[0]:
             figure.legend(loc="outside upper left", ncols=3, frameon=False, handletextpad=0.3, columnspacing=1.6)
 
-    return _draw(key, title, f"{title}. {said}.", (5.3, 0.44 * len(sites) + 0.95), paint, WIDE)
+    return draw(key, title, f"{title}. {said}.", (5.3, 0.44 * len(sites) + 0.95), paint, WIDE)

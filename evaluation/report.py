@@ -1,4 +1,4 @@
-"""Two pages: a site's report and the study's dossier. Each is one HTML file that needs no network and no script.
+"""Three pages: a site's report, a study's dossier, a comparison. Each is one HTML file without network or script.
 
 The page forbids itself everything but its own style and figures (Content-Security-Policy), all text is escaped, links
 are relative and checked, and the same input gives the same bytes.
@@ -11,6 +11,9 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from .comparison import Comparison
+from .comparison_tables import DAGGER
+from .comparison_view import comparison_view
 from .dossier_view import dossier_view
 from .report_model import Dossier, SiteReport
 from .site_view import site_view
@@ -56,3 +59,10 @@ def index_page(dossier: Dossier) -> str:
     """The front page of a study, as HTML; its links are relative to the run folder."""
     view = dossier_view(dossier)
     return _environment().get_template("index.html.j2").render(view=view, dossier=dossier, style=_style(), svg=Markup)
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """The page that puts methods side by side, as HTML; its links are relative to the comparison's folder."""
+    view = comparison_view(comparison)
+    template = _environment().get_template("comparison.html.j2")
+    return template.render(view=view, style=_style(), svg=Markup, dagger=DAGGER)

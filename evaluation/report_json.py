@@ -6,13 +6,14 @@ from typing import TypeVar
 
 import msgspec
 
+from .comparison import Comparison
 from .errors import InvalidReportError
 from .report_model import Dossier, SiteReport
 
-_Page = TypeVar("_Page", SiteReport, Dossier)
+_Page = TypeVar("_Page", SiteReport, Dossier, Comparison)
 
 
-def to_json(page: SiteReport | Dossier) -> bytes:
+def to_json(page: SiteReport | Dossier | Comparison) -> bytes:
     """UTF-8 JSON, indented, same value -> same bytes; floats are written so that they read back exactly."""
     return msgspec.json.format(msgspec.json.encode(page), indent=1) + b"\n"
 
@@ -35,3 +36,8 @@ def site_report_from_json(data: bytes) -> SiteReport:
 def dossier_from_json(data: bytes) -> Dossier:
     """Read back what :func:`to_json` wrote. Raises InvalidReportError for anything else."""
     return _read(data, Dossier, "dossier")
+
+
+def comparison_from_json(data: bytes) -> Comparison:
+    """Read back what :func:`to_json` wrote. Raises InvalidReportError for anything else."""
+    return _read(data, Comparison, "comparison")

@@ -14,8 +14,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ..privacy.atomic import write_atomic
+from .adapters import State
 from .errors import CheckpointError
-from .update import State
 
 # One metadata key: safetensors writes several in no fixed order, and a run must repeat bit for bit.
 METADATA_KEY = "wardround"

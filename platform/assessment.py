@@ -12,17 +12,17 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..evaluation.metrics import Figures, figures
 from ..evaluation.temperature import fit, fit_federated, grid_nll_sums
-from .config import TrainingSection
-from .methods.method import Method, SharedInputs
-from .study_data import Part, SiteData, StudyData
-from .training import derive_seed, predict_logits, train_locally, zero_shot_logits
-from .update import State
+from .adapters import State
+from .methods.method import Consumes, Method, SharedInputs
+from .study_data import Part, StudyData
+from .training import one_thread, ready_module, zero_shot_logits
 
 Logits = NDArray[np.float64]
-Predictor = Callable[[NDArray[np.float32]], Logits]
+Predictor = Callable[[Tensor], Logits]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,72 +58,75 @@ class Assessment:
 
 
 def zero_shot(shared: SharedInputs) -> Predictor:
-    """The frozen CLIP alone."""
-    return lambda features: zero_shot_logits(torch.from_numpy(features), shared).numpy()
+    """The frozen CLIP alone, on features."""
+    return lambda features: zero_shot_logits(features, shared).numpy()
 
 
-def adapted(method: Method, state: State, shared: SharedInputs) -> Predictor:
-    """The frozen CLIP with a trained adapter."""
-    return lambda features: predict_logits(method, state, torch.from_numpy(features), shared).numpy()
+def trained(method: Method, state: State, shared: SharedInputs) -> Predictor:
+    """A trained module, on what its method consumes; built once."""
+    with one_thread():
+        module = ready_module(method, state, shared)
+
+    def predict(inputs: Tensor) -> Logits:
+        with one_thread(), torch.no_grad():
+            return method.logits(module, inputs, shared).numpy()
+
+    return predict
 
 
-def assess_shared(predict: Predictor, data: StudyData, classes: Sequence[str]) -> Assessment:
-    """Figures of one model that all sites share."""
-    validation = {site.name: predict(site.validation.features) for site in data.sites}
-    sums = sum((grid_nll_sums(validation[s.name], s.validation.labels) for s in data.sites), np.zeros(()))
-    federated = fit_federated(sums, n=sum(len(site.validation) for site in data.sites))
-    sites = {
-        site.name: _predict(predict, site.test, fit(validation[site.name], site.validation.labels), classes)
-        for site in data.sites
-    }
+def assess_shared(
+    predict: Predictor,
+    data: StudyData,
+    classes: Sequence[str],
+    *,
+    consumes: Consumes = "features",
+    personal: Mapping[str, Predictor] | None = None,
+    calibrated: bool = False,
+) -> Assessment:
+    """Figures of one model that all sites share.
+
+    Args:
+        predict: the shared model; it answers for the unseen site.
+        data: the parts. classes: names in label order.
+        consumes: what the model takes.
+        personal: by site, its own variant of the model where it has one; it answers there.
+        calibrated: whether the model carries a temperature of its own, so that none is fitted.
+    """
+    own = {site.name: (personal or {}).get(site.name, predict) for site in data.sites}
+    validation = {site.name: own[site.name](site.validation.inputs(consumes)) for site in data.sites}
+    federated = None
+    if not calibrated:
+        shared = validation
+        if personal:  # a temperature for the unseen site is one of the model that answers there
+            shared = {site.name: predict(site.validation.inputs(consumes)) for site in data.sites}
+        sums = sum((grid_nll_sums(shared[s.name], s.validation.labels) for s in data.sites), np.zeros(()))
+        federated = fit_federated(sums, n=sum(len(site.validation) for site in data.sites))
+    sites = {}
+    for site in data.sites:
+        fitted = None if calibrated else fit(validation[site.name], site.validation.labels)
+        sites[site.name] = _predict(own[site.name], site.test, fitted, classes, consumes)
     together = figures(
         np.concatenate([prediction.logits for prediction in sites.values()]),
         np.concatenate([site.test.labels for site in data.sites]),
         temperature=federated,
         classes=classes,
     )
-    unseen = _predict(predict, data.unseen.test, federated, classes) if data.unseen else None
+    unseen = _predict(predict, data.unseen.test, federated, classes, consumes) if data.unseen else None
     return Assessment(together, sites, unseen, federated)
 
 
-def train_local_only(
-    method: Method,
-    start: State,
-    site: SiteData,
-    shared: SharedInputs,
-    settings: TrainingSection,
-    *,
-    study: str,
-    seed: int,
-    rounds: int,
-) -> State:
-    """A site on its own: as many rounds of the same local training, from the same start, without ever aggregating."""
-    state = start
-    moments: State | None = None
-    for number in range(1, rounds + 1):
-        result = train_locally(
-            method,
-            state,
-            site.train.training(),
-            shared,
-            settings,
-            seed=derive_seed(study, site.name, seed, number),
-            moments=moments if settings.optimiser_state == "keep" else None,
-        )
-        state, moments = result.state, result.moments
-    return state
-
-
-def assess_local_only(models: Mapping[str, Predictor], data: StudyData, classes: Sequence[str]) -> Assessment:
+def assess_local_only(
+    models: Mapping[str, Predictor], data: StudyData, classes: Sequence[str], *, consumes: Consumes = "features"
+) -> Assessment:
     """Figures of one model per site, each on its own site; on the unseen site, the mean over the models."""
     sites, calibrated, away = {}, [], []
     for site in data.sites:
         predict = models[site.name]
-        temperature = fit(predict(site.validation.features), site.validation.labels)
-        sites[site.name] = _predict(predict, site.test, temperature, classes)
+        temperature = fit(predict(site.validation.inputs(consumes)), site.validation.labels)
+        sites[site.name] = _predict(predict, site.test, temperature, classes, consumes)
         calibrated.append(sites[site.name].logits / (temperature or 1.0))
         if data.unseen:
-            away.append(_predict(predict, data.unseen.test, temperature, classes))
+            away.append(_predict(predict, data.unseen.test, temperature, classes, consumes))
     together = figures(
         np.concatenate(calibrated),
         np.concatenate([s.test.labels for s in data.sites]),
@@ -137,8 +140,10 @@ def assess_local_only(models: Mapping[str, Predictor], data: StudyData, classes:
     return Assessment(together, sites, unseen, None)
 
 
-def _predict(predict: Predictor, part: Part, temperature: float | None, classes: Sequence[str]) -> Prediction:
-    logits = predict(part.features)
+def _predict(
+    predict: Predictor, part: Part, temperature: float | None, classes: Sequence[str], consumes: Consumes
+) -> Prediction:
+    logits = predict(part.inputs(consumes))
     return Prediction(logits, temperature, figures(logits, part.labels, temperature=temperature, classes=classes))
 
 

@@ -90,6 +90,15 @@ class Backbone:
         self._tokenizer = tokenizer
         self._geometry = preprocessing.geometry()
 
+    @property
+    def model(self) -> torch.nn.Module:
+        """The frozen CLIP itself, in eval mode: whoever trains it trains a copy."""
+        return self._model  # type: ignore[no-any-return]
+
+    def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
+        """Tokens of sentences, int64 (n, context length); longer sentences are cut off. (0, 1) for none."""
+        return self._tokenizer(list(texts)) if texts else torch.zeros((0, 1), dtype=torch.long)
+
     def prepare(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resize and crop one uint8 (H, W, 3) picture to this model's input; thread-safe."""
         return self._geometry(rgb)
@@ -128,7 +137,7 @@ class Backbone:
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit-norm features of sentences, float32 of shape (n, embed_dim)."""
-        tokens = self._tokenizer(list(texts)) if texts else torch.zeros((0, 1), dtype=torch.long)
+        tokens = self.tokenize(texts)
 
         def encode(rows: torch.Tensor) -> NDArray[np.float32]:
             with torch.inference_mode():

@@ -100,7 +100,13 @@ def deal(study: Study, cohort: Cohort) -> StudyPlan:
     reference, rest = _reference(study, cohort, labels, groups, everything)
     owners = _owners(study, cohort, labels, groups, rest)
     names = sorted(set(owners.tolist()))
-    unseen_name = _unseen_name(study)
+    unseen_name = study.sites.left_out or _unseen_name(study)
+    if unseen_name and unseen_name not in names and (study.sites.left_out or study.sites.partition == "column"):
+        raise StudyFileError(
+            f"'{unseen_name}' is no site of the data",
+            where="sites.left_out" if study.sites.left_out else "sites.unseen",
+            remedy=f"Set it to one of: {', '.join(names)}",
+        )
     training = [name for name in names if name != unseen_name]
     if len(training) < MINIMUM_SITES:
         raise StudyFileError(
@@ -113,6 +119,8 @@ def deal(study: Study, cohort: Cohort) -> StudyPlan:
     sites = tuple(_split_site(study, name, rest[owners == name], labels, groups) for name in training)
     empty = np.zeros(0, dtype=np.int64)
     unseen = SitePlan(unseen_name, empty, empty, rest[owners == unseen_name]) if unseen_name in names else None
+    if study.reference.source == "unseen":
+        reference = empty if unseen is None else unseen.test
     return StudyPlan(cohort, sites, unseen, reference)
 
 
@@ -132,7 +140,7 @@ def _reference(
     study: Study, cohort: Cohort, labels: Index, groups: NDArray[np.object_], everything: Index
 ) -> tuple[Index, Index]:
     source = study.reference.source
-    if source == "none":
+    if source in ("none", "unseen", "class-means"):
         return everything[:0], everything
     if source == "site":
         chosen = np.array([record.site == study.reference.site for record in cohort.records])

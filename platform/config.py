@@ -15,6 +15,20 @@ import rfc8785
 from pydantic import Field, field_validator, model_validator
 
 from .faults_section import FaultsSection
+from .method_sections import (
+    BaselineSection,
+    CalibrationSection,
+    FaaClipSection,
+    FacmicSection,
+    FedAvgSection,
+    FedClipSection,
+    FedProxSection,
+    LoraSection,
+    MoonSection,
+    PersonalisationSection,
+    PromptFlSection,
+    ServerSection,
+)
 from .section import Section
 
 PHANTOM_DATASETS = ("brain-mri", "ham10000")
@@ -37,6 +51,12 @@ class DataSection(Section):
         default=(0.8, 0.1, 0.1), strict=False, description="train, validation and test fractions, by group"
     )
     images_per_site: int = Field(default=280, ge=24, le=100_000, description="phantoms only: images of each site")
+    max_train_images: int = Field(
+        default=0,
+        ge=0,
+        le=10_000_000,
+        description="training images of a site that are used, drawn class by class; 0: all",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -64,22 +84,46 @@ class SitesSection(Section):
         default="unseen",
         description="the site that takes no part and is only tested on; with `column`, its name there; empty: none",
     )
+    left_out: str = Field(
+        default="", description="this site takes no part instead of `unseen`, which then trains; `compare` sets it"
+    )
+    feature_shift: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="strength of each site's own camera or scanner (contrast, brightness, colour, blur); 0: none",
+    )
 
 
 class ReferenceSection(Section):
     """``[reference]``: the public, unlabelled set that adaptation aligns to; disjoint from every test set."""
 
-    source: Literal["fraction", "site", "none"] = Field(
+    source: Literal["fraction", "site", "unseen", "class-means", "none"] = Field(
         default="fraction",
-        description="`fraction` of all groups, taken out before sites are made; a whole `site`; or `none`",
+        description="`fraction` of all groups, taken out before sites are made; a whole `site`; the images of the "
+        "`unseen` site itself; the federation's own `class-means`, summed securely once; or `none`",
     )
     fraction: float = Field(default=0.1, gt=0.0, le=0.5, description="share of groups; `fraction` only")
     site: str = Field(default="", description="name of the site that serves as the public set; `site` only")
+    transductive: bool = Field(
+        default=False,
+        description="say so where reference images are tested on too (as the papers' code does); refused otherwise",
+    )
+    labels_known: bool = Field(
+        default=False, description="give the adaptation the reference set's true labels: an oracle, for ablations only"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.source == "site" and not self.site:
             raise ValueError("site: a reference set with source = 'site' needs the site's name")
+        if self.source == "unseen" and not self.transductive:
+            raise ValueError(
+                "transductive: a reference set of the unseen site's own images makes its figures transductive; "
+                "set transductive = true to say so, or take source = 'fraction'"
+            )
+        if self.labels_known and self.source in ("none", "class-means"):
+            raise ValueError(f"labels_known: source = '{self.source}' has no labels to know; leave the key out")
         return self
 
 
@@ -100,7 +144,7 @@ class TrainingSection(Section):
     """``[training]``: what one site does in one round."""
 
     local_epochs: int = Field(default=1, ge=1, le=100, description="passes over the training part per round")
-    batch_size: int = Field(default=32, ge=2, le=4096, description="images per step")
+    batch_size: int = Field(default=32, ge=1, le=4096, description="images per step; 1 only without BatchNorm")
     lr: float = Field(default=5e-4, gt=0.0, le=1.0, description="Adam step size; 5e-5 in the paper of FACMIC")
     beta1: float = Field(default=0.9, ge=0.0, lt=1.0, description="Adam first-moment decay")
     beta2: float = Field(default=0.98, ge=0.0, lt=1.0, description="Adam second-moment decay")
@@ -109,17 +153,14 @@ class TrainingSection(Section):
     optimiser_state: Literal["keep", "reset"] = Field(
         default="keep", description="keep Adam's moments at the site between rounds, or start each round anew"
     )
-
-
-class FacmicSection(Section):
-    """``[facmic]``: options of FACMIC (arXiv 2410.14707)."""
-
-    adaptation_weight: float = Field(
-        default=1.0, ge=0.0, le=100.0, description="weight of LMMD in the loss; 0 switches it off"
+    logit_adjustment: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=10.0,
+        description="weight of the site's log class shares in the training logits, against label skew; 0: none",
     )
-    reference_through_adapter: bool = Field(
-        default=True,
-        description="reference features pass the adapter, without gradient (the paper), or bypass it (its code)",
+    proximal: float = Field(
+        default=0.0, ge=0.0, le=1000.0, description="weight of a FedProx term, for any method; 0: none"
     )
 
 
@@ -131,8 +172,9 @@ class SecureAggregationSection(Section):
     colluding: int = Field(
         default=0, ge=0, le=998, description="sites that may collude; raises threshold and cohort; 0: what these give"
     )
-    weighting: Literal["weighted", "uniform"] = Field(
-        default="weighted", description="by public training counts (paper of FACMIC), or every site alike"
+    weighting: Literal["paper", "weighted", "uniform"] = Field(
+        default="paper",
+        description="as the method's paper has it; by public training counts; or every site alike",
     )
     w_max: float = Field(default=4.0, ge=1.0, le=16.0, description="cap of a site's weight")
     clip: float = Field(
@@ -159,11 +201,41 @@ class EvaluationSection(Section):
     )
 
 
+class CompareSection(Section):
+    """``[compare]``: what `wardround compare` grants methods that train on pictures, which are slow."""
+
+    pixel_rounds: int = Field(
+        default=5, ge=1, le=10_000, description="rounds of methods that train on pictures, at most"
+    )
+    pixel_images: int = Field(
+        default=300, ge=0, le=10_000_000, description="their training images of a site, at most; 0: all"
+    )
+    pixel_seeds: int = Field(default=1, ge=1, le=1000, description="their seeds, at most")
+    pixel_leave_one_out: bool = Field(default=False, description="whether each site is left out in turn for them too")
+
+
+MethodName = Literal[
+    "zero-shot",
+    "local-only",
+    "pooled",
+    "fedavg",
+    "fedprox",
+    "moon",
+    "prompt-fl",
+    "lora",
+    "fedclip",
+    "facmic",
+    "faa-clip",
+]
+METHOD_TABLES = ("fedclip", "facmic", "faa_clip", "fedavg", "fedprox", "moon", "prompt_fl", "lora", "baseline")
+"""Tables of method options; only the study's own method's enters its hash."""
+
+
 class Study(Section):
     """A federated study; see docs/study.md for the same keys with an example."""
 
     name: str = Field(description="short name: a-z, 0-9, dot, dash, underscore")
-    method: Literal["facmic"] = Field(default="facmic", description="what is trained, and how")
+    method: MethodName = Field(default="facmic", description="what is trained, and how")
     rounds: int = Field(default=20, ge=1, le=10_000, description="federated rounds")
     retries: int = Field(
         default=2, ge=0, le=100, description="how often a round that released nothing is tried again before it pauses"
@@ -181,9 +253,21 @@ class Study(Section):
     reference: ReferenceSection = Field(default_factory=ReferenceSection)
     backbone: BackboneSection = Field(default_factory=BackboneSection)
     training: TrainingSection = Field(default_factory=TrainingSection)
+    fedclip: FedClipSection = Field(default_factory=FedClipSection)
     facmic: FacmicSection = Field(default_factory=FacmicSection)
+    faa_clip: FaaClipSection = Field(default_factory=FaaClipSection)
+    fedavg: FedAvgSection = Field(default_factory=FedAvgSection)
+    fedprox: FedProxSection = Field(default_factory=FedProxSection)
+    moon: MoonSection = Field(default_factory=MoonSection)
+    prompt_fl: PromptFlSection = Field(default_factory=PromptFlSection)
+    lora: LoraSection = Field(default_factory=LoraSection)
+    baseline: BaselineSection = Field(default_factory=BaselineSection)
+    server: ServerSection = Field(default_factory=ServerSection)
+    personalisation: PersonalisationSection = Field(default_factory=PersonalisationSection)
+    calibration: CalibrationSection = Field(default_factory=CalibrationSection)
     secure_aggregation: SecureAggregationSection = Field(default_factory=SecureAggregationSection)
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
+    compare: CompareSection = Field(default_factory=CompareSection)
     faults: FaultsSection = Field(default_factory=FaultsSection)
 
     @field_validator("name")
@@ -211,16 +295,39 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _two_sites(self) -> Self:
-        if self.reference.source == "site" and self.reference.site == self.sites.unseen:
-            raise ValueError("reference.site: the reference set and the unseen site cannot be the same site")
+        if self.reference.source == "site" and self.reference.site == self.out:
+            raise ValueError(
+                "reference.site: the reference set and the site that takes no part cannot be the same site; for a "
+                "transductive run set reference.source = 'unseen' and reference.transductive = true"
+            )
+        if self.reference.source == "unseen" and not self.out:
+            raise ValueError("reference.source: there is no unseen site; name one with sites.unseen")
         return self
 
     @model_validator(mode="after")
     def _reference_for_adaptation(self) -> Self:
-        if self.reference.source == "none" and self.facmic.adaptation_weight > 0:
+        if self.adapts and self.reference.source == "none":
             raise ValueError(
-                "reference.source: adaptation needs a reference set; "
-                "set facmic.adaptation_weight = 0 to train without one"
+                f"reference.source: adaptation needs a reference set; "
+                f"set {self.table}.adaptation_weight = 0 to train without one"
+            )
+        own = getattr(self, self.trained_table, None)
+        normalisation = getattr(own, "normalisation", "")
+        no_statistics = self.reference.source in ("none", "class-means")
+        if normalisation == "batch-local" and self.table != "baseline" and no_statistics:
+            raise ValueError(
+                f"{self.table}.normalisation: with 'batch-local' no statistics leave a site, so the federation's own "
+                "model takes those of a public reference set; set reference.source to 'fraction' or 'site'"
+            )
+        if getattr(own, "loss", "") == "in-batch" and self.training.logit_adjustment > 0:
+            raise ValueError(
+                f"training.logit_adjustment: the in-batch loss has no class logits to adjust; "
+                f"use {self.trained_table}.loss = 'class-prompt', or 0"
+            )
+        if normalisation.startswith("batch") and self.training.batch_size < 2:
+            raise ValueError(
+                "training.batch_size: BatchNorm cannot train on a batch of one; "
+                f"use 2 or more, or {self.trained_table}.normalisation = 'layer'"
             )
         return self
 
@@ -232,17 +339,36 @@ class Study(Section):
                     raise ValueError(f"faults.{kind}: round {fault.round} is beyond the study's last, {self.rounds}")
         return self
 
+    @property
+    def table(self) -> str:
+        """Name of the table that holds the method's options."""
+        return "baseline" if self.method in ("local-only", "pooled") else self.method.replace("-", "_")
+
+    @property
+    def trained_table(self) -> str:
+        """Name of the table that says what is trained: the method's own, or that of the baseline's adapter."""
+        return self.baseline.method.replace("-", "_") if self.table == "baseline" else self.table
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the method aligns to a reference set."""
+        return getattr(getattr(self, self.table, None), "adaptation_weight", 0.0) > 0.0
+
+    @property
+    def out(self) -> str:
+        """Name of the site that takes no part; empty: none."""
+        return self.sites.left_out or self.sites.unseen
+
     def canonical(self) -> bytes:
         """What sites must agree on, as canonical JSON (RFC 8785): equal studies have equal bytes.
 
         The folder, the device and the place of local weights are each machine's own business and are left out; what
         the weights are is in the backbone's fingerprint, which the study can pin. So are the coordinator's patience and
-        a simulation's faults: with and without them, the same study is run.
+        a simulation's faults: with and without them, the same study is run; and the options of other methods.
         """
-        content = self.model_dump(
-            mode="json",
-            exclude={"device": True, "retries": True, "round_timeout": True, "faults": True, "data": {"path"}},
-        )
+        foreign = {name: True for name in METHOD_TABLES if name not in (self.table, self.trained_table)}
+        elsewhere = dict.fromkeys(("device", "retries", "round_timeout", "faults", "compare"), True)
+        content = self.model_dump(mode="json", exclude={**elsewhere, **foreign, "data": {"path"}})
         if Path(self.backbone.weights).is_absolute():
             content["backbone"]["weights"] = "local"
         return rfc8785.dumps(content)

@@ -21,21 +21,23 @@ from ..privacy.messages import Limits
 from ..privacy.policy import Policy, default_policy_toml
 from ..privacy.secure_aggregation.roster import PinnedRoster
 from .adapter_file import AdapterInfo, dump_adapter
-from .adapters import state_of
+from .adapters import State, state_of, under
 from .checkpoint import Checkpoints
+from .class_means import CLASS_MEANS, check_means, constants_of
 from .config import Study
 from .coordinator import Coordinator
 from .enrolment import draw_roster, enrol_together, open_identity
 from .errors import CheckpointError
 from .faults import DishonestSite, LyingCoordinator
-from .methods.method import Method
+from .means_memory import MEANS_FILE
+from .methods.method import Method, SharedInputs
 from .round_store import RoundStore
 from .run_folder import RunFolder
 from .site_machine import PROGRESS_FILE, Site
 from .study_data import StudyData
 from .trainer import LocalTrainer
 from .training import derive_seed
-from .update import Layout, State
+from .update import Layout
 
 ADAPTER_HEADROOM = 4096  # bytes of a safetensors header beyond the one that was measured
 ROSTER_FILE = "roster.json"
@@ -94,21 +96,26 @@ def open_consortium(
         ParameterError, RosterError: the roster cannot be drawn.
     """
     digest = study.digest()
-    start = start_state(study, method, data.shared.text.shape[1])
-    layout = Layout.of(method.new_adapter(data.shared.text.shape[1], seed=0))
+    start = start_state(study, method, data.shared)
+    layout = layout_of(method, data.shared, constants_of(study, data.shared))
     checkpoints = Checkpoints(run.coordinator / "checkpoint")
     newest = checkpoints.newest(study=digest, backbone=backbone)
-    state, info = newest or (start, AdapterInfo(digest, method.name, 0, backbone))
+    sent, info = newest or (start, AdapterInfo(digest, method.name, 0, backbone))
+    state, constants = _apart(layout, sent, checkpoints.folder) if newest else (sent, {})
+    remembers = study.server.optimiser != "mean" and info.round > 0
+    memory = checkpoints.memory(info) if remembers else {}
     with ExitStack() as stack:
         homes = {site.name: stack.enter_context(SiteHome.open(run.homes, site.name)) for site in data.sites}
         identities = {name: open_identity(home.folder, home.identity) for name, home in homes.items()}
         keys = {name: identity.public_key for name, identity in identities.items()}
-        roster = draw_roster(study, layout, keys, {site.name: len(site.train) for site in data.sites})
+        roster = draw_roster(study, method, layout, keys, {site.name: len(site.train) for site in data.sites})
         for home in homes.values():
             _pin(home.state(digest) / ROSTER_FILE, roster.to_bytes())  # before anybody signs another one
         pinned = enrol_together(roster, identities)
-        adapter_bytes = len(dump_adapter(start, AdapterInfo(digest, method.name, study.rounds, backbone)))
-        limits = Limits(len(homes), roster.wire_size("update"), adapter_bytes + ADAPTER_HEADROOM)
+        largest = {**start, **layout.blank()}
+        adapter_bytes = len(dump_adapter(largest, AdapterInfo(digest, method.name, study.rounds, backbone)))
+        vector_bytes = max(roster.wire_size(purpose) for purpose in roster.vectors)
+        limits = Limits(len(homes), vector_bytes, adapter_bytes + ADAPTER_HEADROOM)
         facts = StudyFacts(roster=pinned, method=method.name, model=backbone, software=f"wardround {__version__}")
 
         lying = bool(study.faults.lying_coordinator)
@@ -129,21 +136,21 @@ def open_consortium(
                     limits=limits,
                     # A liar's own policy does not hold it back; sites' policies are what it must get past.
                     minimum_cohort=2 if lying and owner == COORDINATOR else roster.thresholds.m,
-                    purposes=["update"],
+                    purposes=list(roster.vectors),
                 )
                 write_atomic(policy_path, text.encode())
             policy = Policy.load(policy_path)
             ledger.open_study(digest)
             return Gate(owner=owner, ledger=ledger, policy=policy, facts=facts, limits=limits), ledger
 
-        sites, ledgers, trainers = {}, {}, {}
+        sites, ledgers, trainers, entered = {}, {}, {}, dict.fromkeys(homes, False)
         for site in data.sites:
             name, home = site.name, homes[site.name]
             folder = home.state(digest)
-            site_gate, ledgers[name] = gate(name, home.ledger, home.policy, (folder / PROGRESS_FILE).is_file())
-            trainers[name] = LocalTrainer(
-                name, digest, study.seed, method, study.training, site.train.training(), data.shared, folder
-            )
+            entered[name] = any((folder / file).is_file() for file in (PROGRESS_FILE, MEANS_FILE))
+            site_gate, ledgers[name] = gate(name, home.ledger, home.policy, entered[name])
+            part, held_out = (each.training(method.consumes) for each in (site.train, site.validation))
+            trainers[name] = LocalTrainer(name, study, method, layout, part, held_out, data.shared, folder)
             facts_of_site = (name, identities[name], pinned, site_gate, trainers[name], backbone, folder, study.rounds)
             cheats = tuple(fault for fault in study.faults.dishonest_share if fault.site == name)
             sites[name] = (
@@ -151,19 +158,20 @@ def open_consortium(
             )
         make_private(run.coordinator)
         latest = max(site.last_round for site in sites.values())
-        if info.round < latest - 1:
+        if info.round < latest - 1 or (latest and layout.constants and not constants):
+            held = f"of round {info.round}" if newest else "gone"
             raise CheckpointError(
-                f"the newest checkpoint is of round {info.round}, but sites have taken part in round {latest}",
+                f"the newest checkpoint is {held}, but sites have taken part in round {latest}",
                 where=str(checkpoints.folder),
                 remedy="Restore this folder from a backup, or start a new run: sites take no part in an older round",
             )
         own_gate, ledgers[COORDINATOR] = gate(
-            COORDINATOR, run.coordinator / "ledger.jsonl", run.coordinator / "policy.toml", latest > 0
+            COORDINATOR, run.coordinator / "ledger.jsonl", run.coordinator / "policy.toml", any(entered.values())
         )
         unfinished = RoundStore(run.coordinator / "unfinished")
         unfinished.sweep()
         parts = (pinned, own_gate, layout, info, state, checkpoints, unfinished, limits, clock)
-        policy = (study.round_timeout, study.retries)
+        policy = (study.round_timeout, study.retries, study.server, memory, constants)
         coordinator = LyingCoordinator(*parts, *policy, script=study.faults) if lying else Coordinator(*parts, *policy)
         yield Consortium(coordinator, sites, homes, ledgers, trainers, pinned)
 
@@ -174,14 +182,37 @@ def rehearse_roster(study: Study, method: Method, data: StudyData) -> None:
     Raises:
         ParameterError, RosterError: a threshold, cohort, bound, name or count does not hold.
     """
-    layout = Layout.of(method.new_adapter(data.shared.text.shape[1], seed=0))
+    layout = layout_of(method, data.shared, constants_of(study, data.shared))
     keys = {site.name: hashlib.sha256(site.name.encode()).digest() for site in data.sites}
-    draw_roster(study, layout, keys, {site.name: len(site.train) for site in data.sites})
+    draw_roster(study, method, layout, keys, {site.name: len(site.train) for site in data.sites})
 
 
-def start_state(study: Study, method: Method, width: int) -> State:
-    """The global adapter before round 1, the same wherever it is made."""
-    return state_of(method.new_adapter(width, seed=derive_seed("adapter", study.seed)))
+def layout_of(method: Method, shared: SharedInputs, constants: Mapping[str, tuple[int, ...]] | None = None) -> Layout:
+    """What of a method's module is sent, and what is sent along with it."""
+    return Layout.of(method.new_module(shared, seed=0), local=method.local, constants=constants)
+
+
+def start_state(study: Study, method: Method, shared: SharedInputs) -> State:
+    """The global tensors before round 1, the same wherever they are made."""
+    module = method.new_module(shared, seed=derive_seed("adapter", study.seed))
+    return {name: tensor for name, tensor in state_of(module).items() if not under(name, method.local)}
+
+
+def _apart(layout: Layout, sent: State, folder: Path) -> tuple[State, State]:
+    """A checkpoint's adapter and constants.
+
+    Raises:
+        CheckpointError: the constants are not this study's.
+    """
+    try:
+        state, constants = layout.split(sent)
+        if constants:
+            check_means(constants[CLASS_MEANS])
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"the newest checkpoint: {error.what}", where=str(folder), remedy="Restore this folder from a backup"
+        ) from None
+    return state, constants
 
 
 def _pin(path: Path, roster: bytes) -> None:

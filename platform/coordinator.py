@@ -2,7 +2,8 @@
 
 Bytes in, sealed parcels out. It sees masked vectors and their sum, never a site's update. A round that released
 nothing is asked for again by `Coordinator.begin`: while nobody has signed a survivor set, as a new attempt with fresh
-keys; after that, in the same session, because every site signs one set a round.
+keys; after that, in the same session, because every site signs one set a round. Where a study aligns to class means,
+their one sum comes before the first round, by the same steps (`Coordinator.means_due`).
 """
 
 from __future__ import annotations
@@ -29,61 +30,20 @@ from ..privacy.messages import (
 )
 from ..privacy.secure_aggregation.coordinator import CoordinatorSession
 from ..privacy.secure_aggregation.roster import PinnedRoster
-from ..privacy.secure_aggregation.session import SessionId, bind
+from ..privacy.secure_aggregation.session import Purpose, SessionId, bind
 from ..privacy.secure_aggregation.unmasking import SecureSum
+from .accusations import Accusations
 from .adapter_file import AdapterInfo, dump_adapter
+from .adapters import State
 from .checkpoint import Checkpoints
+from .class_means import CLASS_MEANS, PURPOSE, means_of
 from .errors import RoundError
+from .method_sections import ServerSection
+from .round_outcome import RoundOutcome
 from .round_store import RoundStore
+from .server import apply_mean
 from .site_machine import round_settings
-from .update import METRICS, Layout, State, apply_mean
-
-
-@dataclass(frozen=True, slots=True)
-class RoundOutcome:
-    """What became of an attempt at a round.
-
-    Attributes:
-        taken_up: whether its session was begun before a restart.
-        attempt: of the session, from 0; asked again in one session it is the same.
-        released: True when there is a new global adapter.
-        reason: why there is none; empty otherwise.
-        survivors: sites in the sum; empty where nothing was released.
-        dropped: site -> (stage, reason code). One that dropped at agree or unmask can be in the sum all the same.
-        seconds: by stage, and ``total``.
-        bytes_up, bytes_down: wire bytes of the round so far.
-        train_loss: weighted mean over the survivors, from the secure sum.
-    """
-
-    taken_up: bool
-    attempt: int
-    released: bool
-    reason: str
-    survivors: tuple[str, ...]
-    dropped: Mapping[str, tuple[str, str]]
-    seconds: Mapping[str, float]
-    bytes_up: int
-    bytes_down: int
-    train_loss: float | None
-
-    def record(self, number: int, validation: Mapping[str, object], waited: float = 0.0) -> dict[str, object]:
-        """The attempt's line in rounds.jsonl; ``waited`` are the seconds in it that only a simulated clock saw."""
-        return {
-            "round": number,
-            "attempt": self.attempt,
-            "released": self.released,
-            "reason": self.reason,
-            "participants": list(self.survivors),
-            "dropped": [
-                {"site": site, "stage": stage, "reason": reason} for site, (stage, reason) in self.dropped.items()
-            ],
-            "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
-            "waited": round(waited, 4),
-            "bytes_up": self.bytes_up,
-            "bytes_down": self.bytes_down,
-            "train_loss": self.train_loss,
-            "validation": dict(validation),
-        }
+from .update import METRICS, Layout
 
 
 @dataclass
@@ -96,6 +56,9 @@ class Coordinator:
         layout: of the adapter.
         info: study, method and backbone of the adapter; ``round`` counts completed rounds.
         state: the current global adapter.
+        server: what is made of the mean update.
+        memory: the server optimiser's moments.
+        constants: what is sent along with every adapter and nobody trains: the class means; empty until they are known.
         checkpoints: where each round's adapter is kept.
         unfinished: where a round is kept from its survivor set on.
         limits: largest size of each message, to read back what is kept.
@@ -116,11 +79,16 @@ class Coordinator:
     clock: Callable[[], float]
     patience: float = 600.0
     retries: int = 2
+    server: ServerSection = field(default_factory=ServerSection)
+    memory: State = field(default_factory=dict)
+    constants: State = field(default_factory=dict)
     outcome: RoundOutcome | None = None
     _session: CoordinatorSession | None = None
     _next: State | None = None
+    _next_memory: State = field(default_factory=dict)
+    _next_constants: State = field(default_factory=dict)
     _marks: list[tuple[str, float]] = field(default_factory=list)
-    _accusations: dict[str, set[str]] = field(default_factory=dict)
+    _accusations: Accusations = field(default_factory=Accusations)
     _begun: int = 0
     _position: tuple[int, int] = (0, 0)
     _taken_up: bool = False
@@ -129,10 +97,12 @@ class Coordinator:
 
     def begin(self) -> Iterable[Sealed]:
         """Start the next round, or go on with the one that is unfinished, also after a restart."""
-        self.outcome, self._next, self._up, self._down = None, None, 0, 0
+        self.outcome, self._next, self._next_constants, self._up, self._down = None, None, {}, 0, 0
         self._marks = [("begin", self.clock())]
         self._begun += 1
-        self._position = (self.info.round + 1, self._begun - 1)
+        self._position = (0 if self.means_due else self.info.round + 1, self._begun - 1)
+        if self.layout.constants and not self.means_due:
+            self.unfinished.of(PURPOSE).clear()  # the stop came after their checkpoint and before the clearing
         self._taken_up = False
         if self._session is None or not self._session.answerable:
             self._session = self._kept_session()
@@ -142,11 +112,20 @@ class Coordinator:
         # Where everything had come before the stop, there is nobody to ask and to wait for.
         return self._release(again) if self._session.waiting() else self._close(self._session)
 
+    @property
+    def means_due(self) -> bool:
+        """Whether the study's class means are still to be summed: what `begin` begins is that sum then, not a round."""
+        return bool(self.layout.constants) and not self.constants
+
+    @property
+    def _store(self) -> RoundStore:
+        return self.unfinished.of(PURPOSE) if self.means_due else self.unfinished
+
     def _kept_session(self) -> CoordinatorSession | None:
         """The session of this round that a stop interrupted after its survivor set was named."""
-        session = self.unfinished.load(self.roster, self.limits)
+        session = self._store.load(self.roster, self.limits)
         if session is not None and session.session.round != self.info.round + 1:
-            self.unfinished.clear()  # its adapter was checkpointed; the stop came before the clearing
+            self._store.clear()  # its adapter was checkpointed; the stop came before the clearing
             return None
         self._taken_up = session is not None
         return session
@@ -154,12 +133,18 @@ class Coordinator:
     def _new_attempt(self) -> list[Sealed]:
         """Fresh keys, the global adapter to every site that is asked."""
         number = self.info.round + 1
-        named = self.unfinished.named(number)
+        purpose: Purpose = PURPOSE if self.means_due else "update"
+        named = self._store.named(number)
         asked = named or self._asked()
-        session = SessionId(self.roster.roster.study, number, "update", 0, self.checkpoints.next_attempt(number))
-        adapter, settings = dump_adapter(self.state, self.info), round_settings(self.info.study, number)
+        attempt = self.checkpoints.next_attempt(number, purpose)
+        session = SessionId(self.roster.roster.study, number, purpose, 0, attempt)
+        adapter, settings = self.sent(self.state), round_settings(self.info.study, number)
         self._session = CoordinatorSession(self.roster, session, bind(adapter, settings), asked, named)
         return self._release(self._starts(dict.fromkeys(asked, RoundStart(session, adapter, settings))))
+
+    def sent(self, state: State) -> bytes:
+        """The bytes of an adapter as sites get it: with the study's constants, zeros before these are known."""
+        return dump_adapter({**state, **(self.constants or self.layout.blank())}, self.info)
 
     def _starts(self, starts: Mapping[str, RoundStart]) -> Mapping[str, Message]:
         """What opens an attempt: the same to every site."""
@@ -167,12 +152,20 @@ class Coordinator:
 
     @property
     def position(self) -> tuple[int, int]:
-        """The round that was begun last, and how often it had been begun in this process before, from 0."""
+        """The round that was begun last, and how often it had been begun in this process before, from 0.
+
+        The sum of class means is round 0 here.
+        """
         return self._position
 
     def _asked(self) -> tuple[str, ...]:
-        """All sites, without those whose shares others could not use in this round, where enough are left."""
-        names, left_out = self.roster.roster.names, self._left_out()
+        """All sites, without those whose shares others could not use in this round, where enough are left.
+
+        Class means are over one cohort, so nobody is left out there.
+        """
+        if self.means_due:
+            return self.roster.roster.evaluation_cohort
+        names, left_out = self.roster.roster.names, self._accusations.left_out()
         rest = tuple(name for name in names if name not in left_out)
         enough = sum(name in self.roster.confirmed for name in rest) >= self.roster.roster.thresholds.least
         return rest if enough else names
@@ -213,7 +206,7 @@ class Coordinator:
             if message is None:
                 self._give_up(session, sender, "malformed")
             elif session.feed(sender, message) and isinstance(message, Agreement | UnmaskAnswer):  # type: ignore[arg-type]
-                self.unfinished.save_reply(message)
+                self._store.save_reply(message)
                 if isinstance(message, Agreement) and session.stage == "unmask":  # late, and as good as the others
                     return self._release(session.request([sender]))
         except ProtocolError as error:
@@ -240,33 +233,47 @@ class Coordinator:
                 messages = self._close_stage(session)
                 self._marks.append((stage, self.clock()))
                 return self._release(messages)
-            total = session.finish()
+            loss = self._take(session.finish())
         except ProtocolError as error:
             self._marks.append((stage, self.clock()))
             whose = "" if error.site is None else f" ({error.site})"
             self._end(False, f"{error.code} at stage {error.stage}: {error.what}{whose}", (), session.dropped, None)
             if not session.answerable or session.hopeless:
                 signed_another = any(why == str(Refusal.SECOND_SURVIVOR_SET) for _, why in session.dropped.values())
-                if signed_another and self.unfinished.named(session.session.round) is None:
-                    self.unfinished.clear()  # this set can never be signed; the one that was is not known here
+                if signed_another and self._store.named(session.session.round) is None:
+                    self._store.clear()  # this set can never be signed; the one that was is not known here
                 elif session.survivors:
-                    self.unfinished.abandon(session.session.round, session.survivors)
+                    self._store.abandon(session.session.round, session.survivors)
                 self._session = None
             return []
-        self._next = apply_mean(self.layout, self.state, self._means(total))
         self._marks.append((stage, self.clock()))
-        loss = float(total.values[METRICS][0] / total.weight)
-        self._end(True, "", total.survivors, session.dropped, loss)
+        self._end(True, "", session.survivors, session.dropped, loss)
         return []
+
+    def _take(self, total: SecureSum) -> float | None:
+        """Make of the sum what it is for; the mean training loss where it is of updates.
+
+        Raises:
+            ProtocolError: OUT_OF_BOUND, where class sums are none of images.
+        """
+        if self.means_due:
+            shape, blocks = self.layout.constants[CLASS_MEANS], self.roster.roster.blocks(PURPOSE)
+            self._next_constants = {CLASS_MEANS: means_of(total.values, shape, blocks, len(total.survivors))}
+            return None
+        self._next, self._next_memory = apply_mean(
+            self.layout, self.state, self._means(total), self.server, self.memory
+        )
+        return float(total.values[METRICS][0] / total.weight)
 
     def _close_stage(self, session: CoordinatorSession) -> Mapping[str, Message]:
         """The requests of the next stage; what a restart needs is on disk before they leave."""
         if session.stage == "advertise":
             return session.close_advertise()
         if session.stage == "mask":
-            self._note_accusations(session)
+            if not self.means_due:
+                self._note_accusations(session)
             survivors = session.close_mask()
-            self.unfinished.save_session(session)
+            self._store.save_session(session)
             return survivors
         return session.close_agree()
 
@@ -278,12 +285,11 @@ class Coordinator:
         Raises:
             ProtocolError: UNOPENABLE_SHARE, naming the first accused.
         """
-        for dealer, accusers in session.accused.items():
-            for accuser in accusers:
-                self._accusations.setdefault(accuser, set()).add(dealer)
+        self._accusations.note(session.accused)
         if self.unfinished.named(session.session.round) is not None:
             return  # all later attempts ask exactly the named survivors
-        fresh = self._left_out() & {*session.accused, *(who for by in session.accused.values() for who in by)}
+        involved = {*session.accused, *(who for by in session.accused.values() for who in by)}
+        fresh = self._accusations.left_out() & involved
         if fresh and self._begun <= self.retries and len(self._asked()) < len(self.roster.roster.names):
             raise ProtocolError(
                 f"{', '.join(sorted(fresh))} is accused of a share that cannot be used; the next attempt is without it",
@@ -291,15 +297,6 @@ class Coordinator:
                 stage="mask",
                 site=min(fresh),
             )
-
-    def _left_out(self) -> set[str]:
-        """Sites that are not asked again in this round: accused ones, or a site that accuses several.
-
-        A blame is a claim and no proof: whoever blames a second peer is the likelier cause.
-        """
-        false = {accuser for accuser, dealers in self._accusations.items() if len(dealers) > 1}
-        accused = (dealers for accuser, dealers in self._accusations.items() if accuser not in false)
-        return false.union(*accused)
 
     def _means(self, total: SecureSum) -> dict[str, NDArray[np.float64]]:
         """Each block's mean over the survivors: weighted, or plain where the block is not weighted."""
@@ -338,24 +335,44 @@ class Coordinator:
             )
         return self._next
 
+    @property
+    def next_constants(self) -> State:
+        """The released class means before they are committed.
+
+        Raises:
+            RoundError: their sum released nothing.
+        """
+        if not self._next_constants:
+            reason = self.outcome.reason if self.outcome else "it is not over"
+            raise RoundError(f"the sum of class means released nothing: {reason}", remedy="Continue with --resume")
+        return self._next_constants
+
     def commit(self) -> list[Sealed]:
-        """Make the released adapter the global one: checkpoint first, then tell the sites."""
-        session, state = self._session, self.next_state
+        """Make the released adapter the global one: checkpoint first, then tell the sites.
+
+        Class means make the start adapter one that has them: its checkpoint is that of round 0.
+        """
+        session, done = self._session, self.info.round
+        if self.means_due:
+            state, constants = self.state, self.next_constants
+        else:
+            state, constants, done = self.next_state, self.constants, done + 1
         if session is None:
             raise RoundError("no round was run")
-        info = AdapterInfo(self.info.study, self.info.method, self.info.round + 1, self.info.backbone)
-        digest = self.checkpoints.save(state, info)
-        self.unfinished.clear()
+        info = AdapterInfo(self.info.study, self.info.method, done, self.info.backbone)
+        digest = self.checkpoints.save({**state, **constants}, info, self._next_memory)
+        self._store.clear()
         self._accusations.clear()
         self._begun = 0
-        self.state, self.info, self._session, self._next = state, info, None, None
+        self.state, self.info, self.memory, self.constants = state, info, self._next_memory, constants
+        self._session, self._next, self._next_memory, self._next_constants = None, None, {}, {}
         end = RoundEnd(session.session, "released", bytes.fromhex(digest))
         return self._release(dict.fromkeys(self.roster.roster.names, end))
 
     def finish(self) -> list[Sealed]:
         """Send every site the final adapter; what was kept of the last round goes, also after a stop just before."""
         self.unfinished.clear()
-        end = StudyEnd(self.roster.roster.study, "completed", dump_adapter(self.state, self.info))
+        end = StudyEnd(self.roster.roster.study, "completed", self.sent(self.state))
         return self._release(dict.fromkeys(self.roster.roster.names, end))
 
     def _release_each(self, messages: Iterable[tuple[str, Message]]) -> Iterator[Sealed]:
@@ -370,8 +387,10 @@ class Coordinator:
 
 
 def _before(message: Message, current: SessionId) -> bool:
-    """Whether a message belongs to an earlier round or attempt: late, not wrong."""
+    """Whether a message is of an earlier round or attempt, or of the class means before round 1: late, not wrong."""
     session = getattr(message, "session", None)
-    if not isinstance(session, SessionId):
-        return False
-    return (session.round, session.attempt) < (current.round, current.attempt)
+    return isinstance(session, SessionId) and _place(session) < _place(current)
+
+
+def _place(session: SessionId) -> tuple[int, bool, int]:
+    return session.round, session.purpose == "update", session.attempt

@@ -26,7 +26,6 @@ from ..privacy.messages import (
 )
 from ..privacy.secure_aggregation import primitives, statements
 from ..privacy.secure_aggregation.coordinator import CoordinatorSession
-from .adapter_file import dump_adapter
 from .coordinator import Coordinator
 from .faults_section import FaultsSection, Lie, ShareFault
 from .site_machine import Site
@@ -128,7 +127,7 @@ class LyingCoordinator(Coordinator):
         """Two adapters: the true one for the first site only, a dead one for all others."""
         if self._lie(of=frozenset({"two-adapters"})) is None:
             return starts
-        dead = dump_adapter({name: torch.zeros_like(tensor) for name, tensor in self.state.items()}, self.info)
+        dead = self.sent({name: torch.zeros_like(tensor) for name, tensor in self.state.items()})
         first = min(starts)
         return {
             name: start if name == first else msgspec.structs.replace(start, adapter=dead)
@@ -183,7 +182,8 @@ class DishonestSite(Site):
 
     def _answer(self, message: Message) -> Message | None:
         session = self._session
-        kind = self._fault(session.session.round, session.session.attempt) if session is not None else ""
+        in_round = session is not None and session.session.purpose == "update"
+        kind = self._fault(session.session.round, session.session.attempt) if session is not None and in_round else ""
         if session is not None and kind == "secret" and isinstance(message, AdvertList):
             secrets = session._secrets  # a cheat reaches into its own state
             if secrets is not None and session.stage == "share":

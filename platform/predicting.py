@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..evaluation.arrays import softmax
+from ..medical_datasets.pixels import read_rgb
 from .adapter_file import read_adapter
 from .backbone import load_backbone
 from .errors import CheckpointError, RunFolderError
 from .features import encode
+from .methods.clip_inputs import clip_inputs
 from .methods.method import SharedInputs
 from .methods.table import method_of
 from .results import CARD_CHECKSUM, card_checksum
@@ -91,11 +94,19 @@ def predict_images(root: Path, images: Sequence[Path], *, device: str = "auto") 
             remedy="Restore both from one backup, or run again",
         )
     classes = tuple(label["name"] for label in card["classes"])
+    names = [label["clinical_name"] for label in card["classes"]]
     text = backbone.encode_prompts([label["prompts"] for label in card["classes"]])
-    shared = SharedInputs(torch.from_numpy(text), backbone.logit_scale, torch.zeros((0, text.shape[1])))
+    method = method_of(study)
+    clip = clip_inputs(backbone, [label["prompts"] for label in card["classes"]], names)
+    shared = SharedInputs(torch.from_numpy(text), backbone.logit_scale, torch.zeros((0, text.shape[1])), clip=clip)
     with tempfile.TemporaryDirectory(prefix="wardround-predict-") as scratch:
         table = encode(list(images), backbone, cache=Path(scratch))
-    logits = predict_logits(method_of(study), state, torch.from_numpy(table.features), shared).numpy()
+    inputs = torch.from_numpy(table.features)
+    if method.consumes == "pixels":
+        pictures = [backbone.prepare(read_rgb(images[index])) for index in table.kept]
+        height, width = backbone.preprocessing.height, backbone.preprocessing.width
+        inputs = torch.from_numpy(np.stack(pictures)) if pictures else torch.zeros((0, height, width, 3)).byte()
+    logits = predict_logits(method, state, inputs, shared).numpy()
     probabilities = softmax(logits, card["temperature"] or 1.0)
     reasons = dict(table.skipped)
     read = {int(index): row for index, row in zip(table.kept, probabilities, strict=True)}
@@ -115,7 +126,10 @@ def _read_card(path: Path) -> dict[str, Any]:
     try:
         card: dict[str, Any] = json.loads(path.read_bytes())
         temperature, floor = card["temperature"], card["abstain_below"]
-        named = all(isinstance(label["name"], str) and label["prompts"] for label in card["classes"])
+        named = all(
+            isinstance(label["name"], str) and label["prompts"] and isinstance(label["clinical_name"], str)
+            for label in card["classes"]
+        )
         complete = named and len(card["classes"]) >= 2 and {"adapter_sha256", "synthetic"} <= card.keys()
         whole = card.get(CARD_CHECKSUM) == card_checksum(card)
         sound = whole and complete and (temperature is None or temperature > 0) and 0 <= floor < 1

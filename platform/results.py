@@ -13,7 +13,9 @@ import rfc8785
 from .. import __version__
 from .assessment import Assessment, Prediction
 from .backbone import Backbone
+from .class_means import constants_of
 from .config import Study
+from .enrolment import weighting_of
 from .methods.method import Method
 from .study_data import StudyData
 
@@ -55,6 +57,7 @@ class Results:
         seconds: wall time of the study.
         skipped: images that could not be read.
         unreleased: lines of rounds.jsonl of tries that released nothing.
+        omitted: classes without a mean, where the study aligns to class means.
     """
 
     study: Study
@@ -72,6 +75,7 @@ class Results:
     seconds: float
     skipped: int
     unreleased: Sequence[Mapping[str, Any]] = ()
+    omitted: Sequence[str] = ()
 
 
 def summary(results: Results) -> dict[str, Any]:
@@ -145,7 +149,18 @@ def model_card(results: Results) -> dict[str, Any]:
             {"name": label.name, "clinical_name": label.clinical_name, "prompts": list(label.prompts)}
             for label in cohort.dataset.classes
         ],
-        "reference": {"source": study.reference.source, "images": results.data.reference_n, "transductive": False},
+        "reference": {
+            "source": study.reference.source,
+            "images": results.data.reference_n,
+            "labels_known": study.reference.labels_known,
+            "transductive": results.data.transductive,
+            # What was summed for this method; one that aligns to nothing has neither means nor omissions.
+            **({"omitted": list(results.omitted)} if constants_of(study, results.data.shared) else {}),
+        },
+        "weighting": weighting_of(study, results.method),
+        "server": study.server.model_dump(mode="json"),
+        "personalisation": study.personalisation.model_dump(mode="json"),
+        "calibration": study.calibration.model_dump(mode="json"),
         "temperature": results.federated.temperature,
         "abstain_below": study.evaluation.abstain_below,
         "epsilon": None,

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.metrics import figures
-from .assessment import adapted
+from .adapters import State
+from .assessment import trained
 from .config import Study
 from .consortium import Consortium
-from .coordinator import RoundOutcome
 from .engines.local import Network, Tap, carry
 from .errors import RoundError, RunFolderError
 from .faults import LyingCoordinator, SimulatedClock
 from .methods.method import Method
+from .round_outcome import RoundOutcome
 from .run_folder import RunFolder
 from .study_data import StudyData
-from .update import State
 from .watching import Watcher
 
 Record = Mapping[str, Any]
@@ -147,10 +147,10 @@ def _paused(number: int, outcome: RoundOutcome, study: Study, consortium: Consor
 
 def _validation(method: Method, data: StudyData, state: State) -> dict[str, Any]:
     """Balanced accuracy of the new adapter on the sites' validation parts; a simulation may look, nobody sends it."""
-    predict = adapted(method, state, data.shared)
+    predict = trained(method, state, data.shared)
     classes = data.cohort.dataset.class_names
     parts = {site.name: site.validation for site in data.sites}
-    logits = {name: predict(part.features) for name, part in parts.items()}
+    logits = {name: predict(part.inputs(method.consumes)) for name, part in parts.items()}
     own = {name: figures(logits[name], part.labels, classes=classes).balanced_accuracy for name, part in parts.items()}
     together = figures(
         np.concatenate(list(logits.values())),

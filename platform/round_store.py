@@ -16,6 +16,7 @@ from ..privacy.errors import DecodeError, ProtocolError, RosterError
 from ..privacy.messages import Agreement, Limits, UnmaskAnswer, decode, encode, tag_of
 from ..privacy.secure_aggregation.coordinator import CoordinatorSession
 from ..privacy.secure_aggregation.roster import PinnedRoster
+from ..privacy.secure_aggregation.session import Purpose
 from .errors import CheckpointError
 
 SESSION_FILE = "session.bin"
@@ -27,6 +28,10 @@ class RoundStore:
     """Files of the unfinished round in ``folder``; made when the first one is written."""
 
     folder: Path
+
+    def of(self, purpose: Purpose) -> RoundStore:
+        """The store of a sum that belongs to no round, in a folder of its own: neither can be taken for the other."""
+        return RoundStore(self.folder / purpose)
 
     def save_session(self, session: CoordinatorSession) -> None:
         """Keep the session; to be called before its survivor set leaves."""

@@ -65,6 +65,11 @@ class RunFolder:
         return self.root / "coordinator"
 
     @property
+    def class_means(self) -> Path:
+        """That the class means were summed, over whom, and which were left out; only where a study aligns to them."""
+        return self.coordinator / "class-means.json"
+
+    @property
     def homes(self) -> Path:
         """The simulated sites' homes."""
         return self.root / "homes"

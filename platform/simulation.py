@@ -6,7 +6,6 @@ Killed at any moment and called again with ``resume``, it ends with the same ada
 from __future__ import annotations
 
 import difflib
-import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,28 +14,26 @@ from pathlib import Path
 from typing import Any
 
 from ..medical_datasets.errors import DataError
-from ..privacy.atomic import make_private, write_atomic
-from ..privacy.egress import COORDINATOR
+from ..privacy.atomic import make_private
 from ..privacy.errors import ParameterError, RosterError
-from ..privacy.ledger import verify
 from .adapter_file import write_adapter
-from .assessment import adapted, assess_local_only, assess_shared, train_local_only, zero_shot
+from .assessment import assess_local_only, assess_shared, trained, zero_shot
 from .backbone import Backbone, load_backbone
+from .baselines import train_alone
 from .cohorts import StudyPlan, deal, read_cohort
 from .config import Study
-from .consortium import Consortium, open_consortium, rehearse_roster, start_state
+from .consortium import rehearse_roster
 from .dossier import write_results
-from .engines.local import Tap, carry
+from .engines.local import Tap
 from .errors import MethodError, RunFolderError, StudyFileError
-from .faults import ScriptedNetwork, SimulatedClock
 from .features import default_cache
+from .federation import Federated, assess_federated, federate
 from .methods.method import Method
 from .methods.table import method_of
-from .results import Results, Transmissions
-from .round_loop import Line, run_rounds
+from .results import Results
 from .run_folder import RunFolder
 from .study_data import StudyData, encode_study
-from .update import State
+from .training import served_state
 from .watching import Silent, Watcher
 
 
@@ -77,8 +74,8 @@ def simulate(
     else:
         RunFolder.check_free(out)
     watch.stage("backbone")
-    backbone = _backbone(study)
-    method = method_of(study)
+    backbone = study_backbone(study)
+    method = federated_method(study)
     plan: StudyPlan | None = None
     if study.data.source == "folder":
         # Real data are read before the run folder is made: a mistake in the study leaves nothing behind.
@@ -94,6 +91,8 @@ def simulate(
                 )
             watch.stage("encoding images")
             data, skipped = encode_study(
+                study,
+                method,
                 plan,
                 backbone,
                 cache or default_cache(),
@@ -104,44 +103,45 @@ def simulate(
             _check_faults(study, data)
         for skip in skipped:
             watch.note(f"left out: {skip.path}: {skip.reason}")
-        clock = SimulatedClock()
-        with open_consortium(study, method, data, backbone.fingerprint, run, clock) as consortium:
-            roster, bounds = consortium.roster.roster, consortium.roster.roster.thresholds
-            watch.note(
-                f"threshold {bounds.t} of {bounds.n} sites; with up to {bounds.colluding} colluding, the coordinator "
-                "learns the others' sum alone"
-            )
-            if roster.capped():
-                watch.note(f"weight cut to w_max: {', '.join(roster.capped())}")
-            watch.stage("rounds")
-            earlier = sum(record["seconds"]["total"] - record.get("waited", 0.0) for record in run.read_rounds())
-            network = ScriptedNetwork(study.faults, consortium.coordinator, clock) if study.faults else None
-            records = run_rounds(study, method, data, consortium, run, watch, Line(clock, network, tap))
-            carry(consortium.coordinator, consortium.sites, consortium.coordinator.finish(), tap)
-            consortium.close_ledgers(study.digest())
-            final, info = consortium.coordinator.state, consortium.coordinator.info
-            transmissions = {name: _transmissions(ledger.path) for name, ledger in consortium.ledgers.items()}
-            _copy_homes(consortium, run)
+        federated = federate(study, method, data, backbone.fingerprint, run, watch, tap)
         watch.stage("baselines and figures")
         make_private(run.adapter.parent)
+        served = served_state(method, federated.state, data.shared)
         results = Results(
             study=study,
             backbone=backbone,
             method=method,
             data=data,
-            **_assess(study, method, data, final, watch),
-            rounds=records,
-            unreleased=[record for record in run.read_rounds() if not record.get("released", True)],
-            sent={site.name: transmissions[site.name] for site in data.sites},
-            received=transmissions[COORDINATOR],
-            threshold=bounds.t,
-            adapter_sha256=write_adapter(run.adapter, final, info),
-            seconds=time.monotonic() - began + earlier,
+            **_assess(study, method, data, federated, watch),
+            rounds=federated.records,
+            unreleased=federated.unreleased,
+            omitted=federated.omitted,
+            sent=federated.sent,
+            received=federated.received,
+            threshold=federated.threshold,
+            adapter_sha256=write_adapter(run.adapter, served, federated.info),
+            seconds=time.monotonic() - began + federated.earlier,
             skipped=len(skipped),
         )
         watch.stage("dossier")
         write_results(run, results)
         return run
+
+
+def federated_method(study: Study) -> Method:
+    """The study's method, if sites train it together.
+
+    Raises:
+        MethodError: it is one that nothing is sent for.
+    """
+    method = method_of(study)
+    if method.exchange != "federated":
+        raise MethodError(
+            f"nothing is exchanged for the method '{method.name}', so there are no rounds to run",
+            where="method",
+            remedy=f"See how it compares: wardround compare STUDY.toml --methods {method.name},{study.baseline.method}",
+        )
+    return method
 
 
 def _check_faults(study: Study, data: StudyData) -> None:
@@ -176,7 +176,7 @@ def _nothing_half_made(run: RunFolder | None) -> Iterator[None]:
         raise
 
 
-def _backbone(study: Study) -> Backbone:
+def study_backbone(study: Study) -> Backbone:
     """The study's frozen CLIP; refused when the study pins another fingerprint."""
     wanted = study.backbone
     backbone = load_backbone(wanted.name, wanted.weights or None, device=study.device, allow_random=wanted.allow_random)
@@ -189,43 +189,17 @@ def _backbone(study: Study) -> Backbone:
     return backbone
 
 
-def _assess(study: Study, method: Method, data: StudyData, final: State, watch: Watcher) -> dict[str, Any]:
-    """The federated adapter beside the frozen CLIP and beside each site on its own."""
-    classes = data.cohort.dataset.class_names
-    start = start_state(study, method, data.shared.text.shape[1])
+def _assess(study: Study, method: Method, data: StudyData, federated: Federated, watcher: Watcher) -> dict[str, Any]:
+    """The federated model beside the frozen CLIP and beside each site on its own."""
     models = {}
     for number, site in enumerate(data.sites):
-        watch.progress(number, len(data.sites), "sites trained alone")
-        state = train_local_only(
-            method,
-            start,
-            site,
-            data.shared,
-            study.training,
-            study=study.digest(),
-            seed=study.seed,
-            rounds=study.rounds,
-        )
-        models[site.name] = adapted(method, state, data.shared)
+        watcher.progress(number, len(data.sites), "sites trained alone")
+        part, held_out = site.train.training(method.consumes), site.validation.training(method.consumes)
+        state = train_alone(study, method, site.name, part, held_out, data.shared)
+        models[site.name] = trained(method, state, data.shared)
+    classes = data.cohort.dataset.class_names
     return {
-        "federated": assess_shared(adapted(method, final, data.shared), data, classes),
+        "federated": assess_federated(method, data, federated),
         "zero_shot": assess_shared(zero_shot(data.shared), data, classes),
-        "local_only": assess_local_only(models, data, classes),
+        "local_only": assess_local_only(models, data, classes, consumes=method.consumes),
     }
-
-
-def _transmissions(ledger: Path) -> Transmissions:
-    """What a ledger says left its owner."""
-    report = verify(ledger)
-    entries = [json.loads(line) for line in ledger.read_bytes().splitlines()]
-    sent = [entry for entry in entries if entry["direction"] == "out" and entry["outcome"] in ("sent", "retried")]
-    return Transmissions(sum(entry["wire_bytes"] for entry in sent), len(sent), report.entries, report.head)
-
-
-def _copy_homes(consortium: Consortium, run: RunFolder) -> None:
-    """Copies for the dossier: what an auditor asks for, without keys and state."""
-    for name, home in consortium.homes.items():
-        folder = run.site(name)
-        make_private(folder)
-        for path in (home.ledger, home.policy):
-            write_atomic(folder / path.name, path.read_bytes())

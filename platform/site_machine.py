@@ -6,8 +6,7 @@ refusal. It knows no engine, opens no connection and reads no pixels. Everything
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -51,10 +50,12 @@ from ..privacy.secure_aggregation.site import SiteSession
 from ..privacy.secure_aggregation.statements import refusal
 from ..privacy.session_store import SessionStore
 from .adapter_file import AdapterInfo, parse_adapter
-from .adapters import load_state
+from .adapters import State
+from .class_means import CLASS_MEANS, PURPOSE
 from .errors import CheckpointError, MethodError
+from .means_memory import MEANS_FILE, MeansMemory
+from .state_files import damaged, read_state
 from .trainer import LocalTrainer
-from .update import State
 
 PROGRESS_FILE = "progress.json"
 SURVIVORS_FILE = "survivors.json"
@@ -102,18 +103,36 @@ class Site:
         self._session: SiteSession | None = None
         self._binding: Binding | None = None
         self._encoded: NDArray[np.uint32] | None = None
-        signed = _read_json(self.folder / SURVIVORS_FILE)
-        begun = (self.folder / PROGRESS_FILE).is_file()
-        for lost, here in ((PROGRESS_FILE, begun or not signed), (SURVIVORS_FILE, self._has_memory() or not begun)):
-            if not here:  # one of the two is gone: what was signed, or which rounds were entered, is not known any more
-                raise _damaged(self.folder / lost)
+        roster = self.roster.roster
+        self._sums_means = PURPOSE in roster.vectors
+        if self._sums_means != (CLASS_MEANS in self.trainer.layout.constants):
+            raise RosterError("the roster and this site's study disagree on whether class means are summed")
+        self._means = MeansMemory(self.folder, self.name in roster.evaluation_cohort)
+        signed = read_state(self.folder / SURVIVORS_FILE)
+        self._refuse_loss(signed)
         self._memory = SurvivorMemory(
             signed,
             lambda known: write_atomic(self.folder / SURVIVORS_FILE, canonical_json(known)),
-            private=self.roster.roster.thresholds.private,
+            private=roster.thresholds.private,
         )
-        self._store = SessionStore(self.folder, self.identity, self.roster.roster.study, self.random)
+        self._store = SessionStore(self.folder, self.identity, roster.study, self.random)
         self._take_up()
+
+    def _refuse_loss(self, signed: Mapping[str, Any]) -> None:
+        """Stop where a state file is gone: what was signed, or which rounds were entered, is not known any more.
+
+        Raises:
+            CheckpointError: names the file.
+        """
+        begun, asked = (self.folder / PROGRESS_FILE).is_file(), self._means.path.is_file()
+        of_means = [key.endswith(f"/{PURPOSE}") for key in signed]
+        for lost, here in (
+            (PROGRESS_FILE, begun or all(of_means)),
+            (MEANS_FILE, asked or not (any(of_means) or (self._sums_means and begun))),
+            (SURVIVORS_FILE, self._has_memory() or not (begun or asked)),
+        ):
+            if not here:
+                raise damaged(self.folder / lost)
 
     def _has_memory(self) -> bool:
         return (self.folder / SURVIVORS_FILE).is_file()
@@ -198,16 +217,41 @@ class Site:
         if message.settings != round_settings(session.study.hex(), session.round):
             raise ProtocolError("other round settings than the study's", code=Refusal.OTHER_ADAPTER, stage="start")
         state = self._global_adapter(message.adapter, session.round - 1)
+        in_round = session.purpose != PURPOSE
+        means = self._means.check_means(state[CLASS_MEANS], summed=in_round) if self._sums_means else ""
         # Only a start that holds ends what was under way: a replayed one must not cost a running session its keys.
         self._end_session()
         self.failure = self.notice = ""
         if not self._has_memory():
             write_atomic(self.folder / SURVIVORS_FILE, canonical_json({}))  # from here on, its absence is a loss
-        before = _read_json(self.folder / PROGRESS_FILE)
+        if in_round:
+            blocks = self._trained(session, binding.adapter.hex(), state, means)
+        else:
+            self._means.enter(session, binding.adapter.hex())
+            blocks = self.trainer.class_sums()
+        roster = self.roster.roster
+        rounding = rounding_key(session, self.name)
+        encoded = encode(blocks, roster.blocks(session.purpose), roster.weight_of(self.name), rounding)
+        self.clipped = dict(encoded.clipped)
+        (self._same_vector if in_round else self._means.same_vector)(sha256(encoded.words.data).hexdigest())
+        opened = SiteSession(
+            self.roster, self.identity, self.name, session, binding, self.random, self._memory, self._store.save
+        )
+        advert = opened.advertise()
+        self._session, self._binding, self._encoded = opened, binding, encoded.words
+        return advert
+
+    def _trained(
+        self, session: SessionId, adapter: str, state: State, means: str
+    ) -> Mapping[str, NDArray[np.floating]]:
+        """Enter the round, on disk, and train; the update's blocks."""
+        if self._sums_means:
+            self._means.keep_means(means)
+        before = read_state(self.folder / PROGRESS_FILE)
         progress: dict[str, Any] = {
             "round": session.round,
             "attempt": session.attempt,
-            "adapter": binding.adapter.hex(),
+            "adapter": adapter,
         }
         if before.get("round") == session.round and "vector" in before:
             progress["vector"] = before["vector"]
@@ -221,25 +265,15 @@ class Site:
                 f"the stored update of round {session.round - 1} is gone, and Adam's moments with it: round "
                 f"{session.round} was trained without them, and the adapter differs from that of an undisturbed run"
             )
-        update = self.trainer.update(session.round, state, binding.adapter.hex())
-        roster = self.roster.roster
-        rounding = rounding_key(session, self.name)
-        encoded = encode(update.blocks, roster.blocks(session.purpose), roster.weight_of(self.name), rounding)
-        self.clipped = dict(encoded.clipped)
-        self._same_vector(progress, sha256(encoded.words.data).hexdigest())
-        opened = SiteSession(
-            self.roster, self.identity, self.name, session, binding, self.random, self._memory, self._store.save
-        )
-        advert = opened.advertise()
-        self._session, self._binding, self._encoded = opened, binding, encoded.words
-        return advert
+        return self.trainer.update(session.round, state, adapter).blocks
 
-    def _same_vector(self, progress: dict[str, Any], vector: str) -> None:
+    def _same_vector(self, vector: str) -> None:
         """All attempts at a round are about one vector: sums of two would show what training anew changed.
 
         Raises:
             MethodError: this round was entered with another one; the stored update of it is gone.
         """
+        progress = read_state(self.folder / PROGRESS_FILE)
         if progress.setdefault("vector", vector) != vector:
             raise MethodError(
                 f"round {progress['round']} was entered with another update, which is no longer stored",
@@ -253,9 +287,13 @@ class Site:
 
         An older one, or the same round from other bytes, would let a coordinator ask for a second sum of one update.
         """
-        if session.study != self.roster.roster.study or session.purpose != "update" or session.sequence != 0:
+        known = ("update", PURPOSE) if self._sums_means else ("update",)
+        if session.study != self.roster.roster.study or session.purpose not in known or session.sequence != 0:
             raise ProtocolError("a session of another study", code=Refusal.WRONG_SESSION, stage="start")
         before = self._last_session()
+        if session.purpose == PURPOSE:
+            self._means.check_session(session, adapter, before[0])
+            return
         if session.round > self.rounds:
             raise ProtocolError("a round beyond the study's last", code=Refusal.WRONG_SESSION, stage="start")
         if session.round < 1 or (session.round, session.attempt) <= before[:2]:
@@ -269,11 +307,11 @@ class Site:
 
     def _last_session(self) -> tuple[int, int, str]:
         """Round, attempt and SHA-256 of the adapter of the last session that was opened."""
-        last = _read_json(self.folder / PROGRESS_FILE)
+        last = read_state(self.folder / PROGRESS_FILE)
         try:
             return int(last.get("round", 0)), int(last.get("attempt", -1)), str(last.get("adapter", ""))
         except (TypeError, ValueError):
-            raise _damaged(self.folder / PROGRESS_FILE) from None
+            raise damaged(self.folder / PROGRESS_FILE) from None
 
     def _global_adapter(self, data: bytes, rounds: int) -> State:
         """The received adapter, if it is this study's, of this method and backbone, after ``rounds`` rounds."""
@@ -281,7 +319,7 @@ class Site:
             state, info = parse_adapter(data, where="the coordinator's message")
             if info != AdapterInfo(self.roster.roster.study.hex(), self.trainer.method.name, rounds, self.backbone):
                 raise CheckpointError("the adapter is of another study, method, round or backbone")
-            load_state(self.trainer.method.new_adapter(self.trainer.shared.text.shape[1], seed=0), state)
+            self.trainer.layout.check(state)
         except CheckpointError as error:
             raise ProtocolError(str(error), code=Refusal.OTHER_ADAPTER, stage="start") from None
         return state
@@ -293,12 +331,15 @@ class Site:
         otherwise have a round trained anew, without the moments that its first update came from.
         """
         if message.status == "completed":
-            self._global_adapter(message.adapter, self.rounds)
+            final = self._global_adapter(message.adapter, self.rounds)
+            if self._sums_means:
+                self._means.check_means(final[CLASS_MEANS], summed=True)
             path = self.folder / FINAL_FILE
             if path.is_file() and path.read_bytes() != message.adapter:
                 raise ProtocolError("another final adapter", code=Refusal.CHANGED_REQUEST, stage="start")
             write_atomic(path, message.adapter)
             if self.last_round >= self.rounds:
+                self.trainer.keep_personal(final)
                 self.trainer.forget()
         self._end_session()
 
@@ -325,28 +366,3 @@ class Site:
             return (self.gate.release(notice, peer=COORDINATOR),)
         except EgressRefusedError:
             return ()  # the policy lets no refusal out; that is in the ledger
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """A small state file; empty when it was never written.
-
-    Raises:
-        CheckpointError: it is damaged. Starting from nothing instead could sign a second survivor set.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise _damaged(path)
-    return content
-
-
-def _damaged(path: Path) -> CheckpointError:
-    return CheckpointError(
-        "the site's state is damaged",
-        where=str(path),
-        remedy="Start a new study: an older copy would forget what this site has signed",
-    )

@@ -9,13 +9,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..medical_datasets.cohort import Cohort, Skipped
 from .backbone import Backbone
 from .cohorts import Index, SitePlan, StudyPlan, straddling_groups
+from .config import Study
+from .encoded import Encoded, encode_plan
 from .errors import StudyFileError
-from .features import encode
-from .methods.method import SharedInputs, TrainingPart
+from .methods.clip_inputs import clip_inputs
+from .methods.method import Consumes, Method, SharedInputs, TrainingPart
+from .training import derive_seed
 
 Progress = Callable[[int, int, float], None]
 
@@ -29,19 +33,29 @@ class Part:
         features: (n, D) float32, unit-norm rows.
         labels: (n,) int64.
         groups: n group names.
+        pictures: (n, H, W, 3) uint8 at the backbone's size, for methods that train on pictures; else None.
     """
 
     rows: Index
     features: NDArray[np.float32]
     labels: Index
     groups: tuple[str, ...]
+    pictures: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def training(self) -> TrainingPart:
+    def inputs(self, consumes: Consumes) -> Tensor:
+        """What a method takes: (n, D) float32 features, or (n, H, W, 3) uint8 pictures."""
+        if consumes == "features":
+            return torch.from_numpy(self.features)
+        if self.pictures is None:
+            raise ValueError("this part was encoded without its pictures")
+        return torch.from_numpy(self.pictures)
+
+    def training(self, consumes: Consumes = "features") -> TrainingPart:
         """As tensors."""
-        return TrainingPart(torch.from_numpy(self.features), torch.from_numpy(self.labels))
+        return TrainingPart(self.inputs(consumes), torch.from_numpy(self.labels))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +82,7 @@ class StudyData:
         unseen: the site that takes no part, or None.
         shared: prompts, logit scale and reference features.
         reference_n: number of reference images.
+        transductive: whether images that are tested on are in the reference set.
     """
 
     cohort: Cohort
@@ -75,9 +90,12 @@ class StudyData:
     unseen: SiteData | None
     shared: SharedInputs
     reference_n: int
+    transductive: bool = False
 
 
 def encode_study(
+    study: Study,
+    method: Method,
     plan: StudyPlan,
     backbone: Backbone,
     cache: Path,
@@ -90,36 +108,40 @@ def encode_study(
     cache entries that were damaged or stale and were made again, and of groups that lie at several sites.
 
     Raises:
-        StudyFileError: a training site is left with fewer than two training images or without test images, or none of
-            the reference images can be read.
+        StudyFileError: a class has no prompt, a training site is left with too few training images or without test
+            images, none of the reference images can be read, or some are tested on and the study does not say so.
     """
     cohort = plan.cohort
-    table = encode([record.path for record in cohort.records], backbone, cache=cache, progress=progress)
-    if note is not None:
-        for issue in table.issues:
-            note(f"feature cache: {issue.shard}: {issue.reason}; removed and made again")
-        shared_groups = straddling_groups(plan)
-        if shared_groups:
-            note(
-                f"{shared_groups} groups of related images lie at more than one site or in the reference set as well: "
-                "figures on test images may flatter the model"
+    for label in cohort.dataset.classes:
+        if not label.prompts or not all(prompt.strip() for prompt in label.prompts):
+            raise StudyFileError(
+                f"class '{label.name}' has no prompt, or an empty one",
+                where=f"data set '{cohort.dataset.key}'",
+                remedy="Every class needs at least one sentence that describes it",
             )
-    place = np.full(len(cohort.records), -1, dtype=np.int64)
-    place[table.kept] = np.arange(len(table.kept))
+    if note is not None and (shared_groups := straddling_groups(plan)):
+        note(
+            f"{shared_groups} groups of related images lie at more than one site or in the reference set as well: "
+            "figures on test images may flatter the model"
+        )
+    encoded = encode_plan(plan, backbone, study.sites.feature_shift, cache, progress, note)
     labels = np.array([record.label for record in cohort.records], dtype=np.int64)
+    with_pictures = method.consumes == "pixels"
 
-    def part(rows: Index) -> Part:
-        kept = rows[place[rows] >= 0]
+    def part(rows: Index, *, pictures: bool = with_pictures) -> Part:
+        kept = encoded.readable(rows)
         return Part(
             rows=kept,
-            features=table.features[place[kept]],
+            features=encoded.features_of(kept),
             labels=labels[kept],
             groups=tuple(cohort.records[i].group for i in kept),
+            pictures=encoded.pictures_of(kept, backbone) if pictures else None,
         )
 
     def site_data(site: SitePlan) -> SiteData:
-        lost = sum(int((place[rows] < 0).sum()) for rows in (site.train, site.validation, site.test))
-        return SiteData(site.name, part(site.train), part(site.validation), part(site.test), lost)
+        lost = sum(len(rows) - len(encoded.readable(rows)) for rows in (site.train, site.validation, site.test))
+        train = _subset(study, site.name, encoded.readable(site.train), labels)
+        return SiteData(site.name, part(train), part(site.validation), part(site.test), lost)
 
     sites = tuple(site_data(site) for site in plan.sites)
     for site in sites:
@@ -130,16 +152,63 @@ def encode_study(
                 remedy="Use fewer sites, a larger sites.alpha, or more images",
             )
     unseen = None if plan.unseen is None else site_data(plan.unseen)
-    reference = part(plan.reference)
+    reference = part(plan.reference, pictures=False)
     if len(plan.reference) and not len(reference):
         raise StudyFileError(
             f"none of the {len(plan.reference)} reference images can be read",
             where="reference",
-            remedy="Mend them, or set reference.source = 'none' and facmic.adaptation_weight = 0",
+            remedy="Mend them, or set reference.source = 'none' and the method's adaptation_weight = 0",
         )
-    text = backbone.encode_prompts([label.prompts for label in cohort.dataset.classes])
-    shared = SharedInputs(
-        text=torch.from_numpy(text), scale=backbone.logit_scale, reference=torch.from_numpy(reference.features)
+    tested = [site.test.rows for site in (*sites, *((unseen,) if unseen else ()))]
+    transductive = _overlaps(study, encoded, reference.rows, np.concatenate(tested))
+    shared = _shared(study, method, cohort, backbone, reference)
+    skipped = cohort.skipped + encoded.skipped
+    return StudyData(cohort, sites, unseen, shared, len(reference), transductive), skipped
+
+
+def _shared(study: Study, method: Method, cohort: Cohort, backbone: Backbone, reference: Part) -> SharedInputs:
+    classes = cohort.dataset.classes
+    prompts = [label.prompts for label in classes]
+    needs_clip = method.consumes == "pixels" or method.name == "prompt-fl"
+    return SharedInputs(
+        text=torch.from_numpy(backbone.encode_prompts(prompts)),
+        scale=backbone.logit_scale,
+        reference=torch.from_numpy(reference.features),
+        reference_labels=torch.from_numpy(reference.labels) if study.reference.labels_known else None,
+        clip=clip_inputs(backbone, prompts, [label.clinical_name for label in classes]) if needs_clip else None,
     )
-    skipped = cohort.skipped + tuple(Skipped(Path(path), reason) for path, reason in table.skipped)
-    return StudyData(cohort, sites, unseen, shared, len(reference)), skipped
+
+
+def _subset(study: Study, site: str, rows: Index, labels: Index) -> Index:
+    """At most ``data.max_train_images`` of a site's training rows, each class in proportion; drawn by the seed."""
+    most = study.data.max_train_images
+    if most == 0 or len(rows) <= most:
+        return rows
+    rows = np.sort(rows)  # whatever order they come in, the seed alone decides
+    draw = np.random.default_rng(derive_seed(study.name, "training subset", site, study.seed))
+    names, counts = np.unique(labels[rows], return_counts=True)
+    exact = counts * most / len(rows)
+    share = np.floor(exact).astype(np.int64)
+    share[np.argsort(share - exact, kind="stable")[: most - int(share.sum())]] += 1
+    chosen = [draw.choice(rows[labels[rows] == c], size=k, replace=False) for c, k in zip(names, share, strict=True)]
+    return np.sort(np.concatenate(chosen))
+
+
+def _overlaps(study: Study, encoded: Encoded, reference: Index, tested: Index) -> bool:
+    """Whether images of the reference set are tested on; refused unless the study says so.
+
+    Raises:
+        StudyFileError: names how many, and the first one.
+    """
+    contents = set(encoded.contents_of(tested))
+    doubled = [
+        row for row, content in zip(reference, encoded.contents_of(reference), strict=True) if content in contents
+    ]
+    if doubled and not study.reference.transductive:
+        raise StudyFileError(
+            f"{len(doubled)} images of the reference set are tested on as well, by content",
+            where=str(encoded.plan.cohort.records[doubled[0]].path),
+            remedy="Take the duplicates out (wardround data check names them), or set reference.transductive = true, "
+            "which marks every figure of the run as transductive",
+        )
+    return bool(doubled)

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from .config import Study
+from .config import METHOD_TABLES, Study
 from .errors import StudyFileError
 
 
@@ -119,6 +119,12 @@ def _toml(value: object) -> str:
     raise TypeError(f"a study holds no {type(value).__name__}")
 
 
+def _tables_with(option: str) -> list[str]:
+    """Tables of method options that have an option of this name."""
+    models = {name: Study.model_fields[name].annotation for name in METHOD_TABLES}
+    return [name for name, model in models.items() if option in getattr(model, "model_fields", {})]
+
+
 def _explain(fault: Any) -> str:
     """One sentence for one fault that pydantic found, with the nearest valid key for an unknown one."""
     location = [str(part) for part in fault["loc"]]
@@ -130,6 +136,11 @@ def _explain(fault: Any) -> str:
             inner = get_args(annotation)[0] if get_args(annotation) else annotation
             if isinstance(inner, type) and issubclass(inner, BaseModel):
                 parent = inner
+        others = _tables_with(location[-1]) if location[0] in METHOD_TABLES and len(location) == 2 else []
+        if others:
+            known = " and ".join([", ".join(others[:-1]), others[-1]] if others[1:] else others)
+            verb = "have" if others[1:] else "has"
+            return f"unknown key '{key}'; {location[0]} has no option '{location[-1]}'; {known} {verb} it"
         names = list(parent.model_fields)
         near = difflib.get_close_matches(location[-1], names, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(names)}"

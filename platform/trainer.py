@@ -7,7 +7,7 @@ again about the same global adapter answers with the stored update; so a resumed
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,24 @@ from safetensors.torch import load, save
 
 from ..privacy.atomic import make_private, write_atomic
 from .adapter_file import checksum
-from .config import TrainingSection
+from .adapters import State, under
+from .class_means import CLASS_MEANS, Sums, class_sums, with_proxies
+from .config import Study
 from .errors import CheckpointError
+from .methods.adapted_clip import TRAINING_ONLY
 from .methods.method import Method, SharedInputs, TrainingPart
-from .training import derive_seed, train_locally
-from .update import BUFFERS, METRICS, UPDATE, Layout, State, Update
+from .training import Carried, derive_seed, train_locally
+from .update import Layout, Update
 
+PERSONAL_FILE = "personal.safetensors"
 CHECKSUM_KEY = "checksum"  # a tensor like the others: metadata would be read by another call
+MOMENT, LOCAL, PREVIOUS = "moment.", "local.", "previous."
+UPDATE = "stored update"
+TRAINED_AGAIN = (
+    "Restore it from a backup. Without one, delete it: the site trains that round again, or goes on with fresh "
+    "optimiser moments, and the adapter then differs from that of an undisturbed run"
+)
+NOT_MADE_AGAIN = "Restore it from a backup: what it was made from is deleted at the end of a study"
 KEPT_ROUNDS = 2  # the stored update of this round, and the moments of the one before it
 
 
@@ -32,27 +43,30 @@ class LocalTrainer:
     """Trains one site's part, round by round.
 
     Attributes:
-        site: the site's name; enters the seed.
-        study: the study's hash; enters the seed.
-        seed: the study's seed.
-        method: adapter and loss.
-        settings: optimiser and batch size.
-        part: the site's training features.
+        site: the site's name; enters the seed, with the study's hash and seed.
+        study: optimiser, batch size and seed.
+        method: module and loss.
+        layout: what of the module is sent.
+        part: what the site trains on.
+        held_out: its validation part, for a temperature in the adapter.
         shared: prompts, scale, reference.
         folder: the site's state folder for this study; it never leaves the site.
     """
 
     site: str
-    study: str
-    seed: int
+    study: Study
     method: Method
-    settings: TrainingSection
+    layout: Layout
     part: TrainingPart
+    held_out: TrainingPart
     shared: SharedInputs
     folder: Path
 
     def update(self, number: int, start: State, adapter_sha256: str) -> Update:
         """The site's update for round ``number`` from the global adapter ``start``; stored before it is returned.
+
+        Constants that came with the adapter decide what it is aligned to. They are in the hash, and what is made of
+        them is made again each time, so nothing of it has to be stored.
 
         Asked again for the same round and adapter, it returns the stored one and does not train.
 
@@ -68,39 +82,82 @@ class LocalTrainer:
             digest = bytearray.fromhex(checksum(stored))
             write_atomic(path, save({**stored, CHECKSUM_KEY: torch.frombuffer(digest, dtype=torch.uint8)}))
             self._prune(number)
-        return Update({name: stored[f"block.{name}"].numpy() for name in (UPDATE, BUFFERS, METRICS)})
+        return Update({name: stored[f"block.{name}"].numpy() for name in self.layout.sizes()})
 
     def _train(self, number: int, start: State, adapter_sha256: str) -> dict[str, torch.Tensor]:
-        moments = self._moments(number - 1) if self.settings.optimiser_state == "keep" else None
+        state, constants = self.layout.split(start)
         result = train_locally(
             self.method,
-            start,
+            state,
             self.part,
-            self.shared,
-            self.settings,
-            seed=derive_seed(self.study, self.site, self.seed, number),
-            moments=moments,
+            with_proxies(self.shared, self.part, constants),
+            self.study.training,
+            seed=derive_seed(self.study.digest(), self.site, self.study.seed, number),
+            carried=self._carried(number - 1),
+            held_out=self.held_out,
+            head_steps=self.study.calibration.steps,
         )
-        layout = Layout.of(self.method.new_adapter(self.shared.text.shape[1], seed=0))
-        update = Update.between(layout, start, result.state, result.loss)
+        update = Update.between(self.layout, state, result.state, result.loss)
         stored = {f"block.{name}": torch.from_numpy(np.asarray(values)) for name, values in update.blocks.items()}
         stored["adapter_sha256"] = torch.frombuffer(bytearray.fromhex(adapter_sha256), dtype=torch.uint8)
-        if self.settings.optimiser_state == "keep":
-            stored |= {f"moment.{name}": tensor for name, tensor in result.moments.items()}
+        if self._keeps_moments:
+            stored |= {f"{MOMENT}{name}": tensor for name, tensor in result.moments.items()}
+        own = {name: tensor for name, tensor in result.state.items() if under(name, self.method.local)}
+        stored |= {f"{LOCAL}{name}": tensor for name, tensor in own.items()}
+        if self.method.anchors:
+            stored |= {f"{PREVIOUS}{name}": tensor for name, tensor in result.state.items()}
         return stored
 
-    def _moments(self, number: int) -> Mapping[str, torch.Tensor] | None:
-        """Adam's moments after round ``number``; None before the first round, or where the site sat that round out."""
-        stored = self._read(self._path(number))
-        if stored is None:
-            return None
-        prefix = "moment."
-        return {name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)}
+    def class_sums(self) -> Sums:
+        """What this site gives to the federation's class means: sums and counts of its training images, by class."""
+        return class_sums(self.part, self.layout.constants[CLASS_MEANS][0])
+
+    @property
+    def _keeps_moments(self) -> bool:
+        return self.study.training.optimiser_state == "keep"
+
+    def _carried(self, number: int) -> Carried:
+        """What the site carries out of round ``number``; local tensors out of the last round that it trained at all.
+
+        Adam's moments are dropped where the site sat that round out: they belong to a model that has moved on.
+        """
+        last = self._read(self._path(number)) or {}
+        newest = last or self._read(self._newest(number)) or {}
+        moments = _with_prefix(last, MOMENT) if self._keeps_moments and last else None
+        return Carried(moments, _with_prefix(newest, LOCAL), _with_prefix(newest, PREVIOUS) or None)
+
+    def _newest(self, number: int) -> Path:
+        """The newest stored update up to round ``number``; a path that does not exist where there is none."""
+        paths = [path for path in sorted(self.folder.glob("update-*.safetensors")) if _round_of(path) <= number]
+        return paths[-1] if paths else self._path(number)
+
+    def personal(self, final: State) -> State:
+        """The site's own model after the study, all tensors: the final one, its local parts, and its fine-tuning.
+
+        It stays at the site. Without local parts and fine-tuning it is the final global one. Fine-tuning is for this
+        site's own patients, so it aligns to nobody else: adaptation is off.
+        """
+        carried = self._carried(self.study.rounds)
+        state, _ = self.layout.split(final)
+        epochs = self.study.personalisation.fine_tune_epochs
+        if epochs == 0:
+            return {**state, **carried.local}
+        return train_locally(
+            self.method,
+            state,
+            self.part,
+            replace(self.shared, reference=self.shared.reference[:0], reference_labels=None),
+            self.study.training.model_copy(update={"local_epochs": epochs}),
+            seed=derive_seed(self.study.digest(), self.site, self.study.seed, "fine-tuning"),
+            carried=Carried(None, carried.local, carried.previous),
+            held_out=self.held_out,
+            head_steps=self.study.calibration.steps,
+        ).state
 
     def _path(self, number: int) -> Path:
         return self.folder / f"update-{number:05d}.safetensors"
 
-    def _read(self, path: Path) -> dict[str, torch.Tensor] | None:
+    def _read(self, path: Path, *, what: str = UPDATE, remedy: str = TRAINED_AGAIN) -> dict[str, torch.Tensor] | None:
         if not path.is_file():
             return None
         try:
@@ -110,25 +167,53 @@ class LocalTrainer:
         except (SafetensorError, ValueError, KeyError, TypeError):
             sound = False
         if not sound:
-            raise CheckpointError(
-                "the stored update is damaged",
-                where=str(path),
-                remedy="Restore it from a backup. Without one, delete it: the site trains that round again, or goes on "
-                "with fresh optimiser moments, and the adapter then differs from that of an undisturbed run",
-            )
+            raise CheckpointError(f"the {what} is damaged", where=str(path), remedy=remedy)
         return stored
 
     def _prune(self, number: int) -> None:
         """Delete updates older than those a resume can need: they are patient-derived data."""
         for path in self.folder.glob("update-*.safetensors"):
-            if int(path.stem.removeprefix("update-")) <= number - KEPT_ROUNDS:
+            if _round_of(path) <= number - KEPT_ROUNDS:
                 path.unlink()
 
     def keeps(self, number: int) -> bool:
-        """Whether what the next round needs of this one is there; always, where rounds start with fresh moments."""
-        return self.settings.optimiser_state != "keep" or self._path(number).is_file()
+        """Whether what the next round needs of this one is there; always, where a round needs nothing of the last."""
+        needs = self._keeps_moments or self.method.anchors or self.method.local
+        return not needs or self._path(number).is_file()
+
+    @property
+    def has_personal(self) -> bool:
+        """Whether this site's own model differs from the global one."""
+        prediction = [prefix for prefix in self.method.local if prefix not in TRAINING_ONLY]
+        return bool(prediction) or self.study.personalisation.fine_tune_epochs > 0
+
+    def keep_personal(self, final: State) -> None:
+        """Make the site's own model from the study's final one and store it, unless that was done."""
+        path = self.folder / PERSONAL_FILE
+        if self.has_personal and not path.is_file():
+            state = self.personal(final)
+            digest = bytearray.fromhex(checksum(state))
+            write_atomic(path, save({**state, CHECKSUM_KEY: torch.frombuffer(digest, dtype=torch.uint8)}))
+
+    def personal_state(self) -> State | None:
+        """The site's own model as stored; None where it is the global one.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        if not self.has_personal:
+            return None
+        return self._read(self.folder / PERSONAL_FILE, what="site's own model", remedy=NOT_MADE_AGAIN)
 
     def forget(self) -> None:
         """Delete every stored update and moment: the study is over, and they derive from patients' images."""
         for path in self.folder.glob("update-*.safetensors"):
             path.unlink()
+
+
+def _round_of(path: Path) -> int:
+    return int(path.stem.removeprefix("update-"))
+
+
+def _with_prefix(stored: Mapping[str, torch.Tensor], prefix: str) -> State:
+    return {name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)}

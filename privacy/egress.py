@@ -261,7 +261,7 @@ class Gate:
         extra: dict[str, Any] = {}
         if isinstance(message, MaskedVector):
             roster = self._facts.roster.roster
-            blocks = roster.blocks(message.session.purpose)
+            blocks = roster.vectors.get(message.session.purpose, ())  # a stranger's sum is an entry, not an error
             extra["masking"] = {
                 "scheme": SCHEME,
                 "ring_bits": {block.name: block.ring(len(roster.sites)) for block in blocks},

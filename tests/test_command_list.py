@@ -62,12 +62,14 @@ EVERYWHERE = {"--help", "--json", "--debug", "--version"}
 PROMISED_NOW = {
     "demo",
     "run",
+    "compare",
     "predict",
     "data check",
     "data list",
     "report build",
     "doctor",
     "bench encode",
+    "bench round",
     "bench backbone",
 }
 

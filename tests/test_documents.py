@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import get_args
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
@@ -27,15 +27,51 @@ def study_keys() -> list[tuple[str, str]]:
     return keys
 
 
-def test_every_study_key_is_documented_with_its_meaning() -> None:
+def study_rows() -> list[tuple[str, Any, str | None]]:
+    """Every key as section and name, its field, and its row in the document."""
     text = (ROOT / "docs" / "study.md").read_text()
     sections = {title.strip(): body for title, body in re.findall(r"^## (.+?)$(.*?)(?=^## |\Z)", text, re.M | re.S)}
+    found = []
     for section, key in study_keys():
-        model = Study if section == "Top level" else Study.model_fields[section.strip("[]")].annotation
-        meaning = model.model_fields[key].description  # type: ignore[union-attr]
-        row = next((line for line in sections[section].splitlines() if line.startswith(f"| `{key}` |")), None)
-        assert row is not None, f"docs/study.md has no row for {section} {key}"
-        assert row.rstrip().endswith(f"| {meaning} |"), f"docs/study.md says something else of {section} {key}"
+        model: Any = Study if section == "Top level" else Study.model_fields[section.strip("[]")].annotation
+        lines = sections.get(section, "").splitlines()
+        row = next((line.rstrip() for line in lines if line.startswith(f"| `{key}` |")), None)
+        found.append((f"{section} {key}", model.model_fields[key], row))
+    return found
+
+
+def test_every_study_key_is_documented_with_its_meaning() -> None:
+    for key, field, row in study_rows():
+        assert row is not None, f"docs/study.md has no row for {key}"
+        assert row.endswith(f"| {field.description} |"), f"docs/study.md says something else of {key}"
+
+
+def test_documented_defaults_are_the_defaults() -> None:
+    for key, field, row in study_rows():
+        assert row is not None
+        stated = row.split(" | ")[2].strip()
+        if field.is_required():
+            assert stated == "required", key
+            continue
+        default = field.get_default(call_default_factory=True)
+        written = tomllib.loads(f"x = {stated.strip('`')}")["x"]
+        assert written == (list(default) if isinstance(default, tuple) else default), key
+        assert type(written) is (list if isinstance(default, tuple) else type(default)), key
+
+
+def test_documented_values_are_all_that_are_allowed() -> None:
+    for key, field, row in study_rows():
+        assert row is not None
+        stated = row.split(" | ")[1].strip()
+        if get_origin(field.annotation) is Literal:
+            options = get_args(field.annotation)
+            choices = [f'`"{value}"`' if isinstance(value, str) else f"`{value}`" for value in options]
+            assert stated == " or ".join(choices), key
+        for limit in field.metadata:
+            for name, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<")):
+                if hasattr(limit, name):
+                    bounds = re.findall(rf"(?<![<>]){sign} (-?[0-9.e+-]+)", stated)
+                    assert [float(bound.rstrip(",")) for bound in bounds] == [float(getattr(limit, name))], key
 
 
 def test_documented_keys_exist() -> None:

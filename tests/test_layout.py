@@ -21,7 +21,21 @@ MODULES = sorted(
 
 # Who may import whom inside platform: a module imports its own layer or a lower one. Place a new module here.
 LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("ground", frozenset({"errors", "watching", "config", "faults_section", "section", "study_file", "run_folder"})),
+    (
+        "ground",
+        frozenset(
+            {
+                "errors",
+                "watching",
+                "config",
+                "faults_section",
+                "method_sections",
+                "section",
+                "study_file",
+                "run_folder",
+            }
+        ),
+    ),
     (
         "backbone",
         frozenset(
@@ -39,22 +53,46 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
             }
         ),
     ),
-    ("adapters", frozenset({"adapters", "update", "adapter_file", "checkpoint", "round_store"})),
-    ("methods", frozenset({"lmmd", "methods"})),
-    ("training", frozenset({"training", "trainer", "cohorts", "study_data"})),
-    ("coordinator and site", frozenset({"enrolment", "site_machine", "coordinator", "faults", "consortium"})),
+    (
+        "adapters",
+        frozenset({"adapters", "update", "server", "calibration", "adapter_file", "checkpoint", "round_store"}),
+    ),
+    ("methods", frozenset({"lmmd", "domain", "methods"})),
+    ("training", frozenset({"training", "trainer", "class_means", "cohorts", "encoded", "study_data"})),
+    (
+        "coordinator and site",
+        frozenset(
+            {
+                "accusations",
+                "enrolment",
+                "means_memory",
+                "state_files",
+                "site_machine",
+                "round_outcome",
+                "coordinator",
+                "faults",
+                "consortium",
+            }
+        ),
+    ),
     ("engines", frozenset({"engines"})),
     (
         "studies",
         frozenset(
             {
                 "assessment",
+                "baselines",
                 "bench_backbone",
                 "bench_flower",
+                "bench_round",
                 "bench_secure_aggregation",
+                "cell",
+                "compare",
                 "demo_study",
                 "doctor",
                 "dossier",
+                "federation",
+                "means_loop",
                 "predicting",
                 "results",
                 "round_loop",

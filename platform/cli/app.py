@@ -13,7 +13,7 @@ from ...evaluation.errors import EvaluationError
 from ...medical_datasets.errors import DataError
 from ...privacy.errors import PrivacyError
 from ..errors import PlatformError
-from . import bench, data, demo, doctor, predict, report, run
+from . import bench, compare, data, demo, doctor, predict, report, run
 from .console import OUT, show_error, tolerate_encoding
 
 DEBUG_VARIABLE = "WARDROUND_DEBUG"
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
+app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")
@@ -55,7 +56,12 @@ def options(
 
 
 def _interrupted() -> None:
-    show_error("interrupted", "", "A run that was under way continues: wardround run DIR/study.toml --out DIR --resume")
+    show_error(
+        "interrupted",
+        "",
+        "A run that was under way continues: wardround run DIR/study.toml --out DIR --resume; "
+        "a comparison, with the same command again",
+    )
 
 
 def main() -> None:

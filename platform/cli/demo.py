@@ -11,6 +11,14 @@ import typer
 from .run import run_study
 
 
+class DemoMethod(StrEnum):
+    """The adapter methods: what they send is small enough for a demo."""
+
+    FACMIC = "facmic"
+    FAA_CLIP = "faa-clip"
+    FEDCLIP = "fedclip"
+
+
 class DemoStudy(StrEnum):
     """The two pictures of the pilots."""
 
@@ -20,7 +28,7 @@ class DemoStudy(StrEnum):
 
 def demo(
     study: Annotated[DemoStudy, typer.Option("--study", help="Brain-tumour MRI or skin lesions.")] = DemoStudy.BRAIN,
-    method: Annotated[str, typer.Option("--method", metavar="NAME", help="The federated method: facmic.")] = "facmic",
+    method: Annotated[DemoMethod, typer.Option("--method", help="The federated method.")] = DemoMethod.FACMIC,
     sites: Annotated[int, typer.Option("--sites", metavar="N", help="Training sites, at least 3.")] = 4,
     rounds: Annotated[int, typer.Option("--rounds", metavar="N", help="Federated rounds.")] = 10,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new folder for the run.")] = Path("demo"),
@@ -33,7 +41,7 @@ def demo(
     from ..demo_study import demo_study_values
     from ..study_file import parse_study
 
-    values = demo_study_values(study.value, method=method, sites=sites, rounds=rounds, seed=seed)
+    values = demo_study_values(study.value, method=method.value, sites=sites, rounds=rounds, seed=seed)
     run_study(
         parse_study(values, where=Path("options of the demo"), remedy="wardround demo --help lists them"),
         out,

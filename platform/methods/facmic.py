@@ -1,4 +1,4 @@
-"""FACMIC (arXiv 2410.14707, MICCAI 2024): attention adapter, class-prompt cross-entropy and LMMD.
+"""FACMIC (arXiv 2410.14707, MICCAI 2024): attention adapter, contrastive cross-entropy and LMMD.
 
 Loss of one step: CE(s I* T', y) + weight * LMMD(I*_site, I*_reference), equation 6. Two choices differ from the
 published code: the contrast is with the class prompts rather than with the texts of the batch (two images of one class
@@ -8,15 +8,24 @@ are no negatives of one another), and the reference set is a public one rather t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
-from ..adapters import AttentionAdapter, class_logits, source_statistics_only
-from ..errors import MethodError
+from ..adapters import Normalisation
 from ..lmmd import lmmd
-from .method import SharedInputs, TrainingPart
+from .adapted_clip import (
+    AdaptedClip,
+    Loss,
+    adaptation_factor,
+    adapted_reference,
+    check_range,
+    clip_of,
+    contrastive_loss,
+    predicted_logits,
+)
+from .attention import attention_module, attention_options, local_norms
+from .method import Consumes, Exchange, SharedInputs, Step, Weighting
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,55 +33,82 @@ class Facmic:
     """FACMIC's options.
 
     Attributes:
+        lr: Adam step size; 0 for the study's.
+        loss_kind: ``class-prompt`` or ``in-batch``; named ``loss`` in studies.
+        text_adapter: adapt the class prompts too.
+        depth: modules of the adapter, 5 or 8.
+        normalisation: ``batch`` (shared), ``batch-local`` or ``layer``.
         adaptation_weight: weight of LMMD, 1 in the paper; 0 switches adaptation off.
         reference_through_adapter: adapt the reference features too (the paper's formula), or compare with the frozen
             ones (its code).
+        rescale_adaptation: scale LMMD of a batch under 32 rows by rows / 32.
+        head: carry a temperature.
     """
 
+    lr: float = 0.0
+    loss_kind: Loss = "class-prompt"
+    text_adapter: bool = False
+    depth: Literal[5, 8] = 5
+    normalisation: Normalisation = "batch"
     adaptation_weight: float = 1.0
     reference_through_adapter: bool = True
+    rescale_adaptation: bool = True
+    head: bool = False
+
+    name: ClassVar[str] = "facmic"
+    consumes: ClassVar[Consumes] = "features"
+    exchange: ClassVar[Exchange] = "federated"
+    weighting: ClassVar[Weighting] = "weighted"
+    anchors: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.adaptation_weight <= 100.0:
-            raise MethodError(
-                f"adaptation_weight = {self.adaptation_weight:g} is not in [0, 100]",
-                where="facmic",
-                remedy="The paper uses 1; 0 switches adaptation off",
-            )
+        check_range(
+            "facmic",
+            "adaptation_weight",
+            self.adaptation_weight,
+            0.0,
+            100.0,
+            "The paper uses 1; 0 switches adaptation off",
+        )
 
     @property
-    def name(self) -> str:
-        """Key in studies and on the command line."""
-        return "facmic"
+    def local(self) -> tuple[str, ...]:
+        """The norms, where they are the site's own."""
+        return local_norms(self.normalisation)
 
-    def new_adapter(self, width: int, seed: int) -> AttentionAdapter:
-        """The published adapter: 526,336 parameters at width 512."""
-        return AttentionAdapter(width, seed=seed)
+    @property
+    def smallest_batch(self) -> int:
+        """2 with BatchNorm."""
+        return 1 if self.normalisation == "layer" else 2
 
-    def loss(
-        self, adapter: AttentionAdapter, batch: TrainingPart, shared: SharedInputs, reference_rows: Tensor
-    ) -> Tensor:
-        """CE + weight * LMMD over one batch; a scalar."""
-        adapted = adapter.adapt(batch.features)
-        loss = F.cross_entropy(class_logits(adapted, shared.text, shared.scale), batch.labels)
-        if self.adaptation_weight == 0.0 or shared.reference.shape[0] == 0:
+    def new_module(self, shared: SharedInputs, seed: int) -> AdaptedClip:
+        """The published adapter: 526,336 parameters at width 512 and depth 5, 790,016 at depth 8."""
+        return attention_module(self, shared, seed, head=self.head)
+
+    def loss(self, module: nn.Module, step: Step, shared: SharedInputs) -> Tensor:
+        """Contrastive cross-entropy + weight * LMMD over one batch; a scalar."""
+        own = clip_of(module)
+        adapted = own.adapter.adapt(step.batch.inputs)
+        labels, text = step.batch.labels, own.text(shared)
+        loss = contrastive_loss(adapted, labels, text, shared.scale, self.loss_kind, step.adjustment)
+        if self.adaptation_weight == 0.0:
             return loss
-        reference = shared.reference[reference_rows]
-        # The reference is a target to align to, so no gradient flows through it: with one, the adapter can lower
-        # LMMD by making every feature alike (docs/decisions/0005).
-        with source_statistics_only(adapter), torch.no_grad():
-            adapted_reference = adapter.adapt(reference)
-        probabilities = class_logits(adapted_reference, shared.text, shared.scale).softmax(dim=1)
-        aligned = adapted_reference if self.reference_through_adapter else reference
-        return loss + self.adaptation_weight * lmmd(adapted, batch.labels, aligned, probabilities)
+        reference = adapted_reference(own, shared, step)
+        if reference is None:
+            return loss
+        target, probabilities = reference
+        aligned = target if self.reference_through_adapter else shared.reference[step.reference_rows]
+        weight = adaptation_factor(self.adaptation_weight, self.rescale_adaptation, len(adapted))
+        return loss + weight * lmmd(adapted, labels, aligned, probabilities)
+
+    def logits(self, module: nn.Module, inputs: Tensor, shared: SharedInputs) -> Tensor:
+        """(n, D) float32 -> (n, K) float64."""
+        return predicted_logits(module, inputs, shared)
 
     def options(self) -> dict[str, str | float | bool]:
         """What the model card prints."""
         return {
-            "loss": "class_prompt",
+            **attention_options(self),
             "adaptation": "lmmd" if self.adaptation_weight > 0 else "off",
             "adaptation_weight": self.adaptation_weight,
-            "reference_through_adapter": self.reference_through_adapter,
-            "reference_gradient": False,
-            "normalisation": "batch, exact site moments, shared",
         }

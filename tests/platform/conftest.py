@@ -18,10 +18,10 @@ import pytest
 import torch
 from wardround.medical_datasets.cohort import ClassLabel, Cohort, Dataset, Record
 from wardround.platform.adapters import state_of
-from wardround.platform.assessment import adapted, assess_local_only, assess_shared, zero_shot
+from wardround.platform.assessment import assess_local_only, assess_shared, trained, zero_shot
 from wardround.platform.config import Study
-from wardround.platform.methods.facmic import Facmic
-from wardround.platform.methods.method import SharedInputs
+from wardround.platform.methods.method import Method, SharedInputs
+from wardround.platform.methods.table import method_of
 from wardround.platform.results import Results, Transmissions
 from wardround.platform.run_folder import RunFolder
 from wardround.platform.study_data import Part, SiteData, StudyData
@@ -84,14 +84,14 @@ class Toy:
 
     study: Study
     data: StudyData
-    method: Facmic
+    method: Method
     run: RunFolder
 
 
 def make_toy(folder: Path, **changes: Any) -> Toy:
-    """A toy study in ``folder``."""
+    """A toy study in ``folder``, with the method that it names."""
     study = make_study(**changes)
-    return Toy(study, make_data(), Facmic(), RunFolder.create(folder, study))
+    return Toy(study, make_data(), method_of(study), RunFolder.create(folder, study))
 
 
 def make_results(toy: Toy, *, unseen: bool = True, skipped: int = 0) -> Results:
@@ -100,7 +100,7 @@ def make_results(toy: Toy, *, unseen: bool = True, skipped: int = 0) -> Results:
     classes = data.cohort.dataset.class_names
 
     def model(seed: int) -> Any:
-        return adapted(toy.method, state_of(toy.method.new_adapter(WIDTH, seed=seed)), data.shared)
+        return trained(toy.method, state_of(toy.method.new_module(data.shared, seed=seed)), data.shared)
 
     names = [site.name for site in data.sites]
     rounds = [

@@ -50,7 +50,7 @@ def use_toy(toy: Any) -> None:
     """Let the simulation find the toy's features instead of images and a backbone."""
     data = toy.make_data()
     backbone = SimpleNamespace(name="toy", weights="none", fingerprint=toy.BACKBONE, embed_dim=toy.WIDTH)
-    simulation._backbone = lambda study: backbone
+    simulation.study_backbone = lambda study: backbone
     simulation.read_cohort = lambda *arguments: data.cohort
     simulation.deal = lambda study, cohort: cohort
     simulation.encode_study = lambda *arguments: (data, ())

@@ -1,20 +1,32 @@
-"""The adapter: its published size, exact statistics, and states that are checked before they are loaded."""
+"""The adapters: published sizes, formulas, exact statistics, and states that are checked before they are loaded."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from wardround.platform.adapters import (
+    AdapterNorm,
     AttentionAdapter,
+    TanhAdapter,
     class_logits,
     load_state,
     set_statistics,
     source_statistics_only,
     state_of,
+    trained_tensors,
+    under,
 )
-from wardround.platform.errors import CheckpointError
+from wardround.platform.errors import CheckpointError, MethodError
+
+from . import slow_methods as slow
+
+Array = NDArray[np.float64]
 
 
 def features(count: int, width: int = 8, seed: int = 0) -> torch.Tensor:
@@ -22,39 +34,113 @@ def features(count: int, width: int = 8, seed: int = 0) -> torch.Tensor:
     return nn.functional.normalize(drawn, dim=1)
 
 
-def test_it_has_its_published_size() -> None:
-    assert sum(p.numel() for p in AttentionAdapter(512, seed=0).parameters()) == 526_336
+def numbers(module: nn.Module) -> dict[str, Array]:
+    """Parameters and statistics in float64."""
+    return {name: tensor.double().numpy().copy() for name, tensor in state_of(module).items()}
 
 
-def test_start_values_follow_from_the_seed_alone() -> None:
+def shaken(module: nn.Module, seed: int = 5) -> nn.Module:
+    """A float64 module whose parameters and statistics are all away from their start values."""
+    generator = torch.Generator().manual_seed(seed)
+    module = module.double()
+    with torch.no_grad():
+        for name, tensor in trained_tensors(module).items():
+            drawn = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
+            tensor.copy_(tensor + 0.4 * (drawn - 0.5) if "running_var" not in name else 0.1 + drawn)
+    return module
+
+
+SIZES: list[tuple[str, Callable[[int], nn.Module], int]] = [
+    ("FedCLIP", lambda width: TanhAdapter(width, seed=0), 525_312),
+    ("FACMIC and FAA-CLIP", lambda width: AttentionAdapter(width, seed=0), 526_336),
+    ("kept at the site", lambda width: AttentionAdapter(width, seed=0, normalisation="batch-local"), 526_336),
+    ("LayerNorm", lambda width: AttentionAdapter(width, seed=0, normalisation="layer"), 526_336),
+    ("depth 8", lambda width: AttentionAdapter(width, seed=0, depth=8), 790_016),
+    ("depth 8, LayerNorm", lambda width: AttentionAdapter(width, seed=0, depth=8, normalisation="layer"), 790_016),
+]
+IDS = [name for name, _, _ in SIZES]
+
+
+def count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize(("make", "size"), [(make, size) for _, make, size in SIZES], ids=IDS)
+def test_it_has_its_published_size(make: Callable[[int], nn.Module], size: int) -> None:
+    assert count(make(512)) == size
+
+
+@pytest.mark.parametrize("make", [make for _, make, _ in SIZES], ids=IDS)
+@pytest.mark.parametrize("width", [512, 640, 768, 1024])
+def test_any_width_of_a_backbone_fits(make: Callable[[int], nn.Module], width: int) -> None:
+    adapter = make(width)
+    linears = [layer for layer in adapter.modules() if isinstance(layer, nn.Linear)]
+    norms = [layer for layer in adapter.modules() if isinstance(layer, AdapterNorm | nn.LayerNorm)]
+    assert count(adapter) == len(linears) * (width * width + width) + len(norms) * 2 * width
+    assert len(norms) == {2: len(norms), 3: 2}[len(linears)]
+    adapted = adapter.eval().adapt(features(3, width))  # type: ignore[operator]
+    assert adapted.shape == (3, width)
+    torch.testing.assert_close(adapted.norm(dim=1), torch.ones(3))
+
+
+@pytest.mark.parametrize("make", [make for _, make, _ in SIZES], ids=IDS)
+def test_start_values_follow_from_the_seed_alone(make: Callable[[int], nn.Module]) -> None:
     torch.manual_seed(1)
-    first = state_of(AttentionAdapter(8, seed=3))
+    first = state_of(make(8))
     torch.manual_seed(2)
-    second, other = state_of(AttentionAdapter(8, seed=3)), state_of(AttentionAdapter(8, seed=4))
+    second = state_of(make(8))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert not torch.equal(first["project_in.weight"], other["project_in.weight"])
-    assert float(first["project_out.weight"].abs().max()) <= 8**-0.5
+    assert 0.5 * 8**-0.5 < float(first["project_out.weight"].abs().max()) <= 8**-0.5
 
 
-def test_the_formula_of_the_paper() -> None:
-    adapter = AttentionAdapter(8, seed=0)
-    set_statistics(adapter, features(40))
-    adapter.eval()
-    x = features(5, seed=1)
-    s = {name: tensor.double().numpy() for name, tensor in state_of(adapter).items()}
-    hidden = x.double().numpy() @ s["project_in.weight"].T + s["project_in.bias"]
-    hidden = (hidden - s["norm.running_mean"]) / np.sqrt(s["norm.running_var"] + 1e-5)
-    hidden = hidden * s["norm.weight"] + s["norm.bias"]
-    hidden = np.where(hidden > 0, hidden, 0.01 * hidden) @ s["project_out.weight"].T + s["project_out.bias"]
-    attention = np.exp(hidden) / np.exp(hidden).sum(axis=1, keepdims=True)
-    expected = attention * x.double().numpy()
-    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    np.testing.assert_allclose(adapter(x).detach().numpy(), attention, atol=1e-6)
-    np.testing.assert_allclose(adapter.adapt(x).detach().numpy(), expected, atol=1e-6)
-    text = features(3, seed=2)
-    np.testing.assert_allclose(
-        class_logits(adapter.adapt(x), text, 20.0).detach().numpy(), 20.0 * expected @ text.numpy().T, atol=1e-4
-    )
+def test_another_seed_gives_other_start_values() -> None:
+    for make in (TanhAdapter, AttentionAdapter):
+        first, other = state_of(make(8, seed=3)), state_of(make(8, seed=4))
+        assert not torch.equal(first["project_in.weight"], other["project_in.weight"])
+
+
+@pytest.mark.parametrize("depth", [0, 4, 6, 7, 11])
+def test_other_depths_are_refused(depth: int) -> None:
+    with pytest.raises(MethodError, match=f"depth = {depth}") as caught:
+        AttentionAdapter(8, seed=0, depth=depth)  # type: ignore[arg-type]
+    assert "5" in caught.value.remedy
+
+
+@pytest.mark.parametrize("rows", [1, 2, 6])
+def test_fedclips_formula(rows: int) -> None:
+    adapter = shaken(TanhAdapter(5, seed=0))
+    x = features(rows, 5, seed=1).double()
+    p = numbers(adapter)
+    np.testing.assert_allclose(adapter(x).detach().numpy(), slow.tanh_attention(x.numpy(), p), rtol=0, atol=1e-9)
+    adapted = adapter.adapt(x).detach().numpy()  # type: ignore[operator]
+    np.testing.assert_allclose(adapted, slow.adapt(x.numpy(), p, running=True), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("normalisation", ["batch", "batch-local", "layer"])
+@pytest.mark.parametrize("depth", [5, 8])
+def test_the_formula_of_facmic_and_faa_clip(depth: Any, normalisation: Any, mode: str) -> None:
+    adapter = shaken(AttentionAdapter(5, seed=0, depth=depth, normalisation=normalisation)).train(mode == "train")
+    x = features(6, 5, seed=1).double()
+    p = numbers(adapter)
+    assert ("project_between.weight" in p) == (depth == 8)
+    assert ("norm.running_mean" in p) == (normalisation != "layer")
+    running = mode == "eval"
+    attention = slow.attention(x.numpy(), p, running=running)
+    np.testing.assert_allclose(adapter(x).detach().numpy(), attention, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(attention.sum(axis=1), 1.0, atol=1e-12)
+    adapted = adapter.adapt(x).detach()  # type: ignore[operator]
+    np.testing.assert_allclose(adapted.numpy(), slow.adapt(x.numpy(), p, running=running), rtol=0, atol=1e-9)
+    text = features(3, 5, seed=2).double()
+    logits = class_logits(adapted, text, 20.0).numpy()
+    np.testing.assert_allclose(logits, slow.cosine_logits(adapted.numpy(), text.numpy(), 20.0), rtol=0, atol=1e-9)
+
+
+def test_only_batch_norm_looks_at_other_rows() -> None:
+    x = features(6, seed=3)
+    for normalisation, alone in (("batch", False), ("layer", True)):
+        adapter = AttentionAdapter(8, seed=0, normalisation=normalisation).train()  # type: ignore[arg-type]
+        assert torch.allclose(adapter(x[:3]), adapter(x)[:3], atol=1e-6) == alone
 
 
 def test_statistics_are_the_exact_moments_and_the_mode_is_kept() -> None:
@@ -70,7 +156,7 @@ def test_statistics_are_the_exact_moments_and_the_mode_is_kept() -> None:
 
 
 def test_statistics_of_stacked_layers_see_their_predecessors() -> None:
-    stack = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 4), nn.BatchNorm1d(4))
+    stack = nn.Sequential(AdapterNorm(4), nn.Linear(4, 4), AdapterNorm(4))
     x = features(20, 4) * 7.0 + 3.0
     set_statistics(stack, x)
     stack.eval()
@@ -78,6 +164,29 @@ def test_statistics_of_stacked_layers_see_their_predecessors() -> None:
         out = stack(x)
     np.testing.assert_allclose(out.mean(dim=0).numpy(), np.zeros(4), atol=1e-5)
     np.testing.assert_allclose(out.var(dim=0, unbiased=False).numpy(), np.ones(4), atol=1e-3)
+
+
+def test_both_norms_of_depth_8_get_the_exact_moments_of_what_they_see() -> None:
+    adapter = shaken(AttentionAdapter(5, seed=0, depth=8))
+    x = features(9, 5, seed=4).double()
+    set_statistics(adapter, x)
+    p = numbers(adapter)
+    hidden = slow.linear(x.numpy(), p, "project_in")
+    for name in ("norm", "norm_between"):
+        mean, variance = slow.moments(hidden)
+        np.testing.assert_allclose(p[f"{name}.running_mean"], mean, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(p[f"{name}.running_var"], variance, rtol=0, atol=1e-9)
+        active = slow.each(slow.batch_norm(hidden, p, name, running=True), lambda v: v if v > 0 else 0.01 * v)
+        hidden = slow.linear(active, p, "project_between")
+
+
+def test_norms_of_a_backbone_are_no_adapters_norms() -> None:
+    stack = nn.Sequential(nn.BatchNorm1d(4), AdapterNorm(4))
+    set_statistics(stack, features(20, 4) * 7.0 + 3.0)
+    assert stack[0].running_mean.tolist() == [0.0] * 4
+    assert min(stack[1].running_mean.tolist()) > 1.0
+    assert {"1.running_mean", "1.running_var"} < trained_tensors(stack).keys()
+    assert not any(name.startswith("0.running") for name in trained_tensors(stack))
 
 
 def test_training_batches_do_not_move_the_running_statistics() -> None:
@@ -119,6 +228,36 @@ def test_a_state_is_copied_and_put_back() -> None:
     with torch.no_grad():
         other.project_in.weight.zero_()
     assert state["project_in.weight"].any()
+
+
+def test_frozen_parameters_are_no_state() -> None:
+    adapter = AttentionAdapter(8, seed=0)
+    adapter.project_in.requires_grad_(False)
+    names = state_of(adapter).keys()
+    assert "project_in.weight" not in names
+    assert {"project_out.weight", "norm.weight", "norm.running_mean"} <= names
+
+
+def test_local_tensors_keep_their_values_when_the_rest_is_loaded() -> None:
+    adapter, other = AttentionAdapter(8, seed=0), AttentionAdapter(8, seed=5)
+    set_statistics(adapter, features(31))
+    shared = {name: tensor for name, tensor in state_of(other).items() if not under(name, ("norm.",))}
+    before = state_of(adapter)
+    load_state(adapter, shared, without=("norm.",))
+    for name, tensor in state_of(adapter).items():
+        assert torch.equal(tensor, (before if name.startswith("norm.") else shared)[name])
+    with pytest.raises(CheckpointError, match=r"'norm\.bias' is missing"):
+        load_state(adapter, shared)
+    with pytest.raises(CheckpointError, match=r"'norm\.bias' is unknown"):
+        load_state(adapter, before, without=("norm.",))
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"),
+    [("domain.a", True), ("domains.a", False), ("adapter.norm.x", True), ("adapter.norm_between", False)],
+)
+def test_a_prefix_ends_at_a_dot(name: str, inside: bool) -> None:
+    assert under(name, ("domain.", "adapter.norm.")) == inside
 
 
 @pytest.mark.parametrize(

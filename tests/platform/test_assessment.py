@@ -12,19 +12,21 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.special import softmax as slow_softmax
 from wardround.evaluation.temperature import grid
-from wardround.platform.adapters import AttentionAdapter, state_of
+from wardround.platform.adapters import state_of
 from wardround.platform.assessment import (
     Assessment,
-    adapted,
+    Predictor,
     assess_local_only,
     assess_shared,
-    train_local_only,
+    trained,
     zero_shot,
 )
-from wardround.platform.config import Study
+from wardround.platform.methods.faa_clip import FaaClip
 from wardround.platform.methods.facmic import Facmic
+from wardround.platform.methods.fedclip import FedClip
+from wardround.platform.methods.method import Method
 from wardround.platform.study_data import Part, SiteData, StudyData
-from wardround.platform.training import derive_seed, train_locally
+from wardround.platform.training import predict_logits
 
 CLASSES = ("ash", "beech", "cedar")
 Data = Callable[..., StudyData]
@@ -79,11 +81,11 @@ def test_every_site_has_its_own_figures_at_its_own_temperature(assessed: Assessm
     assert list(assessed.sites) == [site.name for site in data.sites]
     for site in data.sites:
         found = assessed.sites[site.name]
-        logits = predict(site.test.features)
+        logits = predict(torch.from_numpy(site.test.features))
         assert np.array_equal(found.logits, logits)
         assert found.figures.n == len(site.test)
         assert found.figures.balanced_accuracy == pytest.approx(balanced(logits, site.test.labels))
-        validation = predict(site.validation.features)
+        validation = predict(torch.from_numpy(site.validation.features))
         best = minimize_scalar(
             lambda t, z=validation, y=site.validation.labels: nll(z, y, np.exp(t)), bounds=(-3, 3.9), method="bounded"
         )
@@ -97,10 +99,10 @@ def test_every_site_has_its_own_figures_at_its_own_temperature(assessed: Assessm
 def test_the_federation_and_the_unseen_site_use_the_federated_temperature(assessed: Assessment, toy_data: Data) -> None:
     data = toy_data()
     predict = zero_shot(data.shared)
-    logits = np.concatenate([predict(site.validation.features) for site in data.sites])
+    logits = np.concatenate([predict(torch.from_numpy(site.validation.features)) for site in data.sites])
     labels = np.concatenate([site.validation.labels for site in data.sites])
     assert assessed.temperature == min(grid(), key=lambda t: nll(logits, labels, t))
-    tests = np.concatenate([predict(site.test.features) for site in data.sites])
+    tests = np.concatenate([predict(torch.from_numpy(site.test.features)) for site in data.sites])
     truth = np.concatenate([site.test.labels for site in data.sites])
     assert assessed.together.n == 36
     assert assessed.together.balanced_accuracy == pytest.approx(balanced(tests, truth))
@@ -108,7 +110,7 @@ def test_the_federation_and_the_unseen_site_use_the_federated_temperature(assess
     assert assessed.unseen is not None
     assert data.unseen is not None
     assert assessed.unseen.temperature == assessed.temperature
-    assert np.array_equal(assessed.unseen.logits, predict(data.unseen.test.features))
+    assert np.array_equal(assessed.unseen.logits, predict(torch.from_numpy(data.unseen.test.features)))
 
 
 def test_temperatures_do_not_depend_on_test_labels_but_on_validation_labels(
@@ -144,7 +146,7 @@ def test_local_only_models_meet_their_own_site_and_their_mean_meets_the_unseen_o
     data = toy_data()
     method = Facmic()
     models = {
-        site.name: adapted(method, state_of(AttentionAdapter(16, seed=number)), data.shared)
+        site.name: trained(method, state_of(method.new_module(data.shared, seed=number)), data.shared)
         for number, site in enumerate(data.sites)
     }
     found = assess_local_only(models, data, CLASSES)
@@ -153,11 +155,11 @@ def test_local_only_models_meet_their_own_site_and_their_mean_meets_the_unseen_o
     assert found.unseen is not None
     calibrated, away = [], []
     for site in data.sites:
-        logits = models[site.name](site.test.features)
+        logits = models[site.name](torch.from_numpy(site.test.features))
         prediction = found.sites[site.name]
         assert np.array_equal(prediction.logits, logits)
         calibrated.append(logits / (prediction.temperature or 1.0))
-        away.append((models[site.name](data.unseen.test.features), prediction.temperature or 1.0))
+        away.append((models[site.name](torch.from_numpy(data.unseen.test.features)), prediction.temperature or 1.0))
     truth = np.concatenate([site.test.labels for site in data.sites])
     assert found.together.nll == pytest.approx(nll(np.concatenate(calibrated), truth, 1.0) / len(truth))
     labels = data.unseen.test.labels
@@ -167,24 +169,85 @@ def test_local_only_models_meet_their_own_site_and_their_mean_meets_the_unseen_o
     assert found.unseen.figures.temperature is None
 
 
-@pytest.mark.parametrize("optimiser_state", ["keep", "reset"])
-def test_a_site_on_its_own_trains_the_same_rounds(
-    toy_data: Data, toy_study: Callable[..., Study], optimiser_state: str
-) -> None:
-    data, study = toy_data(), toy_study(training={"optimiser_state": optimiser_state})
-    start = state_of(AttentionAdapter(16, seed=7))
-    site = data.sites[1]
-    found = train_local_only(Facmic(), start, site, data.shared, study.training, study="s", seed=5, rounds=2)
-    first = train_locally(
-        Facmic(), start, site.train.training(), data.shared, study.training, seed=derive_seed("s", site.name, 5, 1)
-    )
-    second = train_locally(
-        Facmic(),
-        first.state,
-        site.train.training(),
-        data.shared,
-        study.training,
-        seed=derive_seed("s", site.name, 5, 2),
-        moments=first.moments if optimiser_state == "keep" else None,
-    )
-    assert all(torch.equal(found[name], second.state[name]) for name in found)
+def sharper(data: StudyData, factor: float) -> Predictor:
+    """The frozen CLIP with its logits times a factor: another temperature fits it."""
+    predict = zero_shot(data.shared)
+    return lambda features: factor * predict(features)
+
+
+def test_a_site_with_a_model_of_its_own_is_measured_by_it_and_everybody_else_by_the_shared_one(toy_data: Data) -> None:
+    data = toy_data()
+    shared, own = sharper(data, 1.0), sharper(data, -0.5)
+    found = assess_shared(shared, data, CLASSES, personal={"site-2": own})
+    alone = assess_shared(shared, data, CLASSES)
+    for site in data.sites:
+        predict = own if site.name == "site-2" else shared
+        logits = predict(torch.from_numpy(site.test.features))
+        assert np.array_equal(found.sites[site.name].logits, logits)
+        assert found.sites[site.name].figures.n == len(site.test)
+    assert found.sites["site-1"].figures == alone.sites["site-1"].figures
+    assert found.sites["site-2"].figures != alone.sites["site-2"].figures
+    truth = np.concatenate([site.test.labels for site in data.sites])
+    tests = np.concatenate([prediction.logits for prediction in found.sites.values()])
+    assert found.together.balanced_accuracy == pytest.approx(balanced(tests, truth))
+
+
+def test_the_federated_temperature_is_one_of_the_model_that_the_unseen_site_gets(toy_data: Data) -> None:
+    """Also where every site has a model of its own, for which another temperature would be right."""
+    data = toy_data()
+    shared = sharper(data, 1.0)
+    personal = {site.name: sharper(data, 3.0) for site in data.sites}
+    found = assess_shared(shared, data, CLASSES, personal=personal)
+    alone = assess_shared(shared, data, CLASSES)
+    assert found.temperature == alone.temperature
+    assert found.unseen is not None
+    assert alone.unseen is not None
+    assert found.unseen.figures == alone.unseen.figures
+    for name, prediction in found.sites.items():
+        assert prediction.temperature == pytest.approx(3.0 * alone.sites[name].temperature, rel=1e-3)  # type: ignore[operator]
+
+
+def test_a_model_that_is_calibrated_gets_no_temperature(toy_data: Data) -> None:
+    data = toy_data()
+    found = assess_shared(zero_shot(data.shared), data, CLASSES, calibrated=True)
+    assert found.temperature is None
+    assert found.unseen is not None
+    assert {p.temperature for p in (*found.sites.values(), found.unseen)} == {None}
+    logits = np.concatenate([p.logits for p in found.sites.values()])
+    truth = np.concatenate([site.test.labels for site in data.sites])
+    assert found.together.nll == pytest.approx(nll(logits, truth, 1.0) / len(truth))
+
+
+def test_methods_that_take_pictures_are_measured_on_pictures(toy_data: Data) -> None:
+    """A model of pictures whose top-left pixel holds the row: it can only be right if it is given them."""
+    data = toy_data()
+
+    def pictured(part: Part) -> Part:
+        pictures = np.zeros((len(part), 2, 2, 3), dtype=np.uint8)
+        pictures[:, 0, 0, 0] = part.labels
+        return replace(part, pictures=pictures)
+
+    for side in ("validation", "test"):
+        data = with_parts(data, pictured, side)
+
+    def predict(inputs: torch.Tensor) -> np.ndarray:  # type: ignore[type-arg]
+        assert inputs.dtype == torch.uint8
+        return 3.0 * np.eye(3)[inputs[:, 0, 0, 0].numpy()]
+
+    assert assess_shared(predict, data, CLASSES, consumes="pixels").together.accuracy == 1.0
+    models = {site.name: predict for site in data.sites}
+    found = assess_local_only(models, data, CLASSES, consumes="pixels")
+    assert found.together.accuracy == 1.0
+    assert found.unseen is not None
+    assert found.unseen.figures.accuracy == 1.0
+
+
+@pytest.mark.parametrize("method", [FedClip(head=True), Facmic(), FaaClip(), Facmic(normalisation="batch-local")])
+def test_a_trained_model_predicts_as_its_state_says(toy_data: Data, method: Method) -> None:
+    data = toy_data()
+    state = state_of(method.new_module(data.shared, seed=3))
+    features = torch.from_numpy(data.sites[0].test.features)
+    expected = predict_logits(method, state, features, data.shared).numpy()
+    predict = trained(method, state, data.shared)
+    assert np.array_equal(predict(features), expected)
+    assert np.array_equal(predict(features), expected)  # built once, asked twice

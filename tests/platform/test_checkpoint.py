@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wardround.platform import checkpoint
 from wardround.platform.adapter_file import AdapterInfo
-from wardround.platform.adapters import AttentionAdapter, state_of
+from wardround.platform.adapters import AttentionAdapter, State, state_of
 from wardround.platform.checkpoint import ATTEMPT_FILE, KEPT, Checkpoints
 from wardround.platform.errors import CheckpointError
-from wardround.platform.update import State
 
 STUDY, BACKBONE = "a" * 64, "b" * 64
 

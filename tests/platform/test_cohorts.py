@@ -146,6 +146,61 @@ def test_no_reference_set(toy_study: Make) -> None:
     assert len(plan.reference) == 0
 
 
+@pytest.mark.parametrize("left_out", ["ash", "beech", "public"])
+def test_a_site_that_is_left_out_takes_no_part_and_the_unseen_one_trains(toy_study: Make, left_out: str) -> None:
+    data = cohort(500, sites=SITES)
+    plan = deal(toy_study(sites={**COLUMN, "left_out": left_out}), data)
+    check(plan)
+    assert plan.unseen is not None
+    assert plan.unseen.name == left_out
+    assert [site.name for site in plan.sites] == sorted(set(SITES) - {left_out})
+    assert (len(plan.unseen.train), len(plan.unseen.validation)) == (0, 0)
+
+
+def test_leaving_a_dealt_site_out_changes_nobody_elses_pictures(toy_study: Make) -> None:
+    data = cohort(500)
+    whole = deal(toy_study(), data)
+    for name in ("site-1", "site-2", "site-3", "unseen"):
+        plan = deal(toy_study(sites={"left_out": name}), data)
+        assert plan.unseen is not None
+        assert plan.unseen.name == name
+        assert np.array_equal(plan.reference, whole.reference)
+        before = {site.name: site for site in whole.sites}
+        for site in plan.sites:
+            if site.name in before:
+                assert np.array_equal(site.train, before[site.name].train)
+        check(plan)
+
+
+def test_a_left_out_site_that_is_not_there_is_named(toy_study: Make) -> None:
+    with pytest.raises(StudyFileError, match="'nowhere' is no site of the data") as caught:
+        deal(toy_study(sites={"left_out": "nowhere"}), cohort())
+    assert caught.value.where == "sites.left_out"
+    assert "site-1, site-2, site-3" in caught.value.remedy
+
+
+def test_leaving_one_of_three_out_leaves_too_few(toy_study: Make) -> None:
+    with pytest.raises(StudyFileError, match="2 training site"):
+        deal(toy_study(sites={"left_out": "site-1", "unseen": ""}), cohort())
+
+
+@pytest.mark.parametrize("left_out", ["", "site-2"])
+def test_the_unseen_sites_own_images_as_reference_are_its_test_images(toy_study: Make, left_out: str) -> None:
+    reference = {"source": "unseen", "transductive": True}
+    plan = deal(toy_study(reference=reference, sites={"left_out": left_out}), cohort())
+    assert plan.unseen is not None
+    assert plan.unseen.name == (left_out or "unseen")
+    assert np.array_equal(plan.reference, plan.unseen.test)
+    assert len(plan.reference)
+    check(replace(plan, reference=plan.reference[:0]))
+
+
+def test_class_means_take_no_image_from_anybody(toy_study: Make) -> None:
+    plan = deal(toy_study(reference={"source": "class-means"}), cohort())
+    check(plan)
+    assert len(plan.reference) == 0
+
+
 def test_fewer_than_three_sites_are_refused(toy_study: Make) -> None:
     with pytest.raises(StudyFileError, match=r"2 training site\(s\): ash, beech; .* at least 3") as caught:
         deal(toy_study(sites=COLUMN), cohort(sites=("ash", "beech", "away")))

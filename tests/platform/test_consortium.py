@@ -130,8 +130,8 @@ def test_the_coordinators_policy_is_a_coordinators(made: Any, BACKBONE: str) -> 
 
 
 def test_the_start_is_the_same_wherever_it_is_made(made: Any, toy_study: Callable[..., Any]) -> None:
-    first, second = (start_state(made.study, made.method, 16) for _ in range(2))
-    other = start_state(toy_study(seed=1), made.method, 16)
+    first, second = (start_state(made.study, made.method, made.data.shared) for _ in range(2))
+    other = start_state(toy_study(seed=1), made.method, made.data.shared)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
 

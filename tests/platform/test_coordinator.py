@@ -19,7 +19,7 @@ from wardround.platform.adapter_file import dump_adapter
 from wardround.platform.consortium import Consortium, open_consortium
 from wardround.platform.engines.local import carry
 from wardround.platform.errors import RoundError
-from wardround.platform.update import BUFFERS, METRICS, UPDATE
+from wardround.platform.update import BUFFERS, METRICS
 from wardround.privacy.egress import COORDINATOR, Gate, Sealed
 from wardround.privacy.ledger import verify
 from wardround.privacy.messages import TO_COORDINATOR, Limits, decode, encode
@@ -128,7 +128,7 @@ def test_the_released_sum_is_the_plain_sum_of_the_encodings_bit_for_bit(
                 position += block.size
             expected, position = dict(before), 0
             for name, shape in coordinator.layout.parameters:
-                step = means[UPDATE][position : position + int(np.prod(shape))].reshape(shape)
+                step = means["adapter"][position : position + int(np.prod(shape))].reshape(shape)
                 expected[name] = (before[name].double() + torch.from_numpy(step)).float()
                 position += int(np.prod(shape))
             position = 0
@@ -150,12 +150,13 @@ def test_the_mean_is_the_weighted_mean_of_the_updates(
     encoded, _ = spied
     with opened() as consortium:
         coordinator = consortium.coordinator
-        before = coordinator.layout.flatten(coordinator.state).astype(np.float64)
+        (block,) = coordinator.layout.blocks
+        before = coordinator.layout.flatten(block, coordinator.state).astype(np.float64)
         carry(coordinator, consortium.sites, coordinator.begin())
         weights = {name: consortium.roster.roster.weight_of(name) for name in encoded}
         assert len(set(weights.values())) == 3
-        mean = sum(weights[name] * encoded[name][1][UPDATE].astype(np.float64) for name in encoded)
-        after = coordinator.layout.flatten(coordinator.next_state).astype(np.float64)
+        mean = sum(weights[name] * encoded[name][1]["adapter"].astype(np.float64) for name in encoded)
+        after = coordinator.layout.flatten(block, coordinator.next_state).astype(np.float64)
         # Stochastic or nearest rounding errs by less than one step a site; float32 adds half a unit in the last place.
         step = 3 * 2.0**-20 / sum(weights.values()) + 1e-6
         np.testing.assert_allclose(after - before, mean / sum(weights.values()), rtol=0, atol=step)
@@ -422,7 +423,7 @@ def test_a_site_that_cannot_train_ends_the_round_of_three_clearly(opened: Opener
     with opened() as consortium:
         site = consortium.sites["site-2"]
         part = site.trainer.part
-        site.trainer = replace(site.trainer, part=type(part)(part.features[:1], part.labels[:1]))
+        site.trainer = replace(site.trainer, part=type(part)(part.inputs[:1], part.labels[:1]))
         run_round(consortium)
         assert_nothing_was_released(consortium)
         outcome = consortium.coordinator.outcome

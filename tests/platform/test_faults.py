@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 from wardround.platform.adapter_file import AdapterInfo, dump_adapter
-from wardround.platform.consortium import open_consortium, start_state
+from wardround.platform.consortium import layout_of, open_consortium, start_state
 from wardround.platform.enrolment import draw_roster
 from wardround.platform.errors import RoundError
 from wardround.platform.faults import ScriptedNetwork, SimulatedClock
 from wardround.platform.methods.facmic import Facmic
 from wardround.platform.round_loop import Line, run_rounds
 from wardround.platform.run_folder import RunFolder
+from wardround.platform.server import apply_mean
 from wardround.platform.trainer import LocalTrainer
-from wardround.platform.update import Layout, apply_mean
 from wardround.platform.watching import Silent
 from wardround.privacy.atomic import make_private
 from wardround.privacy.identity import Identity
@@ -85,10 +85,9 @@ class Player:
     def reference(self, ran: Ran, rounds: int) -> bytes:
         """The adapter after ``rounds`` rounds from plain sums of the encodings of each round's participants."""
         study, data, method = ran.study, ran.data, Facmic()
-        width = data.shared.text.shape[1]
-        layout = Layout.of(method.new_adapter(width, seed=0))
+        layout = layout_of(method, data.shared)
         keys = {site.name: Identity.from_seed(site.name.encode().ljust(32)).public_key for site in data.sites}
-        roster = draw_roster(study, layout, keys, {site.name: len(site.train) for site in data.sites})
+        roster = draw_roster(study, method, layout, keys, {site.name: len(site.train) for site in data.sites})
         trainers = {}
         for site in data.sites:
             folder = self.root / "reference" / site.name
@@ -97,15 +96,15 @@ class Player:
                 left.unlink()
             trainers[site.name] = LocalTrainer(
                 site.name,
-                study.digest(),
-                study.seed,
+                study,
                 method,
-                study.training,
+                layout,
                 site.train.training(),
+                site.validation.training(),
                 data.shared,
                 folder,
             )
-        state = start_state(study, method, width)
+        state = start_state(study, method, data.shared)
         blocks = roster.blocks("update")
         for record in ran.released[:rounds]:
             number = record["round"]
@@ -121,7 +120,7 @@ class Player:
                     total += words
             weights = [roster.weight_of(name) for name in record["participants"]]
             values = decode_sum(total, blocks, weights, len(roster.sites))
-            state = apply_mean(layout, state, {name: value / sum(weights) for name, value in values.items()})
+            state, _ = apply_mean(layout, state, {name: value / sum(weights) for name, value in values.items()})
         return dump_adapter(state, AdapterInfo(study.digest(), method.name, rounds, self.backbone))
 
     @staticmethod

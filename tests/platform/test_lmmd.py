@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -12,45 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from wardround.platform.lmmd import gaussian_kernels, lmmd
 
+from . import slow_methods as slow
+
 Array = NDArray[np.float64]
-
-
-def slow_kernels(points: Array) -> Array:
-    """Pair by pair, coordinate by coordinate: sum over k of exp(-d / (mean d / 4 * 2^k)), k = 0..4."""
-    n = len(points)
-    d = np.zeros((n, n))
-    for i in range(n):
-        for j in range(n):
-            d[i, j] = math.fsum((a - b) ** 2 for a, b in zip(points[i], points[j], strict=True))
-    mean = math.fsum(d.ravel()) / max(n * n - n, 1)
-    k = np.zeros((n, n))
-    for i in range(n):
-        for j in range(n):
-            if d[i, j] == 0.0:
-                k[i, j] = 5.0
-            else:
-                k[i, j] = math.fsum(math.exp(-d[i, j] / (mean / 4.0 * 2.0**power)) for power in range(5))
-    return k
-
-
-def slow_lmmd(source: Array, labels: list[int], reference: Array, probabilities: Array) -> float:
-    """Zhu et al. 2020, equation 7, with the class weights of equation 5, in loops."""
-    classes = probabilities.shape[1]
-    guessed = {int(np.argmax(row)) for row in probabilities}
-    common = [c for c in range(classes) if c in labels and c in guessed]
-    if not common:
-        return 0.0
-    n, m = len(source), len(reference)
-    kernel = slow_kernels(np.concatenate([source, reference]))
-    total = []
-    for c in common:
-        ws = [float(label == c) / labels.count(c) for label in labels]
-        column = math.fsum(probabilities[:, c])
-        wt = [float(p) / column for p in probabilities[:, c]]
-        total += [ws[i] * ws[j] * kernel[i, j] for i in range(n) for j in range(n)]
-        total += [wt[i] * wt[j] * kernel[n + i, n + j] for i in range(m) for j in range(m)]
-        total += [-2.0 * ws[i] * wt[j] * kernel[i, n + j] for i in range(n) for j in range(m)]
-    return math.fsum(total) / len(common)
 
 
 def fast(source: Array, labels: list[int], reference: Array, probabilities: Array) -> float:
@@ -77,8 +39,45 @@ def test_equals_the_slow_formula(
         points[-1] = points[0]
     labels = generator.integers(0, classes, size=n).tolist()  # with few rows, classes are missing on either side
     probabilities = generator.dirichlet(np.full(classes, 0.3), size=m) + 1e-12
-    expected = slow_lmmd(points[:n], labels, points[n:], probabilities)
+    expected = slow.lmmd(points[:n], labels, points[n:], probabilities)
     assert fast(points[:n], labels, points[n:], probabilities) == pytest.approx(expected, abs=1e-9)
+
+
+POINTS = np.random.default_rng(8).normal(size=(9, 3))
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities"),
+    [
+        ([0, 0, 1, 1, 0], [[0.1, 0.2, 0.7], [0.2, 0.7, 0.1], [0.3, 0.3, 0.4], [0.0, 0.9, 0.1]]),  # 0 only here, 2 there
+        ([2, 2, 2, 2, 2], [[0.1, 0.2, 0.7], [0.2, 0.7, 0.1], [0.3, 0.3, 0.4], [0.0, 0.9, 0.1]]),
+        ([0, 1, 2, 0, 1], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]),  # labels known
+        ([0, 1, 2, 0, 1], [[1.0, 0.0, 0.0]] * 4),
+        ([1, 1, 1, 1, 1], [[0.4, 0.6, 0.0]] * 4),  # every guess is 1, and all of them count for it
+    ],
+)
+def test_classes_missing_on_either_side_and_known_labels(labels: list[int], probabilities: list[list[float]]) -> None:
+    guessed = np.array(probabilities)
+    expected = slow.lmmd(POINTS[:5], labels, POINTS[5:], guessed)
+    assert expected > 0.01
+    assert fast(POINTS[:5], labels, POINTS[5:], guessed) == pytest.approx(expected, abs=1e-9)
+
+
+def test_one_row_on_either_side() -> None:
+    guessed = np.array([[0.3, 0.7]])
+    distance = float(np.square(POINTS[0] - POINTS[1]).sum())
+    # Two points: their distance is the mean one, and the kernel between them the same whatever it is.
+    between = sum(np.exp(-4.0 / 2.0**k) for k in range(5))
+    assert distance > 0
+    assert fast(POINTS[:1], [1], POINTS[1:2], guessed) == pytest.approx(5.0 + 5.0 - 2.0 * between, abs=1e-9)
+    assert fast(POINTS[:1], [0], POINTS[1:2], guessed) == 0.0
+
+
+def test_with_labels_known_the_same_images_have_no_discrepancy() -> None:
+    labels = [0, 1, 2, 0]
+    known = np.eye(3)[labels]
+    assert fast(POINTS[:4], labels, POINTS[:4], known) == pytest.approx(0.0, abs=1e-9)
+    assert fast(POINTS[:4], labels, POINTS[4:8], known) > 0.1
 
 
 def test_no_common_class_gives_zero_with_a_gradient_of_zero() -> None:
@@ -106,7 +105,7 @@ def test_identical_points_have_kernel_5_everywhere_and_no_discrepancy(value: flo
 def test_kernels_see_distances_that_are_small_beside_the_norm() -> None:
     generator = np.random.default_rng(3)
     near = generator.normal(size=(6, 5))
-    expected = slow_kernels(near)
+    expected = slow.kernels(near)
     shifted = gaussian_kernels(torch.from_numpy(near * 1e-4 + 10.0)).numpy()
     np.testing.assert_allclose(shifted, expected, atol=1e-9)
 

@@ -6,20 +6,25 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import softmax
 from wardround.platform import predicting as module
 from wardround.platform.adapter_file import AdapterInfo, write_adapter
-from wardround.platform.adapters import state_of
-from wardround.platform.assessment import adapted
+from wardround.platform.adapters import State, state_of, under
+from wardround.platform.assessment import trained
 from wardround.platform.errors import CheckpointError, RunFolderError
 from wardround.platform.features import FeatureTable
+from wardround.platform.methods.method import Method, SharedInputs
+from wardround.platform.methods.table import method_of
 from wardround.platform.predicting import predict_images
 from wardround.platform.results import CARD_CHECKSUM, Results, card_checksum, model_card
 from wardround.platform.run_folder import RunFolder
+from wardround.platform.training import served_state
 
 WIDTH = 16
 
@@ -27,15 +32,17 @@ WIDTH = 16
 class Finished:
     """A finished toy run whose images are rows of the unseen site's features: image ``3.png`` is row 3."""
 
-    def __init__(self, run: RunFolder, results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, run: RunFolder, results: Results, monkeypatch: pytest.MonkeyPatch, state: State | None = None
+    ) -> None:
         self.run, self.results = run, results
         assert results.data.unseen is not None
         self.features = results.data.unseen.test.features
-        self.state = state_of(results.method.new_adapter(WIDTH, seed=3))
+        self.state = state or state_of(results.method.new_module(results.data.shared, seed=3))
         self.fingerprint = results.backbone.fingerprint
         self.caches: list[Path] = []
         run.card.parent.mkdir()
-        info = AdapterInfo(results.study.digest(), "facmic", 3, self.fingerprint)
+        info = AdapterInfo(results.study.digest(), results.method.name, 3, self.fingerprint)
         digest = write_adapter(run.adapter, self.state, info)
         self.write_card(**(model_card(results) | {"adapter_sha256": digest}))
         run.summary.write_text("{}")
@@ -53,9 +60,15 @@ class Finished:
         class Loaded:
             fingerprint = self.fingerprint
             logit_scale = self.results.data.shared.scale
+            device = torch.device("cpu")
+            model = torch.nn.Module()
+            preprocessing = SimpleNamespace(normalise=None)
 
             def encode_prompts(self, prompts: Sequence[Sequence[str]]) -> Any:
                 return text[[("ash", "beech", "cedar").index(p[0].split()[-1]) for p in prompts]]
+
+            def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
+                return torch.zeros((len(texts), 1), dtype=torch.int64)
 
         return Loaded()
 
@@ -68,7 +81,8 @@ class Finished:
         return FeatureTable(features, np.array(kept, dtype=np.int64), skipped, ("",) * len(kept))
 
     def logits(self) -> Any:
-        return adapted(self.results.method, self.state, self.results.data.shared)(self.features)
+        predict = trained(self.results.method, self.state, self.results.data.shared)
+        return predict(torch.from_numpy(self.features))
 
 
 @pytest.fixture
@@ -196,3 +210,57 @@ def test_an_edited_class_name_does_not_pass_for_the_models(finished: Finished) -
     finished.run.card.write_text(text.replace('"ash"', '"oak"', 1))
     with pytest.raises(CheckpointError, match="edited"):
         predict_images(finished.run.root, [Path("0.png")])
+
+
+# --- every adapter method --------------------------------------------------------------------------------------------
+
+STUDIES: dict[str, dict[str, Any]] = {
+    "fedclip": {"method": "fedclip", "fedclip": {"text_adapter": True}},
+    "facmic, depth 8, head": {"facmic": {"depth": 8}, "calibration": {"method": "federated-head"}},
+    "facmic, LayerNorm": {"facmic": {"normalisation": "layer"}},
+    "facmic, norms at the sites": {"facmic": {"normalisation": "batch-local"}},
+    "faa-clip": {"method": "faa-clip"},
+    "faa-clip, shared classifier": {"method": "faa-clip", "faa_clip": {"domain_classifier": "shared"}},
+    "faa-clip, all at the sites": {"method": "faa-clip", "faa_clip": {"normalisation": "batch-local", "depth": 8}},
+}
+
+
+def global_state(method: Method, shared: SharedInputs) -> State:
+    """What a federation ends with: everything that is not local, away from its start values."""
+    generator = torch.Generator().manual_seed(4)
+    state = state_of(method.new_module(shared, seed=3))
+    moved = {name: t + 0.3 * torch.rand(t.shape, generator=generator) for name, t in state.items()}
+    return {name: tensor for name, tensor in moved.items() if not under(name, method.local)}
+
+
+@pytest.mark.parametrize("case", STUDIES)
+def test_the_file_predicts_what_the_federation_predicted(
+    toy: Callable[..., Any],
+    toy_results: Callable[..., Results],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    case: str,
+) -> None:
+    """Without the reference set, without a domain classifier, from the file and the card alone."""
+    made = toy(tmp_path / "run", **STUDIES[case])
+    method, shared = method_of(made.study), made.data.shared
+    state = global_state(method, shared)
+    served = served_state(method, state, shared)
+    finished = Finished(made.run, toy_results(made), monkeypatch, served)
+    assert not any(name.startswith("domain.") for name in served)
+    finished.write_card(temperature=None)
+    answers = predict_images(made.run.root, images(*map(str, range(12))))
+    expected = softmax(trained(method, state, shared)(torch.from_numpy(finished.features)), axis=1)
+    np.testing.assert_allclose([row.probabilities for row in answers.rows], expected, atol=1e-9)
+    assert np.ptp(expected, axis=0).max() > 0.05
+
+
+def test_an_adapter_of_other_options_is_refused(
+    toy: Callable[..., Any], toy_results: Callable[..., Results], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = toy(tmp_path / "run")
+    deeper = method_of(toy(tmp_path / "other", facmic={"depth": 8}).study)
+    state = state_of(deeper.new_module(made.data.shared, seed=3))
+    Finished(made.run, toy_results(made), monkeypatch, state)
+    with pytest.raises(CheckpointError, match="is unknown in the adapter"):
+        predict_images(made.run.root, images("1"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def test_the_card_says_what_a_reader_must_know(results: Results, BACKBONE: str) 
     assert card["temperature"] == results.federated.temperature
     assert [label["name"] for label in card["classes"]] == ["ash", "beech", "cedar"]
     assert card["classes"][0]["prompts"] == ["a picture of ash"]
-    assert card["reference"] == {"source": "fraction", "images": 20, "transductive": False}
+    assert card["reference"] == {"source": "fraction", "images": 20, "labels_known": False, "transductive": False}
     assert card["selection"] == "last"
     assert card["epsilon"] is None
     assert "Not a medical device" in card["intended_use"]
@@ -113,9 +114,30 @@ def test_the_card_says_what_a_reader_must_know(results: Results, BACKBONE: str) 
     assert json.loads(json.dumps(card, allow_nan=False)) == card
 
 
-def test_real_data_are_not_called_synthetic(results: Results) -> None:
-    from dataclasses import replace
+def test_the_card_says_how_sites_were_averaged_and_calibrated_and_what_the_reference_set_was(
+    toy: Callable[..., Any], toy_results: Callable[..., Results], tmp_path: Path
+) -> None:
+    made = toy(
+        tmp_path / "run",
+        method="faa-clip",
+        server={"optimiser": "fedadam", "lr": 0.1},
+        personalisation={"fine_tune_epochs": 2},
+        calibration={"method": "federated-head"},
+        reference={"labels_known": True, "transductive": True},
+    )
+    card = model_card(toy_results(replace(made, data=replace(made.data, transductive=True))))
+    assert card["method"] == "faa-clip"
+    assert card["weighting"] == "uniform"  # as its paper, where the study does not say otherwise
+    assert card["server"] == {"optimiser": "fedadam", "lr": 0.1, "beta1": 0.9, "beta2": 0.99, "tau": 1e-3}
+    assert card["personalisation"] == {"fine_tune_epochs": 2}
+    assert card["calibration"] == {"method": "federated-head", "steps": 5}
+    assert card["reference"] == {"source": "fraction", "images": 20, "labels_known": True, "transductive": True}
+    assert card["options"]["adaptation"] == "adversarial"
+    weighted = toy(tmp_path / "other", method="faa-clip", secure_aggregation={"weighting": "weighted"})
+    assert model_card(toy_results(weighted))["weighting"] == "weighted"
 
+
+def test_real_data_are_not_called_synthetic(results: Results) -> None:
     real = replace(results.data, cohort=replace(results.data.cohort, synthetic=False))
     card = model_card(replace(results, data=real))
     assert card["synthetic"] is False

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from wardround.medical_datasets.errors import EmptyClassError
 from wardround.platform import simulation
-from wardround.platform.errors import CheckpointError, RoundError, RunFolderError, StudyFileError
+from wardround.platform.errors import CheckpointError, MethodError, RoundError, RunFolderError, StudyFileError
 from wardround.platform.run_folder import RunFolder
 from wardround.platform.simulation import simulate
 from wardround.platform.watching import Silent
@@ -220,6 +220,18 @@ def test_one_seed_one_adapter(toy_study: Callable[..., Any], tmp_path: Path) -> 
 
 
 # --- what it refuses, and that nothing half-made is left -----------------------------------------------------------
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("method", ["zero-shot", "local-only", "pooled"])
+def test_a_method_that_exchanges_nothing_has_no_rounds_to_run(
+    toy_study: Callable[..., Any], tmp_path: Path, method: str
+) -> None:
+    with pytest.raises(MethodError, match=f"nothing is exchanged for the method '{method}'") as caught:
+        simulate(toy_study(method=method, baseline={"method": "fedclip"}), tmp_path / "run")
+    assert caught.value.where == "method"
+    assert f"wardround compare STUDY.toml --methods {method},fedclip" in caught.value.remedy
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("quick")

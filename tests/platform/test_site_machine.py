@@ -514,7 +514,7 @@ def test_a_study_that_ends_early_keeps_the_updates_and_no_adapter(
 
 def test_a_site_that_cannot_train_says_so_by_a_code_and_keeps_the_reason(consortium: Consortium, site: Site) -> None:
     part = site.trainer.part
-    site.trainer = replace(site.trainer, part=TrainingPart(part.features[:1], part.labels[:1]))
+    site.trainer = replace(site.trainer, part=TrainingPart(part.inputs[:1], part.labels[:1]))
     parcels = site.handle(at_stage(consortium, "round-start"))
     assert refusal(parcels).code is Refusal.LOCAL_FAILURE
     assert "1 training record" in site.failure
@@ -529,7 +529,7 @@ def test_a_vector_that_cannot_be_encoded_is_a_local_failure(
     def infinite(self: Any, *arguments: Any) -> Any:
         update = honest(self, *arguments)
         blocks = {name: values.copy() for name, values in update.blocks.items()}
-        blocks["update"][0] = float("inf")
+        blocks["adapter"][0] = float("inf")
         return replace(update, blocks=blocks)
 
     monkeypatch.setattr(type(site.trainer), "update", infinite)
@@ -646,7 +646,7 @@ def test_a_round_is_not_entered_a_second_time_with_another_vector(
     assert isinstance(reply(site.handle(at_stage(consortium, "round-start"))), Advert)
     (site.folder / "update-00001.safetensors").unlink()
     part = site.trainer.part
-    site.trainer = replace(site.trainer, part=TrainingPart(part.features[1:], part.labels[1:]))
+    site.trainer = replace(site.trainer, part=TrainingPart(part.inputs[1:], part.labels[1:]))
     for _ in range(2):
         answer = refusal(site.handle(at_stage(consortium, "round-start")))
         assert (answer.code, answer.stage) == (Refusal.LOCAL_FAILURE, "start")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wardround.platform.config import Study
+from wardround.platform.config import METHOD_TABLES, MethodName, Study
 from wardround.platform.errors import StudyFileError
 from wardround.platform.study_file import dump_study, load_study, parse_study
 
@@ -49,6 +49,23 @@ def test_what_is_no_path_is_named(tmp_path: Path, path: str) -> None:
         ("[training]\nbatchsize = 8", "unknown key 'training.batchsize'; did you mean 'batch_size'?"),
         ("[secure_aggregation]\ntreshold = 3", "unknown key 'secure_aggregation.treshold'; did you mean 'threshold'?"),
         ("[sites]\nzzzzzz = 1", "unknown key 'sites.zzzzzz'; known here: partition, count, alpha, unseen"),
+        (
+            "[fedclip]\ndepth = 8",
+            "unknown key 'fedclip.depth'; fedclip has no option 'depth'; facmic and faa_clip have it",
+        ),
+        (
+            "[facmic]\ndomain_classifier = 'shared'",
+            "unknown key 'facmic.domain_classifier'; facmic has no option 'domain_classifier'; faa_clip has it",
+        ),
+        (
+            "[lora]\nloss = 'in-batch'",
+            "unknown key 'lora.loss'; lora has no option 'loss'; fedclip, facmic and faa_clip have it",
+        ),
+        ("[facmic]\ndpeth = 8", "unknown key 'facmic.dpeth'; did you mean 'depth'?"),
+        ("[training]\ndepth = 8", "unknown key 'training.depth'; did you mean 'eps'?"),
+        ("method = 'facmik'", "did you mean 'facmic'?"),
+        ("[facmic]\nnormalisation = 'batch_local'", "did you mean 'batch-local'?"),
+        ("[server]\noptimiser = 'fedavg'", "did you mean 'fedavgm'?"),
         ("[reference]\nsource = 'fractoin'", "did you mean 'fraction'?"),
         ("[reference]\nsource = 'non'", "did you mean 'none'?"),
         ("[sites]\npartition = 'Dirichlet'", "did you mean 'dirichlet'?"),
@@ -57,7 +74,7 @@ def test_what_is_no_path_is_named(tmp_path: Path, path: str) -> None:
     ],
 )
 def test_a_slip_is_named_with_the_nearest_valid_one(tmp_path: Path, line: str, named: str) -> None:
-    error = fault(tmp_path, f"{SMALLEST}{line}\n")
+    error = fault(tmp_path, f"{line}\n{SMALLEST}" if line[0] != "[" else f"{SMALLEST}{line}\n")
     assert named in error.what
     assert str(tmp_path / "study.toml") == error.where
     assert "docs/study.md" in error.remedy
@@ -134,3 +151,57 @@ def test_a_dumped_study_is_read_back_equal(**drawn: Any) -> None:
     again = parse_study(tomllib.loads(dump_study(study)), where=Path("/elsewhere/study.toml"))
     assert again == study
     assert again.digest() == study.digest()
+
+
+def drawn_from(field: Any) -> st.SearchStrategy[Any]:
+    """Any allowed value of a key, from its type and its bounds."""
+    annotation, bounds = field.annotation, {}
+    for limit in field.metadata:
+        bounds |= {name: getattr(limit, name) for name in ("ge", "gt", "le", "lt") if hasattr(limit, name)}
+    if get_origin(annotation) is Literal:
+        return st.sampled_from(get_args(annotation))
+    if annotation is bool:
+        return st.booleans()
+    low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
+    if annotation is int:
+        return st.integers(low, high)
+    assert annotation is float, annotation
+    return st.floats(
+        low, high, exclude_min="gt" in bounds, exclude_max="lt" in bounds, allow_nan=False, allow_infinity=False
+    )
+
+
+NEW_TABLES = (*METHOD_TABLES, "server", "personalisation", "calibration", "compare")
+
+
+def table_of(name: str) -> st.SearchStrategy[dict[str, Any]]:
+    fields = Study.model_fields[name].annotation.model_fields  # type: ignore[union-attr]
+    return st.fixed_dictionaries({}, optional={key: drawn_from(field) for key, field in fields.items()})
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    method=st.sampled_from(get_args(MethodName)),
+    tables=st.fixed_dictionaries({name: table_of(name) for name in NEW_TABLES}),
+    shift=st.floats(0.0, 1.0),
+    most=st.integers(0, 10_000_000),
+    proximal=st.floats(0.0, 1000.0),
+    transductive=st.booleans(),
+    known=st.booleans(),
+)
+def test_a_study_with_any_options_of_any_method_is_read_back_equal(method: str, tables: Any, **drawn: Any) -> None:
+    values = {
+        "name": "toy",
+        "method": method,
+        "data": {"dataset": "brain-mri", "path": "/pictures", "max_train_images": drawn["most"]},
+        "sites": {"feature_shift": drawn["shift"], "left_out": "site-2"},
+        "reference": {"transductive": drawn["transductive"], "labels_known": drawn["known"]},
+        "training": {"proximal": drawn["proximal"]},
+        **tables,
+    }
+    study = parse_study(values, where=Path("/study.toml"))
+    again = parse_study(tomllib.loads(dump_study(study)), where=Path("/elsewhere/study.toml"))
+    assert again == study
+    assert again.digest() == study.digest()
+    for name, table in tables.items():
+        assert getattr(again, name).model_dump(include=set(table)) == table

@@ -110,6 +110,19 @@ def test_an_unknown_method_names_the_nearest(cli: Cli, study_file: StudyFile, tm
     cli("run", study, "--out", tmp_path / "run").assert_explains("facmik", "did you mean 'facmic'")
 
 
+@pytest.mark.parametrize("method", ["zero-shot", "local-only", "pooled"])
+def test_a_method_that_exchanges_nothing(cli: Cli, study_file: StudyFile, tmp_path: Path, method: str) -> None:
+    ended = cli("run", study_file(head=f'method = "{method}"'), "--out", tmp_path / "run")
+    ended.assert_explains("nothing is exchanged", method, "wardround compare")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_option_of_another_method(cli: Cli, study_file: StudyFile, tmp_path: Path) -> None:
+    ended = cli("run", study_file("[fedclip]\ndepth = 8"), "--out", tmp_path / "run")
+    ended.assert_explains("fedclip.depth", "fedclip has no option 'depth'", "facmic and faa_clip have it")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_missing_folder_of_images(cli: Cli, study_file: StudyFile, tmp_path: Path) -> None:
     cli("run", study_file(), "--out", tmp_path / "run").assert_explains(str(tmp_path / "images"))
     assert not (tmp_path / "run").exists()

@@ -141,7 +141,7 @@ def needles(plain: list[tuple[dict[str, NDArray[np.float32]], NDArray[np.uint32]
     found: set[bytes] = set()
     for blocks, words, weight in plain:
         forms: list[NDArray[Any]] = [words.astype("<u4"), words.astype(">u4")]
-        for name in ("update", "buffers"):
+        for name in ("adapter", "buffers"):
             values = blocks[name]
             forms += [values.astype("<f4"), values.astype(">f4"), values.astype("<f8"), (weight * values).astype("<f8")]
         for form in forms:

@@ -2,147 +2,256 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from wardround.platform.adapters import AttentionAdapter, set_statistics
+from wardround.platform.adapters import set_statistics
 from wardround.platform.errors import MethodError
 from wardround.platform.methods.facmic import Facmic
-from wardround.platform.methods.method import SharedInputs, TrainingPart, batches
+from wardround.platform.methods.method import SharedInputs, Step, batches
 from wardround.platform.methods.table import method_of
 
-Array = NDArray[np.float64]
-WIDTH, CLASSES, SCALE = 5, 3, 12.0
-ROWS = torch.tensor([4, 0, 3, 1])
+from .. import slow_methods as slow
+from .small_steps import (
+    SCALE,
+    WIDTH,
+    Array,
+    Numbers,
+    check_gradient,
+    module_of,
+    numbers,
+    shared_of,
+    slow_contrast,
+    slow_reference,
+    step_of,
+)
 
 
-def inputs() -> tuple[AttentionAdapter, TrainingPart, SharedInputs]:
-    generator = np.random.default_rng(11)
-
-    def unit(count: int) -> torch.Tensor:
-        drawn = generator.normal(size=(count, WIDTH))
-        return torch.from_numpy(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
-
-    adapter = AttentionAdapter(WIDTH, seed=2).double()
-    part = TrainingPart(unit(7), torch.tensor([0, 1, 2, 0, 1, 2, 2]))
-    shared = SharedInputs(unit(CLASSES), SCALE, unit(6))
-    set_statistics(adapter, part.features)
-    with torch.no_grad():  # away from the batch's own moments, to tell running statistics from batch statistics
-        adapter.norm.get_buffer("running_mean").add_(0.05)
-        adapter.norm.get_buffer("running_var").mul_(1.3)
-    return adapter.train(), part, shared
-
-
-def parameters_of(adapter: AttentionAdapter) -> dict[str, Array]:
-    named = [*adapter.named_parameters(), *adapter.named_buffers()]
-    return {name: tensor.detach().numpy().astype(np.float64).copy() for name, tensor in named}
-
-
-def slow_adapt(p: dict[str, Array], x: Array, mean: Array, variance: Array) -> Array:
-    hidden = x @ p["project_in.weight"].T + p["project_in.bias"]
-    hidden = (hidden - mean) / np.sqrt(variance + 1e-5) * p["norm.weight"] + p["norm.bias"]
-    hidden = np.where(hidden > 0, hidden, 0.01 * hidden) @ p["project_out.weight"].T + p["project_out.bias"]
-    attention = np.exp(hidden) / np.exp(hidden).sum(axis=1, keepdims=True)
-    adapted = attention * x
-    return adapted / np.linalg.norm(adapted, axis=1, keepdims=True)
-
-
-def softmax(z: Array) -> Array:
-    return np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
-
-
-def slow_loss(
-    p: dict[str, Array],
-    part: TrainingPart,
-    shared: SharedInputs,
-    weight: float,
-    through: bool,
-    constants: dict[str, Array],
-) -> float:
+def slow_loss(p: Numbers, step: Step, shared: SharedInputs, method: Facmic, constants: dict[str, Any]) -> float:
     """Equation 6; ``constants`` keeps what no gradient passes through: the reference side and the bandwidth."""
-    x, labels, text = part.features.numpy(), part.labels.tolist(), shared.text.numpy()
-    hidden = x @ p["project_in.weight"].T + p["project_in.bias"]
-    adapted = slow_adapt(p, x, hidden.mean(axis=0), hidden.var(axis=0))
-    chosen = softmax(SCALE * adapted @ text.T)
-    cross_entropy = -sum(math.log(chosen[i, y]) for i, y in enumerate(labels)) / len(labels)
-    if weight == 0.0:
-        return cross_entropy
-    reference = shared.reference.numpy()[ROWS.numpy()]
-    moved = constants.setdefault("moved", slow_adapt(p, reference, p["norm.running_mean"], p["norm.running_var"]))
-    probabilities = constants.setdefault("probabilities", softmax(SCALE * moved @ text.T))
-    both = np.concatenate([adapted, moved if through else reference])
-    distances = np.square(both[:, None] - both[None]).sum(axis=2)
-    count = len(both)
-    bandwidth = constants.setdefault("bandwidth", np.array(distances.sum() / (count * count - count) / 4.0))
-    kernel = sum(np.exp(-distances / (bandwidth * 2.0**k)) for k in range(5))
-    common = sorted(set(labels) & set(probabilities.argmax(axis=1).tolist()))
-    total = 0.0
-    for c in common:
-        ours = np.array([y == c for y in labels]) / labels.count(c)
-        theirs = probabilities[:, c] / probabilities[:, c].sum()
-        signed = np.concatenate([ours, -theirs])
-        total += float(signed @ kernel @ signed)
-    return cross_entropy + weight * total / max(len(common), 1)
+    contrast = slow_contrast(p, step, shared, method.loss_kind)
+    if method.adaptation_weight == 0.0:
+        return contrast
+    moved, probabilities = constants.setdefault("reference", slow_reference(p, step, shared))
+    adapted: Array = slow.adapt(step.batch.inputs.numpy(), p, "adapter.", running=False)
+    aligned = moved if method.reference_through_adapter else shared.reference.numpy()[step.reference_rows.numpy()]
+    mean = constants.setdefault("mean distance", slow.mean_distance(np.concatenate([adapted, aligned])))
+    discrepancy = slow.lmmd(adapted, step.batch.labels.tolist(), aligned, probabilities, mean)
+    rows = len(step.batch.labels)
+    smaller = rows / 32 if method.rescale_adaptation and rows < 32 else 1.0
+    return contrast + method.adaptation_weight * smaller * discrepancy
 
 
-@pytest.mark.parametrize(("weight", "through"), [(0.0, True), (1.0, True), (1.0, False), (2.5, True)])
-def test_loss_and_gradient_equal_the_slow_formula(weight: float, through: bool) -> None:
-    adapter, part, shared = inputs()
-    loss = Facmic(weight, through).loss(adapter, part, shared, ROWS)
+VARIANTS = {
+    "off": Facmic(adaptation_weight=0.0),
+    "default": Facmic(),
+    "not rescaled": Facmic(rescale_adaptation=False),
+    "as the published code": Facmic(
+        loss_kind="in-batch", reference_through_adapter=False, rescale_adaptation=False, adaptation_weight=1.0
+    ),
+    "heavier": Facmic(adaptation_weight=2.5, rescale_adaptation=False),
+    "in-batch": Facmic(loss_kind="in-batch"),
+    "text adapter": Facmic(text_adapter=True, rescale_adaptation=False),
+    "text adapter, in-batch": Facmic(text_adapter=True, loss_kind="in-batch"),
+    "depth 8": Facmic(depth=8, rescale_adaptation=False),
+    "LayerNorm": Facmic(normalisation="layer", rescale_adaptation=False),
+    "depth 8, LayerNorm, text": Facmic(depth=8, normalisation="layer", text_adapter=True),
+    "norms at the site": Facmic(normalisation="batch-local"),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_loss_and_gradient_equal_the_slow_formula(variant: str) -> None:
+    method, shared, step = VARIANTS[variant], shared_of(), step_of()
+    module = module_of(method, shared, step)
+    loss = method.loss(module, step, shared)
     loss.backward()  # type: ignore[no-untyped-call]
-    p, constants = parameters_of(adapter), {}
-    assert float(loss.detach()) == pytest.approx(slow_loss(p, part, shared, weight, through, constants), abs=1e-9)
-    generator = np.random.default_rng(0)
-    for name, parameter in adapter.named_parameters():
-        direction = generator.normal(size=parameter.shape)
-        ends = []
-        for sign in (1.0, -1.0):
-            moved = {**p, name: p[name] + sign * 1e-6 * direction}
-            ends.append(slow_loss(moved, part, shared, weight, through, constants))
-        assert parameter.grad is not None
-        along = float((parameter.grad.numpy() * direction).sum())
-        assert along == pytest.approx((ends[0] - ends[1]) / 2e-6, abs=2e-7), name
+    constants: dict[str, Any] = {}
+    slow_value = slow_loss(numbers(module), step, shared, method, constants)
+    assert float(loss.detach()) == pytest.approx(slow_value, abs=1e-9)
+    check_gradient(module, lambda _: lambda p: slow_loss(p, step, shared, method, constants))
+
+
+LONE = Facmic(rescale_adaptation=False, normalisation="layer")
+CASES: dict[str, tuple[Facmic, Step, SharedInputs]] = {
+    "adjusted logits": (Facmic(), step_of(adjustment=(-0.3, -1.5, -2.0)), shared_of()),
+    "a class only the site has": (Facmic(rescale_adaptation=False), step_of(), shared_of(known=(0, 0, 0, 1, 1, 1))),
+    "a class only the reference has": (
+        Facmic(rescale_adaptation=False),
+        step_of(labels=(0, 0, 1, 0)),
+        shared_of(known=(2, 2, 2, 1, 0, 1)),
+    ),
+    "labels known": (Facmic(rescale_adaptation=False), step_of(), shared_of(known=(0, 1, 2, 0, 1, 2))),
+    "one image, one reference image": (LONE, step_of(labels=(1,), rows=(2,)), shared_of(known=(0, 0, 1, 0, 0, 0))),
+    "one image, guessed labels": (LONE, step_of(labels=(0,), rows=(2,)), shared_of()),
+    "rescaled to a batch of one": (replace(LONE, rescale_adaptation=True), step_of(labels=(2,)), shared_of()),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_unusual_batches_give_the_slow_formula(case: str) -> None:
+    method, step, shared = CASES[case]
+    module = module_of(method, shared, step)
+    loss = method.loss(module, step, shared)
+    loss.backward()  # type: ignore[no-untyped-call]
+    constants: dict[str, Any] = {}
+    expected = slow_loss(numbers(module), step, shared, method, constants)
+    assert float(loss.detach()) == pytest.approx(expected, abs=1e-9)
+    check_gradient(module, lambda _: lambda p: slow_loss(p, step, shared, method, constants))
+
+
+def test_without_a_common_class_there_is_the_contrast_alone() -> None:
+    method, step, shared = Facmic(), step_of(labels=(0, 1, 0)), shared_of(known=(2,) * 6)
+    module = module_of(method, shared, step)
+    plain = Facmic(adaptation_weight=0.0).loss(module, step, shared).detach()
+    assert torch.equal(method.loss(module, step, shared).detach(), plain)
+
+
+@pytest.mark.parametrize("rows", [2, 4, 8, 31, 32, 40])
+def test_small_batches_weigh_adaptation_by_their_size(rows: int) -> None:
+    labels = tuple(i % 3 for i in range(rows))
+    step, shared = step_of(labels=labels), shared_of(known=(0, 1, 2, 0, 1, 2))
+    module = module_of(Facmic(), shared, step)
+
+    def loss(**options: Any) -> float:
+        return float(Facmic(**options).loss(module, step, shared).detach())
+
+    contrast = loss(adaptation_weight=0.0)
+    whole = loss(rescale_adaptation=False) - contrast
+    assert whole != 0.0
+    assert loss() - contrast == pytest.approx(whole * min(1.0, rows / 32), abs=1e-9)
+
+
+def test_no_gradient_reaches_the_reference_set() -> None:
+    method, step = Facmic(rescale_adaptation=False), step_of()
+    shared = shared_of()
+    shared.reference.requires_grad_(True)
+    method.loss(module_of(method, shared, step), step, shared).backward()  # type: ignore[no-untyped-call]
+    assert shared.reference.grad is None or not shared.reference.grad.any()
 
 
 def test_the_reference_leaves_running_statistics_and_mode_alone() -> None:
-    adapter, part, shared = inputs()
-    before = parameters_of(adapter)
-    Facmic().loss(adapter, part, shared, ROWS)
-    after = parameters_of(adapter)
-    assert adapter.training
-    for name in ("norm.running_mean", "norm.running_var"):
+    method, step, shared = Facmic(text_adapter=True, depth=8), step_of(), shared_of()
+    module = module_of(method, shared, step)
+    before = numbers(module)
+    method.loss(module, step, shared)
+    after = numbers(module)
+    assert all(layer.training for layer in module.modules())
+    statistics = [name for name in before if "running" in name]
+    assert len(statistics) == 8
+    for name in statistics:
         assert np.array_equal(before[name], after[name])
 
 
 def test_without_a_reference_set_the_loss_is_the_cross_entropy() -> None:
-    adapter, part, shared = inputs()
+    step, shared = step_of(), shared_of()
+    module = module_of(Facmic(), shared, step)
     without = SharedInputs(shared.text, SCALE, torch.zeros((0, WIDTH), dtype=torch.float64))
-    nothing = torch.zeros(0, dtype=torch.int64)
-    expected = Facmic(0.0).loss(adapter, part, shared, ROWS).detach()
-    assert torch.equal(Facmic(1.0).loss(adapter, part, without, nothing).detach(), expected)
+    expected = Facmic(adaptation_weight=0.0).loss(module, step, shared).detach()
+    assert torch.equal(Facmic().loss(module, step_of(rows=()), without).detach(), expected)
 
 
-def test_the_published_size_and_what_the_card_prints() -> None:
-    assert sum(p.numel() for p in Facmic().new_adapter(512, seed=0).parameters()) == 526_336
-    assert Facmic().options()["adaptation"] == "lmmd"
-    assert Facmic(0.0).options()["adaptation"] == "off"
+@pytest.mark.parametrize("head", [False, True])
+@pytest.mark.parametrize("variant", ["default", "text adapter", "depth 8", "LayerNorm", "norms at the site"])
+def test_logits_are_those_of_the_running_statistics(variant: str, head: bool) -> None:
+    method, shared, step = replace(VARIANTS[variant], head=head), shared_of(), step_of()
+    module = module_of(method, shared, step)
+    x, p = step.batch.inputs[:3], numbers(module)
+    text = shared.text.numpy()
+    if method.text_adapter:
+        text = slow.adapt(text, p, "text_adapter.", running=True)
+    expected = slow.cosine_logits(slow.adapt(x.numpy(), p, "adapter.", running=True), text, SCALE)
+    if head:
+        expected = expected / np.exp(p["log_temperature"])
+    logits = method.logits(module, x, shared)
+    assert logits.dtype == torch.float64
+    assert not logits.requires_grad
+    np.testing.assert_allclose(logits.numpy(), expected, rtol=0, atol=1e-9)
+    assert module.training
+    assert method.logits(module, x[:0], shared).shape == (0, 3)
+
+
+SIZES = [
+    (Facmic(), 526_336),
+    (Facmic(depth=8), 790_016),
+    (Facmic(normalisation="layer"), 526_336),
+    (Facmic(normalisation="batch-local"), 526_336),
+    (Facmic(text_adapter=True), 2 * 526_336),
+    (Facmic(head=True), 526_337),
+]
+
+
+@pytest.mark.parametrize(("method", "size"), SIZES)
+def test_the_published_size(method: Facmic, size: int) -> None:
+    shared = SharedInputs(torch.eye(3, 512), SCALE, torch.zeros((0, 512)))
+    assert sum(p.numel() for p in method.new_module(shared, seed=0).parameters()) == size
+
+
+def test_what_the_card_prints() -> None:
+    assert Facmic().options() == {
+        "loss": "class-prompt",
+        "text_adapter": False,
+        "depth": 5,
+        "normalisation": "batch, exact site moments, shared",
+        "reference_through_adapter": True,
+        "reference_gradient": False,
+        "rescale_adaptation": True,
+        "adaptation": "lmmd",
+        "adaptation_weight": 1.0,
+    }
+    assert Facmic(adaptation_weight=0.0).options()["adaptation"] == "off"
     assert Facmic(reference_through_adapter=False).options()["reference_through_adapter"] is False
-    assert Facmic().options()["reference_gradient"] is False
+    assert Facmic(loss_kind="in-batch").options()["loss"] == "in-batch"
+    assert Facmic(normalisation="layer").options()["normalisation"] == "layer"
+    assert "at the site" in str(Facmic(normalisation="batch-local").options()["normalisation"])
+
+
+def test_what_stays_at_the_site_and_what_a_batch_must_hold() -> None:
+    assert Facmic().local == Facmic(normalisation="layer").local == ()
+    assert Facmic(normalisation="batch-local").local == ("adapter.norm.", "adapter.norm_between.")
+    assert (Facmic().smallest_batch, Facmic(normalisation="layer").smallest_batch) == (2, 1)
+
+
+def test_image_and_text_adapter_start_differently_and_from_the_seed() -> None:
+    method, shared = Facmic(text_adapter=True), shared_of()
+    first, again, other = (numbers(method.new_module(shared, seed).double()) for seed in (7, 7, 8))
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    for name in ("adapter.project_in.weight", "text_adapter.project_in.weight"):
+        assert not np.array_equal(first[name], other[name])
+    assert not np.array_equal(first["adapter.project_in.weight"], first["text_adapter.project_in.weight"])
 
 
 @pytest.mark.parametrize("weight", [-0.1, 100.5, float("nan")])
 def test_a_weight_out_of_range_is_refused(weight: float) -> None:
     with pytest.raises(MethodError, match="adaptation_weight"):
-        Facmic(weight)
+        Facmic(adaptation_weight=weight)
 
 
-def test_the_table_passes_the_studys_options(toy_study) -> None:  # type: ignore[no-untyped-def]
+def test_the_table_passes_the_studys_options(toy_study: Callable[..., Any]) -> None:
     method = method_of(toy_study(facmic={"adaptation_weight": 0.25, "reference_through_adapter": False}))
-    assert method == Facmic(0.25, False)
+    assert method == Facmic(adaptation_weight=0.25, reference_through_adapter=False)
     assert method.name == "facmic"
+    options = {
+        "lr": 0.125,
+        "loss": "in-batch",
+        "text_adapter": True,
+        "depth": 8,
+        "normalisation": "batch-local",
+        "rescale_adaptation": False,
+    }
+    assert method_of(toy_study(facmic=options, calibration={"method": "federated-head"})) == Facmic(
+        lr=0.125,
+        loss_kind="in-batch",
+        text_adapter=True,
+        depth=8,
+        normalisation="batch-local",
+        rescale_adaptation=False,
+        head=True,
+    )
 
 
 def test_batches_depend_on_the_generator_alone() -> None:
@@ -151,3 +260,12 @@ def test_batches_depend_on_the_generator_alone() -> None:
 
     assert drawn(1) == drawn(1)
     assert drawn(1) != drawn(2)
+
+
+def test_statistics_stay_where_the_site_set_them() -> None:
+    """The toy of this file is not blind: with other statistics the reference side gives another loss."""
+    method, step, shared = Facmic(rescale_adaptation=False), step_of(), shared_of()
+    module = module_of(method, shared, step)
+    first = float(method.loss(module, step, shared).detach())
+    set_statistics(module.adapter, shared.reference)
+    assert float(method.loss(module, step, shared).detach()) != pytest.approx(first, abs=1e-6)

@@ -1,0 +1,126 @@
+"""What a round of FACMIC costs on cached features, whole: training, secure sum, checkpoints, ledgers, validation.
+
+Features are drawn, not encoded: a round never touches pixels, so what they show makes no difference to its time.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..medical_datasets.brain_mri import BRAIN_MRI
+from ..medical_datasets.cohort import Cohort
+from .config import Study
+from .consortium import start_state
+from .federation import federate
+from .methods.method import SharedInputs
+from .methods.table import method_of
+from .run_folder import RunFolder
+from .study_data import Part, SiteData, StudyData
+from .study_file import parse_study
+from .training import train_locally
+from .watching import Silent
+
+SITES, IMAGES, HELD_OUT, REFERENCE = 3, 950, 120, 300  # three hospitals; held out is each of validation and test
+FINGERPRINT = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class RoundBench:
+    """Medians over the rounds after the first.
+
+    Attributes:
+        method: what was trained.
+        sites, images, width: training sites, training images of each, feature width.
+        rounds: how many were measured.
+        round_ms: a whole round in this process, all sites one after the other, milliseconds.
+        training_ms: the sites' training alone, without anything sent, milliseconds.
+        overhead_ratio: round over training; >= about 1.
+        bytes_up: wire bytes that one site sends in one round, mean.
+        bytes_ratio: those over the update as plain float32.
+    """
+
+    method: str
+    sites: int
+    images: int
+    width: int
+    rounds: int
+    round_ms: float
+    training_ms: float
+    overhead_ratio: float
+    bytes_up: float
+    bytes_ratio: float
+
+    def as_dict(self) -> dict[str, str | int | float]:
+        """The figures under the names that ``--json`` prints."""
+        return asdict(self)
+
+
+def measure(*, rounds: int = 6, images: int = IMAGES, width: int = 512, seed: int = 0) -> RoundBench:
+    """Run a study of drawn features, and the same training alone.
+
+    Args:
+        rounds: at least 2; the first is left out, because it warms caches.
+        images: training images of each site.
+        width: of the features.
+        seed: of the features.
+    """
+    values = {"name": "bench-round", "rounds": rounds, "data": {"dataset": BRAIN_MRI.key, "path": "none"}}
+    study = parse_study(values, where=Path("bench.toml"))
+    method, data = method_of(study), _drawn(images, width, seed)
+    with tempfile.TemporaryDirectory(prefix="wardround-bench-") as folder:
+        run = RunFolder.create(Path(folder) / "run", study)
+        federated = federate(study, method, data, FINGERPRINT, run, Silent())
+        began = [record["seconds"]["total"] for record in federated.records]
+        sent = statistics.mean(sent.bytes_sent for sent in federated.sent.values()) / rounds
+    alone = _train_alone(study, data, rounds)
+    plain = 4 * sum(federated.parameters.values())
+    whole, training = statistics.median(began[1:]), statistics.median(alone[1:])
+    return RoundBench(
+        method=method.name,
+        sites=SITES,
+        images=images,
+        width=width,
+        rounds=rounds - 1,
+        round_ms=1e3 * whole,
+        training_ms=1e3 * training,
+        overhead_ratio=whole / training,
+        bytes_up=sent,
+        bytes_ratio=sent / plain,
+    )
+
+
+def _train_alone(study: Study, data: StudyData, repeats: int) -> list[float]:
+    """Seconds of every site's training of one round, without consortium, ledger or masks."""
+    method = method_of(study)
+    start, seconds = start_state(study, method, data.shared), []
+    for number in range(repeats):
+        began = time.perf_counter()
+        for site in data.sites:
+            train_locally(method, start, site.train.training(), data.shared, study.training, seed=number)
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def _drawn(images: int, width: int, seed: int) -> StudyData:
+    draw = np.random.default_rng(seed)
+    classes = len(BRAIN_MRI.classes)
+
+    def unit(count: int) -> NDArray[np.float32]:
+        rows = draw.normal(size=(count, width))
+        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
+
+    def part(count: int) -> Part:
+        labels = (np.arange(count) % classes).astype(np.int64)
+        return Part(np.arange(count), unit(count), labels, tuple(str(row) for row in range(count)))
+
+    sites = tuple(SiteData(f"site-{i + 1}", part(images), part(HELD_OUT), part(HELD_OUT)) for i in range(SITES))
+    shared = SharedInputs(torch.from_numpy(unit(classes)), 100.0, torch.from_numpy(unit(REFERENCE)))
+    return StudyData(Cohort(BRAIN_MRI, Path("none"), (), synthetic=True), sites, None, shared, REFERENCE)

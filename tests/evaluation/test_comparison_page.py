@@ -1,0 +1,315 @@
+"""The page that compares methods: self-contained, honest about what is not known, and fit for a browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from html import unescape
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wardround.evaluation.comparison import (
+    FIGURES,
+    CellLine,
+    Comparison,
+    CurvePoint,
+    FigureSet,
+    Limits,
+    Mean,
+    PairedTest,
+    Row,
+)
+from wardround.evaluation.comparison_tables import comparable, pixel_notes, reading
+from wardround.evaluation.errors import InvalidReportError
+from wardround.evaluation.report import comparison_page
+from wardround.evaluation.report_json import comparison_from_json, to_json
+from wardround.evaluation.report_model import ClassName
+
+NONE = FigureSet(**dict.fromkeys(FIGURES, Mean()))
+NASTY = "<script>alert(1)</script>"
+
+
+def figure_set(value: float, seeds: int = 3) -> FigureSet:
+    return FigureSet(**{name: Mean(value, 0.02 if seeds > 1 else None, seeds) for name in FIGURES})
+
+
+def make_row(method: str, value: float, **changes: Any) -> Row:
+    curve = tuple(CurvePoint(i, Mean(1.5 / i, 0.1, 3), Mean(value * (1 - 0.5**i), 0.03, 3)) for i in range(1, 11))
+    given = {
+        "method": method,
+        "variant": "",
+        "exchange": "federated",
+        "limits": None,
+        "cells": 3,
+        "finished": 3,
+        "seeds": 3,
+        "folds": 1,
+        "rounds": 10,
+        "personalisation": figure_set(value + 0.05),
+        "generalisation": figure_set(value),
+        "transductive": NONE,
+        "bytes_per_site_round": 2_110_781.0,
+        "bytes_ratio": 10.6,
+        "parameters": {"adapter": 526_336, "buffers": 1024, "metrics": 1},
+        "seconds": 12.5,
+        "curve": curve,
+    }
+    return Row(**{**given, **changes})
+
+
+def make_test(row: Row, rival: Row, p: float | None, **changes: Any) -> PairedTest:
+    given = PairedTest(
+        row.method, row.variant, rival.method, rival.variant, "baseline", "generalisation",
+        0.08, 0.03, 0.13, p, p, 900, 240, 3,
+    )  # fmt: skip
+    return replace(given, **changes)
+
+
+def make_cell(method: str, seed: int, **changes: Any) -> CellLine:
+    name = f"{method}__seed-{seed}__out-unseen"
+    given = CellLine(
+        name, method, "", seed, "unseen", "0.1.0", "", False, 0.8, 0.75, 10, 12.5, f"cells/{name}/cell.json"
+    )
+    return replace(given, **changes)
+
+
+def make_comparison(**changes: Any) -> Comparison:
+    """A whole comparison: every kind of method, one granted less, one transductive, one failed cell."""
+    zero = make_row("zero-shot", 0.55, exchange="nothing", rounds=0, curve=(), bytes_per_site_round=0.0,
+                    bytes_ratio=None, parameters={}, seconds=0.1)  # fmt: skip
+    fedavg = make_row("fedavg", 0.60, limits=Limits(5, 300, 1, False), seeds=1, cells=1, finished=1,
+                      personalisation=figure_set(0.6, 1), generalisation=figure_set(0.6, 1), bytes_ratio=1.0,
+                      bytes_per_site_round=605_000_000.0)  # fmt: skip
+    rows = (
+        zero,
+        make_row("local-only", 0.62, exchange="alone", bytes_per_site_round=0.0, bytes_ratio=None, parameters={}),
+        make_row("pooled", 0.90, exchange="pooled", bytes_per_site_round=None, bytes_ratio=None, parameters={}),
+        fedavg,
+        make_row("fedclip", 0.66, finished=2, seeds=2),
+        make_row("facmic", 0.72),
+        make_row("faa-clip", 0.71, generalisation=NONE, transductive=figure_set(0.83)),
+    )
+    cells = [make_cell(row.method, seed) for seed in range(3) for row in rows if row.method != "fedavg" or seed == 0]
+    cells[4] = replace(
+        cells[4], reason=f"a loss that is not finite {NASTY}", wardround="", personalisation=None, generalisation=None
+    )
+    given = {
+        "study": "brains",
+        "dataset": "Brain MRI, four classes",
+        "classes": (ClassName("glioma", "Glioma"), ClassName("notumor", "No tumour")),
+        "synthetic": True,
+        "ablation": "",
+        "option": "",
+        "methods": tuple(row.method for row in rows),
+        "seeds": (0, 1, 2),
+        "folds": ("unseen",),
+        "leave_one_out": False,
+        "reference": "a public set, taken out before sites are made",
+        "rows": rows,
+        "tests": (make_test(rows[5], zero, 0.004), make_test(fedavg, zero, 0.4, difference=-0.01, low=-0.05)),
+        "cells": tuple(cells),
+        "backbone": "embedded",
+        "backbone_fingerprint": "ab" * 32,
+    }
+    return Comparison(**{**given, **changes})
+
+
+def make_ablation() -> Comparison:
+    rows = tuple(make_row("facmic", 0.6 + i / 50, variant=str(size)) for i, size in enumerate((4, 8, 16, 32, 64)))
+    cells = tuple(make_cell("facmic", 0, variant=row.variant) for row in rows)
+    tests = tuple(make_test(row, rows[0], 0.2, against="variant") for row in rows[1:])
+    return make_comparison(
+        ablation="batch-size", option="batch size", methods=("facmic",), rows=rows, cells=cells, tests=tests
+    )
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return comparison_page(make_comparison())
+
+
+def test_page_is_one_file_without_script_or_network(html: str) -> None:
+    assert re.findall(r"<(script|link|img|iframe|object|embed|form)\b", html) == []
+    assert "@import" not in html
+    assert re.findall(r"""(?:src|xlink:href)\s*=""", html) == []
+    assert re.findall(r"https?://", html.replace('xmlns="http://www.w3.org/2000/svg"', "")) == []
+    assert "default-src 'none'" in html
+    assert html.count("&lt;script&gt;") == 1
+
+
+def test_same_input_gives_the_same_bytes_and_json_reads_back(html: str) -> None:
+    comparison = make_comparison()
+    assert comparison_page(comparison) == html
+    data = to_json(comparison)
+    assert comparison_from_json(data) == comparison
+    assert to_json(comparison_from_json(data)) == data
+    with pytest.raises(InvalidReportError, match="layout version 9"):
+        make_comparison(schema=9)
+    with pytest.raises(InvalidReportError):
+        comparison_from_json(b"{}")
+
+
+def words_of(page: str) -> str:
+    text = re.sub(r"<[^>]+>", " ", re.sub(r"<style>.*?</style>", "", page, flags=re.S))
+    return re.sub(r"\s+", " ", unescape(text))
+
+
+def test_what_a_reader_has_to_know_is_said(html: str) -> None:
+    words = words_of(html)
+    for said in (
+        "SYNTHETIC PHANTOMS",
+        "1 of 19 cells failed",
+        "failed: a loss that is not finite",
+        "Incomplete, and not to be ranked: fedclip",
+        "2 of 3 cells",
+        "† fedavg: 5 rounds, at most 300 training images a site, 1 seed, the study's own unseen site only.",
+        "Transductive figures come from adaptation to the very images that are tested on",
+        "Not comparable with strict generalisation",
+        "not ranked: pooled, fedavg† and fedclip",
+        "nothing is exchanged",
+        "all images in one place",
+        "605.0 MB",
+        "10.6 times as much",
+        "adapter 526,336, buffers 1,024, metrics 1",
+        "facmic beats zero-shot in generalisation",
+        "Best balanced accuracy on sites that took no part 0.72",
+    ):
+        assert said in words, said
+    real = words_of(comparison_page(make_comparison(synthetic=False)))
+    assert "phantom" not in real.lower()
+
+
+def test_what_is_not_known_is_a_dash() -> None:
+    unknown = dict.fromkeys(("bytes_per_site_round", "bytes_ratio", "seconds", "rounds"))
+    bare = make_row(
+        "facmic",
+        0.5,
+        personalisation=NONE,
+        generalisation=NONE,
+        parameters={},
+        curve=(),
+        finished=0,
+        seeds=0,
+        **unknown,
+    )
+    cell = make_cell("facmic", 0, reason="too few images", personalisation=None, generalisation=None, rounds=None,
+                     seconds=None)  # fmt: skip
+    empty = make_comparison(rows=(bare,), cells=(cell,), tests=(), methods=("facmic",))
+    words = words_of(comparison_page(empty))
+    assert "No cell has a figure" in words
+    assert "facmic failed: too few images 0 – – – –" in words
+    assert "None" not in words
+    assert "nan" not in words
+
+
+def test_only_complete_rows_are_ranked() -> None:
+    assert [row.method for row in comparable(make_comparison())] == ["zero-shot", "local-only", "facmic", "faa-clip"]
+
+
+def test_the_sentence_says_what_the_tests_came_to() -> None:
+    comparison = make_comparison()
+    rows = comparison.rows
+    assert "is more than chance" in reading(replace(comparison, tests=(make_test(rows[5], rows[0], 0.2),)))
+    behind = make_test(rows[4], rows[0], 0.01, difference=-0.1)
+    assert "fedclip falls behind zero-shot" in reading(replace(comparison, tests=(behind,)))
+    assert "Too few groups" in reading(replace(comparison, tests=(make_test(rows[5], rows[0], None),)))
+    assert "no baseline" in reading(replace(comparison, tests=()))
+    assert "the first variant" in reading(make_ablation())
+    assert pixel_notes(make_ablation()) == ()
+
+
+def test_curves_have_a_panel_a_method_and_say_their_values(html: str) -> None:
+    titles = re.findall(r"<title id=\"(?:curve|loss)\d+-title\">([^<]+)</title>", html)
+    methods = ["local-only", "pooled", "fedavg†", "fedclip", "facmic", "faa-clip"]
+    assert titles == [f"{what} of {name}" for what in ("Balanced accuracy", "Training loss") for name in methods]
+    assert "Balanced accuracy of facmic. round 1 0.36, round 10 0.72." in html
+    one = comparison_page(make_ablation())
+    assert "4: round 1" in one
+    assert "64: round 1" in one
+    identifiers = re.findall(r'\bid="([^"]+)"', html)
+    assert len(identifiers) == len(set(identifiers))
+
+
+# --- in a browser ----------------------------------------------------------------------------------------------------
+
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
+CONTRAST = """() => {
+  const part = c => { c /= 255; return c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; };
+  const light = ([r, g, b]) => 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+  const rgb = s => s.match(/[\\d.]+/g).map(Number);
+  const low = [];
+  for (const e of document.querySelectorAll('body *')) {
+    if (e.closest('svg') || ![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())) continue;
+    let back = e, colour = [0, 0, 0, 0];
+    while (back) {
+      colour = rgb(getComputedStyle(back).backgroundColor);
+      if (colour[3] !== 0) break;
+      back = back.parentElement;
+    }
+    if (!back) colour = [255, 255, 255];
+    const a = light(rgb(getComputedStyle(e).color)), b = light(colour);
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) low.push([e.tagName, e.textContent.slice(0, 30), ratio]);
+  }
+  return low;
+}"""
+
+
+def absent(reason: str) -> None:
+    """Fail where a browser is required, and otherwise skip with a reason that is printed."""
+    if os.environ.get("WARDROUND_REQUIRE_BROWSER") == "1":
+        pytest.fail(f"WARDROUND_REQUIRE_BROWSER=1, but {reason}")
+    pytest.skip(f"PAGES WERE NOT LOOKED AT: {reason}")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        absent("playwright is not installed")
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        absent("there is no Chromium on the PATH (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+        yield launched
+        launched.close()
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("kind", ["methods", "ablation"])
+def test_page_in_a_browser(browser: Any, tmp_path: Path, width: int, kind: str) -> None:
+    file = tmp_path / "index.html"
+    file.write_text(comparison_page(make_comparison() if kind == "methods" else make_ablation()), encoding="utf-8")
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    try:
+        page.goto(file.as_uri())
+        assert said == []
+        assert asked == [file.as_uri()]
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4,h5,h6')].map(h => +h.tagName[1])")
+        assert levels[0] == 1
+        assert all(b <= a + 1 for a, b in pairwise(levels))
+        assert page.evaluate(CONTRAST) == []
+        drawn = page.evaluate("[...document.querySelectorAll('svg.figure')].map(s => s.getBoundingClientRect().width)")
+        assert drawn
+        assert all(100 < drawing <= width for drawing in drawn)
+        cut = page.evaluate(
+            "[...document.querySelectorAll('caption')].filter(c => c.getBoundingClientRect().right > innerWidth).length"
+        )
+        assert cut == 0  # a table may be scrolled sideways, its caption is read where it stands
+    finally:
+        page.close()
