@@ -6,14 +6,18 @@ is the standard deviation over seeds (n - 1). What is not known is None, never 0
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from .errors import InvalidReportError
 from .report_model import ClassName, check_link
 
 SCHEMA = 1
 Score = Literal["personalisation", "generalisation", "transductive"]
+Against = Literal["baseline", "fedclip", "pixels", "variant"]
+"""Kinds of tests: see :class:`PairedTest`."""
+RIVALS = ("zero-shot", "local-only", "fedavg", "fedprox", "moon", "prompt-fl", "lora")
+"""Baselines that a method is tested against the best of. Pooled training sees all data, so it is a bound, no rival."""
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "ece", "brier")
 
 
@@ -60,12 +64,14 @@ class Limits:
     Attributes:
         rounds: it ran at most. images: training images of a site, at most; 0: all. seeds: at most.
         folds: whether each site was left out in turn for it, where it was for others.
+        unseen: whether any site took no part in its cells.
     """
 
     rounds: int
     images: int
     seeds: int
     folds: bool
+    unseen: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +88,15 @@ class Row:
         personalisation: on test parts of participating sites; a cell's value is the mean over its sites.
         generalisation: on the site that took no part; of strict cells only.
         transductive: likewise, of cells whose reference set holds images that are tested on.
-        bytes_per_site_round: that left one site in one round, from its ledger; None where nothing is measured.
+        bytes_per_site_round: that left one site in the whole study, from its ledger, divided by the rounds; None where
+            nothing is measured.
         bytes_ratio: FedAvg's bytes divided by these; None without FedAvg in the grid.
         parameters: numbers of one update, by block.
         seconds: mean over cells, training and figures.
         curve: round by round.
+        options: of the method, by name. lr: Adam step size in effect; None where nothing is trained.
+        logit_adjustment: weight of the log class shares in training.
+        trains: of ``local-only`` and ``pooled``, the method whose adapter they train; empty for others.
     """
 
     method: str
@@ -106,6 +116,10 @@ class Row:
     parameters: dict[str, int]
     seconds: float | None
     curve: tuple[CurvePoint, ...]
+    options: dict[str, str | float | bool] = field(default_factory=dict)
+    lr: float | None = None
+    logit_adjustment: float = 0.0
+    trains: str = ""
 
     @property
     def name(self) -> str:
@@ -124,10 +138,15 @@ class PairedTest:
 
     Attributes:
         method, variant: of the row. rival, rival_variant: of the rival.
-        against: ``baseline`` for the best baseline of the same variant, ``variant`` for the ablation's first variant.
+        against: ``baseline`` for the best baseline of the same variant, by the very figure that is tested;
+            ``fedclip`` for FedCLIP; ``pixels`` for a method that trains on pictures, on the cells that both have;
+            ``variant`` for the ablation's first variant.
         score: whose test images.
-        difference, low, high, p, n_images, n_groups, note: as :class:`.paired.PairedDifference`.
-        p_holm: p after Holm's correction over all tests of this score and kind.
+        difference, low, high, n_images, n_groups, note: as :class:`.paired.PairedDifference`.
+        p: two-sided. A rival that was chosen by its score is ahead by that choice alone, so against ``baseline`` p says
+            nothing where the row is behind.
+        p_holm: p after Holm's correction over the tests of this score and kind; None where there is no claim to make:
+            behind a rival that was chosen, and for baselines, of which one is always the best.
         parts: site, seed and fold combinations that both have answered for.
     """
 
@@ -135,7 +154,7 @@ class PairedTest:
     variant: str
     rival: str
     rival_variant: str
-    against: Literal["baseline", "variant"]
+    against: Against
     score: Score
     difference: float | None
     low: float | None
@@ -146,6 +165,11 @@ class PairedTest:
     n_groups: int
     parts: int
     note: str = ""
+
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether the difference is more than chance explains, at 5 % after Holm's correction."""
+        return self.p_holm is not None and self.difference is not None and self.p_holm < 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +183,7 @@ class CellLine:
         transductive: whether its reference set holds images that are tested on.
         personalisation, generalisation: balanced accuracy; of a transductive cell, ``generalisation`` is transductive.
         link: relative to the page.
+        code: SHA-256 of the source that ran it; empty where that is not known.
     """
 
     identifier: str
@@ -174,6 +199,7 @@ class CellLine:
     rounds: int | None
     seconds: float | None
     link: str
+    code: str = ""
 
     def __post_init__(self) -> None:
         check_link(self.link)
@@ -189,9 +215,11 @@ class Comparison:
         ablation: name of the ablation, or empty; option: what it varies, in words.
         methods: in the order of the tables. seeds: numbers. folds: sites that took no part; empty: none did.
         leave_one_out: whether each site was left out in turn.
-        reference: the study's reference set in words.
+        reference: the reference set in words; several where the ablation varies it.
         rows, tests, cells: see there.
         backbone: name. backbone_fingerprint: hash, hex.
+        notes: what a reader has to know of this grid. calibrations: values of ``calibration.method`` in the grid.
+        base: the study that every cell is a variation of, all its keys but the images' path.
         schema: version of this layout.
     """
 
@@ -212,6 +240,9 @@ class Comparison:
     backbone: str
     backbone_fingerprint: str
     schema: int = SCHEMA
+    notes: tuple[str, ...] = ()
+    calibrations: tuple[str, ...] = ("after",)
+    base: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .comparison import FIGURES, CellLine, Comparison, Mean, Row, Score
+from .comparison import FIGURES, Against, CellLine, Comparison, Mean, Row, Score
 from .page_parts import Cell, Table, byte_size, duration, number, plural, sentence_list, signed, span
 
 DAGGER = "\N{DAGGER}"
@@ -35,6 +35,11 @@ def marked(row: Row) -> str:
     return row.name + (DAGGER if row.limits else "")
 
 
+def adapter_of(row: Row) -> str:
+    """What a baseline trains, or nothing for other rows."""
+    return f"{row.trains} adapter" if row.trains else ""
+
+
 def comparable(comparison: Comparison) -> list[Row]:
     """Rows that can be ranked: all cells finished, as many seeds and folds as any, and not pooled."""
     rows = comparison.rows
@@ -54,44 +59,6 @@ def spread_of(value: Mean, digits: int = 2) -> str:
 def label_of(method: str, variant: str) -> str:
     """Method and variant in words."""
     return f"{method} ({variant})" if variant else method
-
-
-def reading(comparison: Comparison) -> str:
-    """What the tests come to: against the best baseline, or without one against the ablation's first variant."""
-    strict = [test for test in comparison.tests if test.score != "transductive"]
-    tests = [test for test in strict if test.against == "baseline"] or strict
-    known = [test for test in tests if test.p_holm is not None and test.difference is not None]
-    if not tests:
-        return (
-            "No two rows of this grid could be tested against each other: there is no baseline, or other test images."
-        )
-    if not known:
-        return "Too few groups were tested on to say whether a difference is more than chance."
-    beyond = [test for test in known if (test.p_holm or 0.0) < 0.05]
-    if not beyond:
-        rival = "the best baseline" if tests[0].against == "baseline" else "the first variant"
-        return f"No difference from {rival} is more than chance explains, at 5 % after correction for several tests."
-    said = [
-        f"{label_of(test.method, test.variant)} {'beats' if (test.difference or 0.0) > 0 else 'falls behind'} "
-        f"{label_of(test.rival, test.rival_variant)} in {test.score}"
-        for test in beyond
-    ]
-    return f"More than chance explains, at 5 % after correction for several tests: {'; '.join(said)}."
-
-
-def pixel_notes(comparison: Comparison) -> tuple[str, ...]:
-    """What methods that train on pictures were granted, in one line for those that were granted the same."""
-    granted: dict[str, list[str]] = {}
-    for row in comparison.rows:
-        if row.limits:
-            images = (
-                f"at most {row.limits.images:,} training images a site" if row.limits.images else "all training images"
-            )
-            words = f"{plural(row.limits.rounds, 'round')}, {images}, {plural(row.limits.seeds, 'seed')}"
-            if not row.limits.folds:
-                words += ", the study's own unseen site only"
-            granted.setdefault(words, []).append(row.name)
-    return tuple(f"{DAGGER} {sentence_list(names)}: {words}." for words, names in granted.items())
 
 
 def score_table(comparison: Comparison, score: Score) -> Table:
@@ -127,7 +94,8 @@ def _but(rows: Sequence[Row], ranked: Sequence[Row]) -> str:
 
 
 def _remark(row: Row) -> str:
-    parts = [f"{row.finished} of {row.cells} cells"] if row.finished < row.cells else []
+    parts = [adapter_of(row)] if row.trains else []
+    parts += [f"{row.finished} of {row.cells} cells"] if row.finished < row.cells else []
     if row.limits:
         parts.append(plural(row.rounds or 0, "round"))
     return ", ".join(parts)
@@ -140,30 +108,43 @@ def _mean_cell(value: Mean, best: float | None, figure: str) -> Cell:
     return Cell(number(value.mean, digits), spread_of(value, digits), strong=value.mean == best)
 
 
-def paired_table(comparison: Comparison, against: str) -> Table | None:
+TEST_CAPTIONS: dict[Against, str] = {
+    "baseline": "Difference in balanced accuracy from the best baseline, both on the same test images. Only being "
+    "ahead of it is a claim, so what is behind has an interval and no p.",
+    "fedclip": "Difference in balanced accuracy from FedCLIP, both on the same test images.",
+    "pixels": "Difference in balanced accuracy of each adapter from each method that trains on pictures, on the test "
+    "images of the cells that both have.",
+    "variant": "Difference in balanced accuracy from the first variant of the ablation, both on the same test images.",
+}
+
+
+def paired_table(comparison: Comparison, against: Against) -> Table | None:
     """The tests of one kind; None where there is none."""
     tests = [test for test in comparison.tests if test.against == against]
     if not tests:
         return None
-    marks = {(row.method, row.variant): marked(row) for row in comparison.rows}
-    rival = "the best baseline" if against == "baseline" else "the first variant of the ablation"
+    rows = {(row.method, row.variant): row for row in comparison.rows}
     return Table(
-        f"Difference in balanced accuracy from {rival}, both on the same test images.",
+        TEST_CAPTIONS[against],
         ("Method", "Against", "Score", "Difference", "p", "p, Holm", "Groups"),
         tuple(
             (
-                Cell(marks[(test.method, test.variant)]),
-                Cell(marks[(test.rival, test.rival_variant)]),
+                _name_cell(rows[(test.method, test.variant)]),
+                _name_cell(rows[(test.rival, test.rival_variant)]),
                 Cell(TITLES[test.score]),
                 Cell(signed(test.difference, 3), span(test.low, test.high, 3) or test.note),
-                Cell(_p(test.p)),
-                Cell(_p(test.p_holm), strong=test.p_holm is not None and test.p_holm < 0.05),
+                Cell(_p(None if test.p_holm is None else test.p)),
+                Cell(_p(test.p_holm), strong=test.beyond_chance),
                 Cell(f"{test.n_groups:,}", plural(test.n_images, "image")),
             )
             for test in tests
         ),
         stacked=False,
     )
+
+
+def _name_cell(row: Row) -> Cell:
+    return Cell(marked(row), adapter_of(row))
 
 
 def _p(value: float | None) -> str:
@@ -176,7 +157,9 @@ def communication_table(comparison: Comparison) -> Table:
     """Bytes and parameters of every row."""
     ratios = any(row.bytes_ratio is not None for row in comparison.rows)
     return Table(
-        "What leaves one site in one round, as its ledger has it: masked update, keys, shares and signatures.",
+        "Bytes that one site sent in the whole study, as its ledger has it, divided by the rounds: masked update, "
+        "keys, shares and signatures; also tries that released nothing and, where the reference set is class means, "
+        "the one message for their sum.",
         ("Method", "Bytes a site and round", *(["FedAvg sends"] if ratios else []), "Numbers in one update", "Rounds"),
         tuple(
             (
@@ -219,6 +202,35 @@ def _parameters_cell(row: Row) -> Cell:
         f"{sum(row.parameters.values()):,}",
         ", ".join(f"{block} {count:,}" for block, count in row.parameters.items()) if len(row.parameters) > 1 else "",
     )
+
+
+def option_table(comparison: Comparison) -> Table:
+    """How every row was trained."""
+    return Table(
+        "Options in effect. Step size: that of Adam, the method's own or else that of all training. Logit adjustment: "
+        "weight of a site's log class shares in training.",
+        ("Method", "Step size", "Logit adjustment", "Options"),
+        tuple(
+            (
+                _name_cell(row),
+                Cell("–" if row.lr is None else f"{row.lr:g}"),
+                Cell("–" if row.lr is None else f"{row.logit_adjustment:g}"),
+                Cell(options_of(row) or "–"),
+            )
+            for row in comparison.rows
+        ),
+    )
+
+
+def options_of(row: Row) -> str:
+    """Names and values in one line."""
+    return "; ".join(f"{key.replace('_', ' ')}: {_value(value)}" for key, value in row.options.items())
+
+
+def _value(value: str | float | bool) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def cell_table(comparison: Comparison) -> Table:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .comparison import Comparison, Mean, Row, Score
+from .comparison import Against, Comparison, Mean, Row, Score
 from .comparison_figures import Line, curve_panel, means_plot
 from .comparison_tables import (
     DAGGER,
@@ -14,13 +15,20 @@ from .comparison_tables import (
     communication_table,
     comparable,
     marked,
+    option_table,
     paired_table,
-    pixel_notes,
-    reading,
     score_table,
     spread_of,
 )
+from .comparison_words import CALIBRATIONS, pixel_notes, reading
 from .page_parts import HeadlineFigure, Table, duration, number, plural, sentence_list
+
+TESTS: dict[Against, str] = {
+    "baseline": "Against the best baseline",
+    "fedclip": "Against FedCLIP",
+    "pixels": "Against methods that train on pictures",
+    "variant": "Against the first variant",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +47,13 @@ class ComparisonView:
     headline: HeadlineFigure | None
     side: tuple[HeadlineFigure, ...]
     facts: tuple[tuple[str, str], ...]
-    reading: str
+    reading: tuple[str, ...]
     warnings: tuple[str, ...]
     dots: str
     scores: tuple[tuple[str, Table], ...]
-    baseline_tests: Table | None
-    variant_tests: Table | None
+    tests: tuple[tuple[str, Table], ...]
+    options: Table
+    calibration: tuple[str, ...]
     curves: tuple[Panel, ...]
     losses: tuple[Panel, ...]
     communication: Table
@@ -68,8 +77,11 @@ def comparison_view(comparison: Comparison) -> ComparisonView:
         if series
         else "",
         scores=tuple((TITLES[s], score_table(comparison, s)) for s in comparison.scores),
-        baseline_tests=paired_table(comparison, "baseline"),
-        variant_tests=paired_table(comparison, "variant"),
+        tests=tuple(
+            (title, table) for kind, title in TESTS.items() if (table := paired_table(comparison, kind)) is not None
+        ),
+        options=option_table(comparison),
+        calibration=tuple(CALIBRATIONS[name] for name in comparison.calibrations),
         curves=_panels(comparison, "balanced_accuracy", "curve", "Balanced accuracy"),
         losses=_panels(comparison, "loss", "loss", "Training loss"),
         communication=communication_table(comparison),
@@ -79,8 +91,18 @@ def comparison_view(comparison: Comparison) -> ComparisonView:
             ("Backbone", comparison.backbone),
             ("Backbone fingerprint", comparison.backbone_fingerprint),
             ("Wardround", sentence_list(sorted({cell.wardround for cell in comparison.cells if cell.wardround}))),
+            ("Source code", _codes(comparison)),
         ),
     )
+
+
+def _codes(comparison: Comparison) -> str:
+    """Hash of the code that ran the cells; where there are several, how many cells each ran."""
+    counts = Counter(cell.code for cell in comparison.cells if not cell.reason)
+    if len(counts) == 1 and "" not in counts:
+        return next(iter(counts))
+    known = [f"{code[:12]} ({plural(count, 'cell')})" for code, count in sorted(counts.items()) if code]
+    return sentence_list([*known, *([f"not known ({plural(counts[''], 'cell')})"] if counts[""] else [])]) or "none"
 
 
 def _best(rows: Sequence[Row], score: Score) -> Row | None:
@@ -144,12 +166,15 @@ def _facts(comparison: Comparison) -> tuple[tuple[str, str], ...]:
 
 def _warnings(comparison: Comparison) -> tuple[str, ...]:
     lines = []
+    if len({cell.code for cell in comparison.cells if not cell.reason}) > 1:
+        lines.append(f"Cells of these tables come from different code: {_codes(comparison)}.")
     if comparison.failed:
         failed = f"{len(comparison.failed)} of {plural(len(comparison.cells), 'cell')} failed"
         lines.append(f"{failed} and count in no mean. The list of cells gives the reasons.")
     short = [marked(row) for row in comparison.rows if 0 < row.finished < row.cells]
     if short:
         lines.append(f"Incomplete, and not to be ranked: {sentence_list(short)}.")
+    lines += comparison.notes
     return tuple(lines)
 
 

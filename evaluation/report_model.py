@@ -22,7 +22,8 @@ from .errors import InvalidReportError
 
 SCHEMA = 1
 Role = Literal["training", "unseen"]
-TemperatureSource = Literal["none", "site", "federated"]
+TemperatureSource = Literal["none", "site", "federated", "model"]
+"""``model``: none was fitted, because the model carries a temperature of its own, learnt in training."""
 _SAFE_LINK = re.compile(r"^(?!/)[A-Za-z0-9._~/#%-]+$")
 
 
@@ -42,7 +43,8 @@ class Predictions:
         logits: one row of K finite numbers per image, before temperature.
         labels: class index per image.
         groups: number of the patient, lesion or cluster per image, 0.. in order of first appearance.
-        temperature: what divides the logits, fitted on validation images; None where it could not be fitted.
+        temperature: what divides the logits, fitted on validation images; None where it could not be fitted, and
+            where the model carries one of its own.
         temperature_source: which fit it came from.
     """
 
@@ -63,10 +65,10 @@ class Predictions:
         if any(not math.isfinite(value) for row in self.logits for value in row):
             raise InvalidReportError("a logit is not finite", remedy="Check the adapter for overflow")
         check_temperature(self.temperature)
-        if (self.temperature is None) != (self.temperature_source == "none"):
+        if (self.temperature is None) != (self.temperature_source in ("none", "model")):
             raise InvalidReportError(
                 f"temperature {self.temperature} does not go with source {self.temperature_source!r}",
-                remedy='Say "site" or "federated" for a fitted temperature, "none" without one',
+                remedy='Say "site" or "federated" for a fitted temperature, "none" or "model" without one',
             )
 
     @classmethod
@@ -184,6 +186,7 @@ class SiteReport:
         local_only, zero_shot: the same images under the model trained at this site alone, and under no
             training; or None.
         seed: of the bootstrap and of consistency resampling, so that a page is the same every time.
+        marks: sentences that must be read before any figure; the page has them on top.
         schema: version of this layout.
     """
 
@@ -202,6 +205,7 @@ class SiteReport:
     local_only: Predictions | None = None
     zero_shot: Predictions | None = None
     seed: int = 0
+    marks: tuple[str, ...] = ()
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -312,7 +316,9 @@ class Dossier:
             None.
         rounds: in order. privacy: of the study; bytes_sent is the sum over sites, ledger facts the
             coordinator's.
-        provenance, links: see there. schema: version of this layout.
+        provenance, links: see there.
+        marks: sentences that must be read before any figure; the page has them on top.
+        schema: version of this layout.
     """
 
     study: str
@@ -330,6 +336,7 @@ class Dossier:
     overall_local_only: Score | None = None
     overall_zero_shot: Score | None = None
     seconds: float | None = None
+    marks: tuple[str, ...] = ()
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:

@@ -214,7 +214,9 @@ def _difference(first: Figures, second: Figures, interval: Interval) -> Cell:
 
 def _calibration(report: SiteReport, model: _Scored, null: NullBound | None) -> Table:
     fitted = report.federated.temperature
-    rows = [("As trained (temperature 1)", model.before, model.null(report, 1.0))]
+    carried = report.federated.temperature_source == "model"
+    label = "As trained (temperature carried by the model)" if carried else "As trained (temperature 1)"
+    rows = [(label, model.before, model.null(report, 1.0))]
     if fitted is not None:
         source = "this site's validation images" if report.federated.temperature_source == "site" else "all sites"
         rows.append((f"Temperature {number(fitted)}, fitted on {source}", model.after, null))
@@ -240,7 +242,8 @@ def _calibration(report: SiteReport, model: _Scored, null: NullBound | None) -> 
 
 def _diagrams(model: _Scored) -> tuple[tuple[str, str], ...]:
     drawn = []
-    settings: list[tuple[str, str, float]] = [("before", "Before temperature", 1.0)]
+    carried = model.given.temperature_source == "model"
+    settings = [("before", "At the temperature that the model carries" if carried else "Before temperature", 1.0)]
     if model.given.temperature is not None:
         settings.append(("after", "After temperature", model.given.temperature))
     for key, title, temperature in settings:
@@ -255,7 +258,12 @@ def _calibration_reading(model: _Scored, null: NullBound | None, group: str) -> 
     if null is None:
         return ("There are no test images to judge probabilities by.",)
     said = []
-    if model.given.temperature is None:
+    if model.given.temperature_source == "model":
+        said.append(
+            "The temperature is carried by the model: it was learnt in training, on validation images, and none was "
+            "fitted afterwards."
+        )
+    elif model.given.temperature is None:
         said.append("No temperature could be fitted: there were too few validation images, or the fit had no optimum.")
     stated, right = model.confidence(model.given.temperature or 1.0)
     gap = float(stated.mean() - right.mean())

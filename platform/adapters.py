@@ -156,7 +156,7 @@ def state_of(module: nn.Module) -> State:
     """What a method trains: parameters with a gradient and adapters' statistics, as detached copies."""
     # A backbone's convolutions may lie channels-last in memory; files hold tensors in their logical order.
     return {
-        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in trained_tensors(module).items()
     }
 

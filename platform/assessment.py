@@ -2,6 +2,7 @@
 
 Temperatures are fitted on validation parts only and applied to test parts. A training site uses its own; everything
 that is no single site's (the whole federation, the unseen site) uses the federated one, fitted on a fixed grid of sums.
+A model that carries a temperature of its own, learnt in training, gets none.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Prediction:
 
     Attributes:
         logits: (n, K) float64 on the test part, before temperature.
-        temperature: fitted on validation; None where it could not be.
+        temperature: fitted on validation; None where it could not be, and where the model carries one of its own.
         figures: of the test part, at that temperature.
     """
 
@@ -45,16 +46,24 @@ class Assessment:
     """One model over the whole study.
 
     Attributes:
-        together: the test parts of all training sites at once.
-        sites: per training site.
+        together: the test parts of all training sites at once, at the federated temperature: figures of the shared
+            model, also where sites have models of their own; of local-only models, each at its own temperature.
+        sites: per training site, by its own model where it has one.
         unseen: on the site that took no part; for local-only models the mean over them. None when there is none.
-        temperature: the federated temperature; None for local-only models and where it could not be fitted.
+        temperature: the federated temperature; None for local-only models, where it could not be fitted, and where
+            the model carries one of its own.
+        pooled: what ``together`` is of: logits per training site, to be divided by ``temperature`` where there is one.
+        own: training sites whose entry in ``sites`` is of a model of their own, a variant of the shared one.
+        calibrated: whether the model carries a temperature of its own.
     """
 
     together: Figures
     sites: Mapping[str, Prediction]
     unseen: Prediction | None
     temperature: float | None
+    pooled: Mapping[str, Logits]
+    own: tuple[str, ...] = ()
+    calibrated: bool = False
 
 
 def zero_shot(shared: SharedInputs) -> Predictor:
@@ -86,10 +95,10 @@ def assess_shared(
     """Figures of one model that all sites share.
 
     Args:
-        predict: the shared model; it answers for the unseen site.
+        predict: the shared model; it answers for the unseen site, and for all sites together.
         data: the parts. classes: names in label order.
         consumes: what the model takes.
-        personal: by site, its own variant of the model where it has one; it answers there.
+        personal: by site, its own variant of the model where it has one; it answers for that site alone.
         calibrated: whether the model carries a temperature of its own, so that none is fitted.
     """
     own = {site.name: (personal or {}).get(site.name, predict) for site in data.sites}
@@ -105,39 +114,56 @@ def assess_shared(
     for site in data.sites:
         fitted = None if calibrated else fit(validation[site.name], site.validation.labels)
         sites[site.name] = _predict(own[site.name], site.test, fitted, classes, consumes)
-    together = figures(
-        np.concatenate([prediction.logits for prediction in sites.values()]),
-        np.concatenate([site.test.labels for site in data.sites]),
-        temperature=federated,
-        classes=classes,
-    )
+    named = tuple(site.name for site in data.sites if site.name in (personal or {}))
+    # Of the shared model alone: what sites make of it for themselves is not what is handed on.
+    pooled = {
+        site.name: predict(site.test.inputs(consumes)) if site.name in named else sites[site.name].logits
+        for site in data.sites
+    }
+    together = _together(pooled, data, federated, classes)
     unseen = _predict(predict, data.unseen.test, federated, classes, consumes) if data.unseen else None
-    return Assessment(together, sites, unseen, federated)
+    return Assessment(together, sites, unseen, federated, pooled, named, calibrated)
 
 
 def assess_local_only(
-    models: Mapping[str, Predictor], data: StudyData, classes: Sequence[str], *, consumes: Consumes = "features"
+    models: Mapping[str, Predictor],
+    data: StudyData,
+    classes: Sequence[str],
+    *,
+    consumes: Consumes = "features",
+    calibrated: bool = False,
 ) -> Assessment:
-    """Figures of one model per site, each on its own site; on the unseen site, the mean over the models."""
-    sites, calibrated, away = {}, [], []
+    """Figures of one model per site, each on its own site; on the unseen site, the mean over the models.
+
+    Args:
+        models: by site. data: the parts. classes: names in label order.
+        consumes: what the models take.
+        calibrated: whether they carry temperatures of their own, so that none is fitted.
+    """
+    sites, pooled, away = {}, {}, []
     for site in data.sites:
         predict = models[site.name]
-        temperature = fit(predict(site.validation.inputs(consumes)), site.validation.labels)
+        temperature = None
+        if not calibrated:
+            temperature = fit(predict(site.validation.inputs(consumes)), site.validation.labels)
         sites[site.name] = _predict(predict, site.test, temperature, classes, consumes)
-        calibrated.append(sites[site.name].logits / (temperature or 1.0))
+        pooled[site.name] = sites[site.name].logits / (temperature or 1.0)
         if data.unseen:
             away.append(_predict(predict, data.unseen.test, temperature, classes, consumes))
-    together = figures(
-        np.concatenate(calibrated),
-        np.concatenate([s.test.labels for s in data.sites]),
-        temperature=None,
-        classes=classes,
-    )
+    together = _together(pooled, data, None, classes)
     unseen = None
     if away:
         mean = _mean_figures([prediction.figures for prediction in away])
         unseen = Prediction(np.mean([prediction.logits for prediction in away], axis=0), None, mean)
-    return Assessment(together, sites, unseen, None)
+    return Assessment(together, sites, unseen, None, pooled, calibrated=calibrated)
+
+
+def _together(
+    pooled: Mapping[str, Logits], data: StudyData, temperature: float | None, classes: Sequence[str]
+) -> Figures:
+    logits = np.concatenate([pooled[site.name] for site in data.sites])
+    labels = np.concatenate([site.test.labels for site in data.sites])
+    return figures(logits, labels, temperature=temperature, classes=classes)
 
 
 def _predict(

@@ -13,6 +13,8 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
+from ..evaluation.temperature import FEWEST_RECORDS
+
 FITTED = ("log_temperature",)
 """Tensors that are fitted so, and neither trained nor moved by a server optimiser."""
 LOWEST, HIGHEST = math.log(0.05), math.log(20.0)
@@ -21,6 +23,22 @@ LOWEST, HIGHEST = math.log(0.05), math.log(20.0)
 def carries_temperature(state: Collection[str]) -> bool:
     """Whether a model's tensors, by name, have a temperature among them, so that none is to be fitted afterwards."""
     return not set(FITTED).isdisjoint(state)
+
+
+def worth_fitting(logits: Tensor, labels: Tensor) -> bool:
+    """Whether held-out images say anything of a temperature; where they do not, a site leaves it as it received it.
+
+    Not with fewer than 10 images or one class; and not where every image is right by a margin, because the likelihood
+    then only rises towards temperature 0: sharpening without end is an artefact of few images, not a calibration.
+
+    Args:
+        logits: (n, K) float64. labels: (n,) int64.
+    """
+    if len(labels) < FEWEST_RECORDS or int(labels.min()) == int(labels.max()):
+        return False
+    own = logits.gather(1, labels[:, None])
+    best_other = logits.scatter(1, labels[:, None], -math.inf).amax(dim=1, keepdim=True)
+    return bool((own <= best_other).any())
 
 
 def fit_log_temperature(logits: Tensor, labels: Tensor, start: float, steps: int) -> float:
@@ -49,6 +67,8 @@ def fit_log_temperature(logits: Tensor, labels: Tensor, start: float, steps: int
         slope = float((own - mean).mean())
         spread = (probabilities * (scaled - mean[:, None]) ** 2).sum(dim=1)
         curvature = float((spread + mean - own).mean())
+        if slope == 0.0:  # at the minimum, or logits that no temperature changes
+            break
         step = -slope / curvature if curvature > 0 else -math.copysign(0.5, slope)
         value = min(max(value + min(max(step, -1.0), 1.0), LOWEST), HIGHEST)
         if abs(step) < 1e-9:

@@ -43,7 +43,7 @@ class StudyPlan:
         cohort: all records of the study.
         sites: the training sites, at least three, in name order.
         unseen: the site that takes no part; all its records are test records. None when the study has none.
-        reference: records of the public unlabelled set; their labels are never read. May be empty.
+        reference: records of the public set; their labels are read with ``reference.labels_known`` only. May be empty.
     """
 
     cohort: Cohort

@@ -30,6 +30,7 @@ from .method_sections import (
     ServerSection,
 )
 from .section import Section
+from .study_checks import problems
 
 PHANTOM_DATASETS = ("brain-mri", "ham10000")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -285,58 +286,10 @@ class Study(Section):
         return value
 
     @model_validator(mode="after")
-    def _unseen_is_another_site(self) -> Self:
-        dealt = {f"site-{i + 1}" for i in range(self.sites.count)}
-        if self.sites.partition == "dirichlet" and self.data.source == "folder" and self.sites.unseen in dealt:
-            raise ValueError(
-                f"sites.unseen: '{self.sites.unseen}' is the name of a training site that is dealt out; choose another"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _two_sites(self) -> Self:
-        if self.reference.source == "site" and self.reference.site == self.out:
-            raise ValueError(
-                "reference.site: the reference set and the site that takes no part cannot be the same site; for a "
-                "transductive run set reference.source = 'unseen' and reference.transductive = true"
-            )
-        if self.reference.source == "unseen" and not self.out:
-            raise ValueError("reference.source: there is no unseen site; name one with sites.unseen")
-        return self
-
-    @model_validator(mode="after")
-    def _reference_for_adaptation(self) -> Self:
-        if self.adapts and self.reference.source == "none":
-            raise ValueError(
-                f"reference.source: adaptation needs a reference set; "
-                f"set {self.table}.adaptation_weight = 0 to train without one"
-            )
-        own = getattr(self, self.trained_table, None)
-        normalisation = getattr(own, "normalisation", "")
-        no_statistics = self.reference.source in ("none", "class-means")
-        if normalisation == "batch-local" and self.table != "baseline" and no_statistics:
-            raise ValueError(
-                f"{self.table}.normalisation: with 'batch-local' no statistics leave a site, so the federation's own "
-                "model takes those of a public reference set; set reference.source to 'fraction' or 'site'"
-            )
-        if getattr(own, "loss", "") == "in-batch" and self.training.logit_adjustment > 0:
-            raise ValueError(
-                f"training.logit_adjustment: the in-batch loss has no class logits to adjust; "
-                f"use {self.trained_table}.loss = 'class-prompt', or 0"
-            )
-        if normalisation.startswith("batch") and self.training.batch_size < 2:
-            raise ValueError(
-                "training.batch_size: BatchNorm cannot train on a batch of one; "
-                f"use 2 or more, or {self.trained_table}.normalisation = 'layer'"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _faults_within_the_study(self) -> Self:
-        for kind in type(self.faults).model_fields:
-            for fault in getattr(self.faults, kind):
-                if fault.round > self.rounds:
-                    raise ValueError(f"faults.{kind}: round {fault.round} is beyond the study's last, {self.rounds}")
+    def _holds_together(self) -> Self:
+        problem = next(problems(self), None)
+        if problem is not None:
+            raise ValueError(problem)
         return self
 
     @property

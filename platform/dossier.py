@@ -31,11 +31,11 @@ from ..evaluation.report_model import (
 )
 from ..evaluation.scores import pool, score
 from ..privacy.atomic import make_private, write_atomic
-from .assessment import Assessment, Prediction
+from .assessment import Assessment
 from .errors import RunFolderError
 from .results import Results, model_card, summary
 from .run_folder import RunFolder
-from .study_data import Part, SiteData
+from .study_data import SiteData
 from .training import derive_seed
 
 
@@ -93,10 +93,8 @@ def _index(path: Path) -> str:
 def _site_report(results: Results, site: SiteData) -> SiteReport:
     training = site.name in results.federated.sites
     names = _class_names(results)
-    predictions: Callable[..., Predictions | None] = partial(_predictions, site.test, training)
-    federated = results.federated.sites[site.name] if training else results.federated.unseen
-    base = results.zero_shot.sites[site.name] if training else results.zero_shot.unseen
-    known = predictions(federated)
+    predictions: Callable[[Assessment], Predictions | None] = partial(_predictions, site)
+    known = predictions(results.federated)
     if known is None:
         raise ValueError(f"no predictions for site {site.name}")
     return SiteReport(
@@ -111,20 +109,27 @@ def _site_report(results: Results, site: SiteData) -> SiteReport:
         flow=_flow(results, site),
         federated=known,
         # Away from home the local-only figure is a mean over the sites' models, which makes no single prediction.
-        local_only=predictions(results.local_only.sites[site.name]) if training else None,
-        zero_shot=predictions(base),
+        local_only=predictions(results.local_only) if training else None,
+        zero_shot=predictions(results.zero_shot),
         privacy=_privacy(results, site.name if training else None),
         provenance=_provenance(results),
         seed=_seed(results, site.name),
+        marks=results.marks.of_site(site.name, trains=training),
     )
 
 
-def _predictions(part: Part, training: bool, prediction: Prediction | None) -> Predictions | None:
+def _predictions(site: SiteData, assessment: Assessment) -> Predictions | None:
+    training = site.name in assessment.sites
+    prediction = assessment.sites[site.name] if training else assessment.unseen
     if prediction is None:
         return None
-    source: TemperatureSource | None = "federated" if prediction.temperature is not None and not training else None
+    source: TemperatureSource = "none"
+    if assessment.calibrated:
+        source = "model"
+    elif prediction.temperature is not None:
+        source = "site" if training else "federated"
     return Predictions.from_arrays(
-        prediction.logits, part.labels, part.groups, temperature=prediction.temperature, source=source
+        prediction.logits, site.test.labels, site.test.groups, temperature=prediction.temperature, source=source
     )
 
 
@@ -210,6 +215,7 @@ def _dossier(results: Results) -> Dossier:
         overall_local_only=_overall(results, results.local_only),
         overall_zero_shot=_overall(results, results.zero_shot),
         seconds=round(results.seconds, 3),
+        marks=results.marks.of_study(),
     )
 
 
@@ -239,19 +245,16 @@ def _row(results: Results, site: SiteData, training: bool) -> SiteRow:
 
 
 def _site_score(results: Results, site: SiteData, assessment: Assessment) -> Score | None:
-    training = site.name in assessment.sites
-    known = _predictions(site.test, training, assessment.sites[site.name] if training else assessment.unseen)
+    known = _predictions(site, assessment)
     return None if known is None else score(known, _class_names(results), seed=_seed(results, site.name))
 
 
 def _overall(results: Results, assessment: Assessment) -> Score:
-    """All training sites' test images together; local-only models answer with their own temperatures."""
-    own = assessment.temperature is None
-    parts = []
-    for site in results.data.sites:
-        prediction = assessment.sites[site.name]
-        logits = prediction.logits / (prediction.temperature or 1.0) if own else prediction.logits
-        parts.append(Predictions.from_arrays(logits, site.test.labels, site.test.groups))
+    """All training sites' test images together, from the logits that the assessment's own total is of."""
+    parts = [
+        Predictions.from_arrays(assessment.pooled[site.name], site.test.labels, site.test.groups)
+        for site in results.data.sites
+    ]
     return score(pool(parts, temperature=assessment.temperature), _class_names(results), seed=_seed(results, "all"))
 
 

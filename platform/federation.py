@@ -100,6 +100,7 @@ def federate(
         consortium.close_ledgers(study.digest())
         ledgers = {name: _transmissions(ledger.path) for name, ledger in consortium.ledgers.items()}
         own = {name: trainer.personal_state() for name, trainer in consortium.trainers.items()}
+        _name_those_without(consortium, own, watch)
         _copy_homes(consortium, run)
         means = consortium.coordinator.constants.get(CLASS_MEANS)
         return Federated(
@@ -115,6 +116,16 @@ def federate(
             earlier=earlier,
             omitted=omitted(means, classes) if means is not None else (),
         )
+
+
+def _name_those_without(consortium: Consortium, own: Mapping[str, State | None], watch: Watcher) -> None:
+    """Tell of every site that should have a model of its own and has none, and why, where that is known."""
+    for name, trainer in consortium.trainers.items():
+        if trainer.has_personal and own[name] is None:
+            why = consortium.sites[name].failure
+            watch.note(
+                f"site '{name}' has no model of its own: the federation's answers for it" + (f" ({why})" if why else "")
+            )
 
 
 def assess_federated(method: Method, data: StudyData, federated: Federated) -> Assessment:

@@ -16,6 +16,7 @@ from .backbone import Backbone
 from .class_means import constants_of
 from .config import Study
 from .enrolment import weighting_of
+from .marks import Marks, marks_of
 from .methods.method import Method
 from .study_data import StudyData
 
@@ -77,6 +78,11 @@ class Results:
     unreleased: Sequence[Mapping[str, Any]] = ()
     omitted: Sequence[str] = ()
 
+    @property
+    def marks(self) -> Marks:
+        """What a reader must know before any figure."""
+        return marks_of(self.study, self.method, self.data, self.federated)
+
 
 def summary(results: Results) -> dict[str, Any]:
     """The content of summary.json; what is not known is None."""
@@ -89,6 +95,7 @@ def summary(results: Results) -> dict[str, Any]:
             "bytes_sent": results.sent[site.name].bytes_sent,
             "train_n": len(site.train),
             "test_n": len(site.test),
+            "personal": site.name in results.federated.own,
         }
     return {
         "study": results.study.name,
@@ -96,6 +103,7 @@ def summary(results: Results) -> dict[str, Any]:
         "rounds": len(results.rounds),
         "simulation": True,
         "secure_aggregation": True,
+        **results.marks.flags(),
         "global": results.federated.together.as_dict(),
         "sites": sites,
         "unseen": _unseen(results, results.federated.unseen),
@@ -136,6 +144,7 @@ def model_card(results: Results) -> dict[str, Any]:
         "training": study.training.model_dump(mode="json"),
         "rounds": len(results.rounds),
         "selection": study.selection,
+        **results.marks.flags(),
         "adapter_sha256": results.adapter_sha256,
         "backbone": {
             "name": results.backbone.name,
@@ -162,6 +171,7 @@ def model_card(results: Results) -> dict[str, Any]:
         "personalisation": study.personalisation.model_dump(mode="json"),
         "calibration": study.calibration.model_dump(mode="json"),
         "temperature": results.federated.temperature,
+        "temperature_source": _temperature_source(results.federated),
         "abstain_below": study.evaluation.abstain_below,
         "epsilon": None,
         "delta": None,
@@ -172,10 +182,18 @@ def model_card(results: Results) -> dict[str, Any]:
             "Trained without differential privacy: the sum of the sites' updates may carry traces of single patients.",
             "Figures hold for the sites and periods of this study; check them on local data before any use.",
             "An image that shows none of the classes still gets probabilities over them.",
+            *results.marks.of_study(),
             *(["Trained and tested on synthetic phantoms: it knows nothing of patients."] if cohort.synthetic else []),
         ],
     }
     return {**card, CARD_CHECKSUM: card_checksum(card)}
+
+
+def _temperature_source(assessment: Assessment) -> str:
+    """Where the adapter's temperature is: fitted after training, within the adapter itself, or nowhere."""
+    if assessment.calibrated:
+        return "model"
+    return "none" if assessment.temperature is None else "federated"
 
 
 def card_checksum(card: Mapping[str, Any]) -> str:

@@ -29,7 +29,7 @@ from .errors import MethodError, RunFolderError, StudyFileError
 from .features import default_cache
 from .federation import Federated, assess_federated, federate
 from .methods.method import Method
-from .methods.table import method_of
+from .methods.table import method_of, without_adaptation
 from .results import Results
 from .run_folder import RunFolder
 from .study_data import StudyData, encode_study
@@ -191,12 +191,12 @@ def study_backbone(study: Study) -> Backbone:
 
 def _assess(study: Study, method: Method, data: StudyData, federated: Federated, watcher: Watcher) -> dict[str, Any]:
     """The federated model beside the frozen CLIP and beside each site on its own."""
-    models = {}
+    models, alone = {}, without_adaptation(method)
     for number, site in enumerate(data.sites):
         watcher.progress(number, len(data.sites), "sites trained alone")
         part, held_out = site.train.training(method.consumes), site.validation.training(method.consumes)
-        state = train_alone(study, method, site.name, part, held_out, data.shared)
-        models[site.name] = trained(method, state, data.shared)
+        state = train_alone(study, alone, site.name, part, held_out, data.shared)
+        models[site.name] = trained(alone, state, data.shared)
     classes = data.cohort.dataset.class_names
     return {
         "federated": assess_federated(method, data, federated),

@@ -262,7 +262,7 @@ class Site:
             and not self.trainer.keeps(session.round - 1)
         ):
             self.notice = (
-                f"the stored update of round {session.round - 1} is gone, and Adam's moments with it: round "
+                f"the stored update of round {session.round - 1} is gone, and {self.trainer.carries} with it: round "
                 f"{session.round} was trained without them, and the adapter differs from that of an undisturbed run"
             )
         return self.trainer.update(session.round, state, adapter).blocks
@@ -338,8 +338,8 @@ class Site:
             if path.is_file() and path.read_bytes() != message.adapter:
                 raise ProtocolError("another final adapter", code=Refusal.CHANGED_REQUEST, stage="start")
             write_atomic(path, message.adapter)
+            self.trainer.keep_personal(final)  # also of a site that missed the last rounds: from what it kept
             if self.last_round >= self.rounds:
-                self.trainer.keep_personal(final)
                 self.trainer.forget()
         self._end_session()
 

@@ -149,7 +149,9 @@ def encode_study(
             raise StudyFileError(
                 f"site '{site.name}' is left with {len(site.train)} training and {len(site.test)} test images",
                 where="sites",
-                remedy="Use fewer sites, a larger sites.alpha, or more images",
+                remedy="Raise data.max_train_images"
+                if 0 < study.data.max_train_images < 2
+                else "Use fewer sites, a larger sites.alpha, or more images",
             )
     unseen = None if plan.unseen is None else site_data(plan.unseen)
     reference = part(plan.reference, pictures=False)

@@ -182,6 +182,14 @@ class LocalTrainer:
         return not needs or self._path(number).is_file()
 
     @property
+    def carries(self) -> str:
+        """What one round hands to the next at this site, in words."""
+        parts = ["Adam's moments"] if self._keeps_moments else []
+        parts += ["the tensors that stay at the site"] if self.method.local else []
+        parts += ["the site's previous model"] if self.method.anchors else []
+        return " and ".join(parts)
+
+    @property
     def has_personal(self) -> bool:
         """Whether this site's own model differs from the global one."""
         prediction = [prefix for prefix in self.method.local if prefix not in TRAINING_ONLY]

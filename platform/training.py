@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .adapters import State, load_state, state_of, trained_tensors, under
-from .calibration import FITTED, fit_log_temperature
+from .calibration import FITTED, fit_log_temperature, worth_fitting
 from .config import TrainingSection
 from .errors import MethodError
 from .methods.adapted_clip import TRAINING_ONLY, AdaptedClip, refresh_statistics
@@ -200,7 +200,9 @@ def _fit_head(method: Method, module: AdaptedClip, held_out: TrainingPart, share
     with torch.no_grad():
         module.log_temperature.zero_()
         logits = method.logits(module, held_out.inputs, shared)
-        module.log_temperature.fill_(fit_log_temperature(logits, held_out.labels, start, steps))
+        known = worth_fitting(logits, held_out.labels)
+        value = fit_log_temperature(logits, held_out.labels, start, steps) if known else start
+        module.log_temperature.fill_(value)
 
 
 def _reference_rows(shared: SharedInputs, count: int, generator: torch.Generator) -> Tensor:
@@ -226,7 +228,7 @@ def _optimiser(
     for name, parameter in named.items():
         if moments and f"{name}.step" in moments:
             optimiser.state[parameter] = {
-                "step": moments[f"{name}.step"].clone(),
+                "step": moments[f"{name}.step"].to(parameter.device, copy=True),
                 # Laid out in memory like the parameter: an interrupted run must take the same steps.
                 **{
                     key: torch.zeros_like(parameter).copy_(moments[f"{name}.{key}"])
@@ -238,7 +240,7 @@ def _optimiser(
 
 def _moments(module: nn.Module, optimiser: torch.optim.Adam) -> State:
     return {
-        f"{name}.{key}": value.detach().clone(memory_format=torch.contiguous_format)
+        f"{name}.{key}": value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, parameter in module.named_parameters()
         for key, value in optimiser.state.get(parameter, {}).items()
     }

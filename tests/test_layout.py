@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                 "faults_section",
                 "method_sections",
                 "section",
+                "study_checks",
                 "study_file",
                 "run_folder",
             }
@@ -92,6 +93,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                 "doctor",
                 "dossier",
                 "federation",
+                "marks",
                 "means_loop",
                 "predicting",
                 "results",

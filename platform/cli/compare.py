@@ -151,7 +151,7 @@ class GridBars:
 
     def note(self, text: str) -> None:
         """A line above the bars; what every cell says is said once."""
-        if text not in self._told:
+        if text not in self._told and not text.startswith("threshold "):  # as in every comparison of these sites
             self._told.add(text)
             ERR.print(Text("note: ", style="bold yellow").append(one_line(text), style="default"))
 
@@ -167,19 +167,21 @@ def _time(seconds: float) -> str:
 
 
 def _print(comparison: Comparison, out: Path) -> None:
-    from ...evaluation.comparison_tables import pixel_notes, reading
+    from ...evaluation.comparison_words import adapter_note, pixel_notes, reading
 
     print_table(comparison_table(comparison))
-    for line in pixel_notes(comparison):
-        OUT.print(line)
-    OUT.print(reading(comparison))
+    for line in (*pixel_notes(comparison), *adapter_note(comparison), *comparison.notes, *reading(comparison)):
+        OUT.print(Text(line))
     if comparison.synthetic:
         OUT.print("Every image is a synthetic phantom: the figures say nothing about patients.")
     OUT.print(f"Page: {out / 'index.html'}")
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """A row a method and variant: balanced accuracy of each score, test against the best baseline, cost."""
+    """A row a method and variant: balanced accuracy of each score, one test, cost.
+
+    The test is that against an ablation's first variant, else against the best baseline; sentences tell of the others.
+    """
     from ...evaluation.comparison_tables import DAGGER
 
     ablation = f" · {comparison.ablation}" if comparison.ablation else ""
@@ -191,7 +193,7 @@ def comparison_table(comparison: Comparison) -> Table:
     for score in comparison.scores:
         table.add_column(score, justify="right", no_wrap=True, style="bold" if score == "generalisation" else None)
     main = "generalisation" if "generalisation" in comparison.scores else "personalisation"
-    tested = [test for test in comparison.tests if test.score == main]
+    tested = [test for test in comparison.tests if test.score == main and test.against in ("variant", "baseline")]
     if tested:
         table.add_column(f"{main[:3]}. against", no_wrap=True)
         table.add_column("p, Holm", justify="right", no_wrap=True)
@@ -199,7 +201,8 @@ def comparison_table(comparison: Comparison) -> Table:
         if name != "FedAvg/own" or any(row.bytes_ratio is not None for row in comparison.rows):
             table.add_column(name, justify="right", no_wrap=True)
     for row in comparison.rows:
-        test = next((t for t in tested if (t.method, t.variant) == (row.method, row.variant)), None)
+        own = {t.against: t for t in tested if (t.method, t.variant) == (row.method, row.variant)}
+        test = own.get("variant") or own.get("baseline")
         cells = f"{row.finished}" if row.finished == row.cells else f"{row.finished} of {row.cells}"
         table.add_row(
             row.method + (DAGGER if row.limits else ""),
@@ -225,7 +228,7 @@ def _tested(comparison: Comparison, test: PairedTest | None) -> tuple[str, str]:
         return "–", "–"
     against = test.rival if test.against == "baseline" else f"{comparison.ablation} {test.rival_variant}"
     p = "–" if test.p_holm is None else "<0.001" if test.p_holm < 0.001 else f"{test.p_holm:.3f}"
-    return f"{against} {100 * test.difference:+.1f}", p if test.p is not None else test.note
+    return f"{against} {100 * test.difference:+.1f}", p if test.low is not None else test.note
 
 
 def _ratio(comparison: Comparison, row: Row) -> tuple[str, ...]:

@@ -20,6 +20,10 @@ OUT = Console(highlight=False, soft_wrap=True)
 ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+MARKS = {"transductive": "TRANSDUCTIVE", "oracle": "ORACLE", "personal": "sites by their own models"}
+"""What a table's title says of a run with one of these marks."""
+
+
 def tolerate_encoding() -> None:
     """Print what the terminal's character set lacks as an escape, instead of failing at the end of a run."""
     for stream in (sys.stdout, sys.stderr):
@@ -143,14 +147,22 @@ class RichWatcher:
 def summary_table(summary: Mapping[str, Any]) -> Table:
     """The study's table: a row a site, the unseen site, and all training sites together."""
     heading = f"{summary['study']} · {summary['method']} · {summary['rounds']} rounds · balanced accuracy and ECE in %"
-    table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    # A summary of an earlier version has no marks.
+    marks = [words for key, words in MARKS.items() if summary.get(key)]
+    table = Table(
+        title=" · ".join([heading, *marks]),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     table.add_column("site", no_wrap=True)
     for name in ("train", "test", "zero-shot", "local-only", "federated", "ECE", "sent"):
         table.add_column(name, justify="right", no_wrap=True, style="bold" if name == "federated" else None)
     base = summary["baselines"]
     for name, row in summary["sites"].items():
         table.add_row(
-            name,
+            name if row.get("personal", True) or not summary.get("personal") else f"{name} (federation's model)",
             str(row["train_n"]),
             str(row["test_n"]),
             *(_balanced(base[kind]["sites"].get(name)) for kind in ("zero_shot", "local_only")),

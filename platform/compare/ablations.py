@@ -17,8 +17,17 @@ ADAPTERS = ("fedclip", *ATTENTION)
 FEDERATED = ("fedavg", "fedprox", "moon", "prompt-fl", "lora", *ADAPTERS)
 TRAINED = (*BASED, *FEDERATED)
 EVERY = ("zero-shot", *TRAINED)
+FEATURES = ("prompt-fl", *ADAPTERS)
+"""Federated methods that train on features."""
 TABLE = "{table}"
 """In a key: the table of the method's options."""
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """In the place of a value: the study's own, so many times; at least 1."""
+
+    factor: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +53,7 @@ class Ablation:
         variants: at least two; later ones are tested against the first.
         elsewhere: by method, keys that this method has in the place of another.
         dealt: whether it only means something where sites are dealt out.
+        unpaired: what is said where no variant could be tested against the first, because they differ in images.
     """
 
     option: str
@@ -51,12 +61,15 @@ class Ablation:
     variants: tuple[Variant, ...]
     elsewhere: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     dealt: bool = False
+    unpaired: str = ""
 
 
 def _sweep(key: str, values: Sequence[Any]) -> tuple[Variant, ...]:
     """A variant for each value of one key, under the value's own name."""
     return tuple(Variant(f"{value:g}" if isinstance(value, float) else str(value), {key: value}) for value in values)
 
+
+UNPAIRED = "Sites hold more images without a public set, so rows are not paired: they were tested on different images."
 
 ABLATIONS: dict[str, Ablation] = {
     "adaptation": Ablation(
@@ -114,11 +127,13 @@ ABLATIONS: dict[str, Ablation] = {
             Variant("class-means", {"reference.source": "class-means"}),
             Variant("none", {"reference.source": "none", "{table}.adaptation_weight": 0.0}),
         ),
+        unpaired=UNPAIRED,
     ),
     "transductive": Ablation(
         "adaptation to the unseen site's own images",
         ATTENTION,
         (Variant("public"), Variant("unseen", {"reference.source": "unseen", "reference.transductive": True})),
+        unpaired=UNPAIRED,
     ),
     "fine-tuning": Ablation(
         "epochs of each site's own fine-tuning", FEDERATED, _sweep("personalisation.fine_tune_epochs", (0, 5))
@@ -141,8 +156,37 @@ ABLATIONS: dict[str, Ablation] = {
         elsewhere={"fedprox": {"training.proximal": "fedprox.mu"}},
     ),
     "local-epochs": Ablation("local epochs in a round", TRAINED, _sweep("training.local_epochs", (1, 2, 5))),
+    # Studies refuse it where the loss is in-batch: that has no class logits.
+    "logit-adjustment": Ablation(
+        "weight of the site's class shares in the training logits",
+        TRAINED,
+        _sweep("training.logit_adjustment", (0.0, 0.5, 1.0)),
+    ),
+    "optimiser-state": Ablation(
+        "Adam's moments between rounds", TRAINED, _sweep("training.optimiser_state", ("keep", "reset"))
+    ),
+    # Steps that suit adapters, prompts and factors; a whole CLIP takes 1e-5 and is spoilt by these.
+    "lr": Ablation(
+        "step size of the method", (*BASED, "lora", *FEATURES), _sweep("{table}.lr", (0.0001, 0.0005, 0.002))
+    ),
+    # Methods that train on pictures have as many rounds as [compare] grants, whatever the study says.
+    "rounds": Ablation(
+        "number of rounds",
+        (*BASED, *FEATURES),
+        (
+            Variant("as-is"),
+            Variant("half", {"rounds": Times(0.5)}),
+            Variant("double", {"rounds": Times(2.0)}),
+        ),
+    ),
     "calibration": Ablation("calibration", ADAPTERS, _sweep("calibration.method", ("after", "federated-head"))),
-    "alpha": Ablation("label skew of the sites", EVERY, _sweep("sites.alpha", (0.1, 0.3, 0.6, 1.0, 100.0)), dealt=True),
+    "alpha": Ablation(
+        "label skew of the sites",
+        EVERY,
+        _sweep("sites.alpha", (0.1, 0.3, 0.6, 1.0, 100.0)),
+        dealt=True,
+        unpaired="Each value deals out other sites, so rows are not paired: they were tested on different images.",
+    ),
     "feature-shift": Ablation("camera shift of the sites", EVERY, _sweep("sites.feature_shift", (0.0, 0.5, 1.0))),
 }
 
@@ -203,4 +247,12 @@ def changes_of(study: Study, ablation: Ablation, variant: Variant, method: str) 
     """A variant's changes for one method: full dotted study keys and their values."""
     instead = ablation.elsewhere.get(method, {})
     table = table_of(study, method)
-    return {instead.get(key, key).replace(TABLE, table): value for key, value in variant.changes.items()}
+    return {
+        instead.get(key, key).replace(TABLE, table): _resolved(study, key, value)
+        for key, value in variant.changes.items()
+    }
+
+
+def _resolved(study: Study, key: str, value: Any) -> Any:
+    """A variant's value; a multiple of the study's own becomes a whole number."""
+    return max(1, int(getattr(study, key) * value.factor)) if isinstance(value, Times) else value

@@ -79,6 +79,7 @@ class CellRecord(msgspec.Struct, frozen=True):
         study: the study's hash. values: the study itself.
         backbone: fingerprint. cohort: hash of the list of images.
         result: what came out.
+        code: SHA-256 of the source that ran it; empty in records of versions that did not say.
     """
 
     schema: int
@@ -88,6 +89,7 @@ class CellRecord(msgspec.Struct, frozen=True):
     backbone: str
     cohort: str
     result: CellResult
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +109,13 @@ class CellStore:
         root: the comparison's folder.
         backbone: fingerprint that every cell must have.
         cohort: by cell identifier, the hash of its list of images.
+        code: SHA-256 of the source that cells are run with; empty: not known.
     """
 
     root: Path
     backbone: str
     cohort: Mapping[str, str]
+    code: str = ""
 
     def folder(self, cell: PlannedCell) -> Path:
         """Where a cell lies."""
@@ -177,6 +181,7 @@ class CellStore:
                 "backbone": self.backbone,
                 "cohort": self.cohort[cell.key.identifier],
                 "result": dict(result),
+                "code": self.code,
             },
         )
         (folder / "failed.json").unlink(missing_ok=True)

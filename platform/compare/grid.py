@@ -197,7 +197,7 @@ def _cell(request: Request, key: CellKey) -> PlannedCell:
         changes |= changes_of(study, ablation, variant, key.method)
     if consumes_pixels(study, key.method):
         most, granted = study.data.max_train_images, study.compare.pixel_images
-        changes["rounds"] = min(study.rounds, study.compare.pixel_rounds)
+        changes["rounds"] = min(changes.get("rounds", study.rounds), study.compare.pixel_rounds)
         changes["data.max_train_images"] = min(most, granted) if most and granted else most or granted
     try:
         resolved = parse_study(_changed(study, changes, key.fold), where=request.file)

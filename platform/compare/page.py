@@ -6,15 +6,19 @@ import csv
 import io
 from pathlib import Path
 
-from ...evaluation.comparison import FIGURES, Comparison, PairedTest, Row, Score
+from ...evaluation.comparison import FIGURES, Comparison, Row, Score
+from ...evaluation.comparison_tables import options_of
 from ...evaluation.report import comparison_page
 from ...evaluation.report_json import to_json
 from ...privacy.atomic import write_atomic
 
+TESTED = ("baseline", "fedclip", "variant", "fedavg", "fedprox", "moon", "lora")
+"""Tests of a row, each with columns of its own; the last four are against these methods, which train on pictures."""
 COLUMNS = (
-    "method", "variant", "score", "seeds", "folds", "cells", "finished",
+    "method", "variant", "trains", "options", "lr", "logit_adjustment", "score", "seeds", "folds", "cells", "finished",
     *(f"{figure}_{part}" for figure in FIGURES for part in ("mean", "sd")),
-    "rival", "rival_variant", "difference", "low", "high", "p", "p_holm",
+    "baseline_rival",
+    *(f"{test}_{part}" for test in TESTED for part in ("difference", "low", "high", "p", "p_holm")),
     "rounds", "bytes_per_site_round", "bytes_ratio", "seconds", "pixel_rounds", "pixel_images", "pixel_seeds",
 )  # fmt: skip
 
@@ -43,28 +47,36 @@ def _line(comparison: Comparison, row: Row, score: Score) -> dict[str, object]:
     figures = {
         f"{figure}_{part}": getattr(getattr(given, figure), part) for figure in FIGURES for part in ("mean", "sd")
     }
-    test = test_of(comparison, row, score)
-    tested = (
-        {
-            "rival": test.rival,
-            "rival_variant": test.rival_variant,
-            **{key: getattr(test, key) for key in ("difference", "low", "high", "p", "p_holm")},
-        }
-        if test
-        else {}
-    )
+    tested: dict[str, object] = {}
+    for test in comparison.tests:
+        if (test.method, test.variant, test.score) == (row.method, row.variant, score):
+            name = test.rival if test.against == "pixels" else test.against
+            tested |= {f"{name}_{part}": getattr(test, part) for part in ("difference", "low", "high", "p_holm")}
+            tested[f"{name}_p"] = None if test.p_holm is None else test.p
+            tested |= {"baseline_rival": test.rival} if test.against == "baseline" else {}
     limits = row.limits
     granted = (
         {"pixel_rounds": limits.rounds, "pixel_images": limits.images, "pixel_seeds": limits.seeds} if limits else {}
     )
-    own = ("method", "variant", "seeds", "folds", "cells", "finished", "rounds", "seconds")
+    own = (
+        "method",
+        "variant",
+        "trains",
+        "lr",
+        "logit_adjustment",
+        "seeds",
+        "folds",
+        "cells",
+        "finished",
+        "rounds",
+        "seconds",
+    )
     traffic = ("bytes_per_site_round", "bytes_ratio")
-    return {"score": score, **{key: getattr(row, key) for key in own + traffic}, **figures, **tested, **granted}
-
-
-def test_of(comparison: Comparison, row: Row, score: Score) -> PairedTest | None:
-    """The row's test of this score: against the best baseline, else against the ablation's first variant."""
-    own = [
-        test for test in comparison.tests if (test.method, test.variant, test.score) == (row.method, row.variant, score)
-    ]
-    return min(own, key=lambda test: test.against, default=None)  # "baseline" comes before "variant"
+    return {
+        "score": score,
+        "options": options_of(row),
+        **{key: getattr(row, key) for key in own + traffic},
+        **figures,
+        **tested,
+        **granted,
+    }

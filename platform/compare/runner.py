@@ -28,6 +28,7 @@ from .cells import CellRecord, CellStore, Failure
 from .cohort_cache import CohortCache
 from .grid import PlannedCell, Request, plan_grid
 from .page import write_comparison
+from .source_code import source_sha256
 from .table import comparison_of
 
 PLAN = "plan.json"
@@ -102,6 +103,7 @@ def compare(
         OSError: a full disk and the like; finished cells are kept.
     """
     check_folder(out)
+    code = source_sha256()  # at once: a file that is changed while the grid runs has mostly been imported before
     cohorts = CohortCache(out / "phantoms")
     if request.study.data.source == "folder":
         watch.stage("reading data")
@@ -112,7 +114,7 @@ def compare(
     with ExitStack() as stack:
         _open_folder(out, request, cells, stack)
         digests = {cell.key.identifier: cohorts.digest(cell.study) for cell in cells}
-        store = CellStore(out, backbone.fingerprint, digests)
+        store = CellStore(out, backbone.fingerprint, digests, code)
         records = _finished(store, cells, watch)
         watch.planned(cost_of(cells, records))
         failures: dict[str, Failure] = {}
@@ -195,6 +197,11 @@ def _finished(store: CellStore, cells: Sequence[PlannedCell], watch: GridWatcher
     others = sorted({record.wardround for record in records.values()} - {__version__})
     if others:
         watch.note(f"some finished cells were run by Wardround {', '.join(others)}; this is {__version__}")
+    foreign = sum(record.code not in ("", store.code) for record in records.values())
+    unknown = sum(not record.code for record in records.values())
+    if foreign or unknown:
+        counts = [f"{n} {how}" for n, how in ((foreign, "by other code"), (unknown, "by unknown code")) if n]
+        watch.note(f"finished cells: {' and '.join(counts)}; this code is {store.code[:12]}")
     return records
 
 

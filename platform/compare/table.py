@@ -1,10 +1,10 @@
-"""From finished cells to the comparison: means over folds, then over seeds, bytes, and paired tests."""
+"""From finished cells to the comparison: means over folds, then over seeds, bytes and options."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -16,27 +16,16 @@ from ...evaluation.comparison import (
     FigureSet,
     Limits,
     Mean,
-    PairedTest,
     Row,
-    Score,
 )
-from ...evaluation.paired import PairedPart, holm, paired_difference
 from ...evaluation.report_model import ClassName
 from ...medical_datasets.cohort import Dataset
-from ..config import ReferenceSection
+from ..config import ReferenceSection, Study
 from .ablations import ABLATIONS
-from .cells import Answer, CellRecord, CellResult, Failure
+from .cells import CellRecord, CellResult, Failure
 from .grid import PlannedCell, Request, consumes_pixels
+from .rivals import Finished, paired_tests
 
-RIVALS = ("zero-shot", "local-only", "fedavg", "fedprox", "moon", "prompt-fl", "lora")
-"""Baselines that a method is tested against the best of. Pooled training sees all data, so it is a bound, no rival."""
-STREAM = 3
-"""Of the bootstrap's seed: other intervals of the same study are drawn from other streams."""
-SCORES: tuple[Score, ...] = ("personalisation", "generalisation", "transductive")
-Kind = tuple[str, str]
-"""Method and variant."""
-Results = Mapping[tuple[int, str], CellResult]
-"""By seed and left-out site."""
 _REFERENCE = {
     "fraction": "a public set, taken out before sites are made",
     "site": "a whole public site",
@@ -44,14 +33,6 @@ _REFERENCE = {
     "class-means": "the federation's own class means",
     "none": "none",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A planned cell and its result."""
-
-    cell: PlannedCell
-    result: CellResult
 
 
 def comparison_of(
@@ -75,6 +56,7 @@ def comparison_of(
     kinds.sort(key=lambda kind: request.methods.index(kind[0]))  # stable: variants of a method stay in their order
     rows = _with_ratios([_row(request, kind, cells, finished) for kind in kinds])
     study = request.study
+    tests = paired_tests(rows, finished, study.seed)
     return Comparison(
         study=study.name,
         dataset=dataset.title,
@@ -86,13 +68,34 @@ def comparison_of(
         seeds=tuple(sorted({cell.key.seed for cell in cells})),
         folds=tuple(sorted({cell.key.fold for cell in cells if cell.key.fold})),
         leave_one_out=request.leave_one_out,
-        reference=_reference(study.reference),
+        reference=_references(cells),
         rows=tuple(rows),
-        tests=_tests(rows, finished, study.seed),
+        tests=tests,
         cells=tuple(_line(cell, records, failures) for cell in cells),
         backbone=backbone[0],
         backbone_fingerprint=backbone[1],
+        notes=_notes(request, any(test.against == "variant" for test in tests)),
+        calibrations=tuple(dict.fromkeys(cell.study.calibration.method for cell in cells)),
+        base=_base(study),
     )
+
+
+def _references(cells: Sequence[PlannedCell]) -> str:
+    """The grid's reference set; where the ablation varies it, those of all variants."""
+    words = dict.fromkeys(_reference(cell.study.reference) for cell in cells)
+    return "; ".join(words) if len(words) == 1 else f"varied: {'; '.join(words)}"
+
+
+def _notes(request: Request, paired: bool) -> tuple[str, ...]:
+    note = ABLATIONS[request.ablation].unpaired if request.ablation and not paired else ""
+    return (note,) if note else ()
+
+
+def _base(study: Study) -> dict[str, Any]:
+    """Every key of the study, but where the images lie on this machine."""
+    values = study.model_dump(mode="json")
+    del values["data"]["path"]
+    return values
 
 
 def _reference(section: ReferenceSection) -> str:
@@ -152,7 +155,16 @@ def _row(request: Request, kind: tuple[str, str], cells: Sequence[PlannedCell], 
         parameters=dict(own[0].result.traffic.parameters) if own else {},
         seconds=float(np.mean([f.result.seconds for f in own])) if own else None,
         curve=_curve(own),
+        options=dict(own[0].result.options) if own else planned[0].method.options(),
+        lr=_lr(planned[0]),
+        logit_adjustment=planned[0].study.training.logit_adjustment if planned[0].rounds else 0.0,
+        trains=planned[0].study.baseline.method if planned[0].method.exchange in ("alone", "pooled") else "",
     )
+
+
+def _lr(cell: PlannedCell) -> float | None:
+    """The step size in effect: the method's own, else that of all training."""
+    return (cell.method.lr or cell.study.training.lr) if cell.rounds else None
 
 
 def _limits(request: Request, method: str, planned: Sequence[PlannedCell]) -> Limits | None:
@@ -164,6 +176,7 @@ def _limits(request: Request, method: str, planned: Sequence[PlannedCell]) -> Li
         study.data.max_train_images,
         min(request.seeds, grants.pixel_seeds),
         not request.leave_one_out or grants.pixel_leave_one_out,
+        any(cell.key.fold for cell in planned),
     )
 
 
@@ -207,122 +220,6 @@ def _line(cell: PlannedCell, records: Mapping[str, CellRecord], failures: Mappin
         generalisation=mean_over_sites(result.unseen, "balanced_accuracy") if result else None,
         rounds=result.rounds if result else None,
         seconds=result.seconds if result else None,
+        code=record.code if record else "",
         link=f"cells/{name}/{'cell' if record else 'failed'}.json",
     )
-
-
-def _tests(rows: Sequence[Row], finished: Sequence[Finished], seed: int) -> tuple[PairedTest, ...]:
-    """Every row against the best baseline of its variant, and against the first variant of its method."""
-    results = {(row.method, row.variant): _of(finished, row) for row in rows}
-    tests: list[PairedTest] = []
-    for against in ("baseline", "variant"):
-        for score in SCORES:
-            family = [
-                test
-                for row in rows
-                if (rival := _rival(rows, results, row, score, against)) is not None
-                and (test := _test(row, rival, score, against, results, seed)) is not None
-            ]
-            corrected = holm([test.p for test in family])
-            tests += [replace(test, p_holm=p) for test, p in zip(family, corrected, strict=True)]
-    return tuple(tests)
-
-
-def _rival(
-    rows: Sequence[Row],
-    results: Mapping[Kind, Results],
-    row: Row,
-    score: Score,
-    against: Literal["baseline", "variant"],
-) -> Row | None:
-    """Whom a row is tested against: the ablation's first variant, or the baseline that is best in the row's own cells.
-
-    A baseline that was granted fewer seeds or folds than the row is no rival, unless no other is there: the test would
-    be of few images, and its own mean is of other cells. A transductive row is tested against a strict baseline.
-    """
-    if against == "variant":
-        first = next(other for other in rows if other.method == row.method)
-        return None if first is row else first
-    own = results[row.method, row.variant]
-    scored = []
-    for other in rows:
-        if other.method in RIVALS and other.variant == row.variant:
-            theirs = {at: result for at, result in results[other.method, other.variant].items() if at in own}
-            values = [_balanced(result, score) for result in theirs.values()]
-            known = [value for value in values if value is not None]
-            if known:
-                scored.append((len(theirs) == len(own), float(np.mean(known)), other))
-    best = max(scored, key=lambda entry: entry[:2], default=None)
-    return None if best is None or best[2] is row else best[2]
-
-
-def _balanced(result: CellResult, score: Score) -> float | None:
-    """Balanced accuracy of a baseline's cell; on the left-out site, of a strict one."""
-    if score == "personalisation":
-        return mean_over_sites(result.sites, "balanced_accuracy")
-    return None if result.transductive else mean_over_sites(result.unseen, "balanced_accuracy")
-
-
-def _test(
-    row: Row,
-    rival: Row,
-    score: Score,
-    against: Literal["baseline", "variant"],
-    results: Mapping[Kind, Results],
-    seed: int,
-) -> PairedTest | None:
-    """None where the two have no test image in common, or the row has no such score."""
-    if row.figures(score).accuracy.mean is None:
-        return None
-    parts = _parts(results[row.method, row.variant], results[rival.method, rival.variant], score)
-    if not parts:
-        return None
-    found = paired_difference(parts, np.random.default_rng([seed, STREAM]))
-    return PairedTest(
-        method=row.method,
-        variant=row.variant,
-        rival=rival.method,
-        rival_variant=rival.variant,
-        against=against,
-        score=score,
-        difference=found.difference,
-        low=found.low,
-        high=found.high,
-        p=found.p,
-        p_holm=None,
-        n_images=found.n_images,
-        n_groups=found.n_groups,
-        parts=len(parts),
-        note=found.note,
-    )
-
-
-def _of(finished: Sequence[Finished], row: Row) -> Results:
-    own = (row.method, row.variant)
-    return {
-        (f.cell.key.seed, f.cell.key.fold): f.result for f in finished if (f.cell.key.method, f.cell.key.variant) == own
-    }
-
-
-def _parts(first: Results, second: Results, score: Score) -> list[PairedPart]:
-    """The answers of both for each site, by seed and fold; none where they were not tested on the same images.
-
-    Sites that are split differently may still agree at one of them by chance: that would be no test of the two.
-    """
-    parts = []
-    for (seed, fold), result in first.items():
-        other = second.get((seed, fold))
-        if other is None or (score != "personalisation" and result.transductive != (score == "transductive")):
-            continue
-        if score == "generalisation" and other.transductive:
-            continue
-        for site, own in _answers(result, score).items():
-            theirs = _answers(other, score).get(site)
-            if theirs is None or (own.labels, own.groups) != (theirs.labels, theirs.groups):
-                return []
-            parts.append(PairedPart(f"{seed} {site}", own.labels, own.groups, own.correct, theirs.correct))
-    return parts
-
-
-def _answers(result: CellResult, score: Score) -> dict[str, Answer]:
-    return result.answers.sites if score == "personalisation" else result.answers.unseen

@@ -78,8 +78,8 @@ class Facmic:
 
     @property
     def smallest_batch(self) -> int:
-        """2 with BatchNorm."""
-        return 1 if self.normalisation == "layer" else 2
+        """2 with BatchNorm, and where rows of a batch are contrasted with one another."""
+        return 1 if self.normalisation == "layer" and self.loss_kind == "class-prompt" else 2
 
     def new_module(self, shared: SharedInputs, seed: int) -> AdaptedClip:
         """The published adapter: 526,336 parameters at width 512 and depth 5, 790,016 at depth 8."""

@@ -38,7 +38,11 @@ class FedClip:
     weighting: ClassVar[Weighting] = "weighted"  # equation 9
     local: ClassVar[tuple[str, ...]] = ()
     anchors: ClassVar[bool] = False
-    smallest_batch: ClassVar[int] = 1
+
+    @property
+    def smallest_batch(self) -> int:
+        """2 where rows of a batch are contrasted with one another."""
+        return 2 if self.loss_kind == "in-batch" else 1
 
     def new_module(self, shared: SharedInputs, seed: int) -> AdaptedClip:
         """525,312 parameters at width 512; twice as many with a text adapter."""

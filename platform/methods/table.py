@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ..config import Study
@@ -46,11 +47,18 @@ def _options(study: Study, table: Section) -> dict[str, Any]:
     return {**{key: value for key, value in values.items() if key != "loss"}, "loss_kind": values["loss"], "head": head}
 
 
+def without_adaptation(method: Method) -> Method:
+    """The same adapter and loss, aligned to nobody: what a site trains on its own."""
+    if isinstance(method, Facmic | FaaClip):
+        return replace(method, adaptation_weight=0.0)
+    return method
+
+
 def _alone(study: Study) -> Method:
     """The adapter method that the baselines train, without adaptation: nobody else's data take part."""
     makers: dict[str, Callable[[], Method]] = {
         "fedclip": lambda: FedClip(**_options(study, study.fedclip)),
-        "facmic": lambda: Facmic(**{**_options(study, study.facmic), "adaptation_weight": 0.0}),
-        "faa-clip": lambda: FaaClip(**{**_options(study, study.faa_clip), "adaptation_weight": 0.0}),
+        "facmic": lambda: Facmic(**_options(study, study.facmic)),
+        "faa-clip": lambda: FaaClip(**_options(study, study.faa_clip)),
     }
-    return makers[study.baseline.method]()
+    return without_adaptation(makers[study.baseline.method]())

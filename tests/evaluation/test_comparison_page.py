@@ -24,7 +24,8 @@ from wardround.evaluation.comparison import (
     PairedTest,
     Row,
 )
-from wardround.evaluation.comparison_tables import comparable, pixel_notes, reading
+from wardround.evaluation.comparison_tables import comparable
+from wardround.evaluation.comparison_words import adapter_note, pixel_notes, reading
 from wardround.evaluation.errors import InvalidReportError
 from wardround.evaluation.report import comparison_page
 from wardround.evaluation.report_json import comparison_from_json, to_json
@@ -58,6 +59,12 @@ def make_row(method: str, value: float, **changes: Any) -> Row:
         "parameters": {"adapter": 526_336, "buffers": 1024, "metrics": 1},
         "seconds": 12.5,
         "curve": curve,
+        "options": {
+            "loss": "class-prompt",
+            "normalisation": "batch, exact site moments, shared",
+            "text_adapter": False,
+        },
+        "lr": 5e-4,
     }
     return Row(**{**given, **changes})
 
@@ -214,13 +221,88 @@ def test_only_complete_rows_are_ranked() -> None:
 def test_the_sentence_says_what_the_tests_came_to() -> None:
     comparison = make_comparison()
     rows = comparison.rows
-    assert "is more than chance" in reading(replace(comparison, tests=(make_test(rows[5], rows[0], 0.2),)))
-    behind = make_test(rows[4], rows[0], 0.01, difference=-0.1)
-    assert "fedclip falls behind zero-shot" in reading(replace(comparison, tests=(behind,)))
-    assert "Too few groups" in reading(replace(comparison, tests=(make_test(rows[5], rows[0], None),)))
-    assert "no baseline" in reading(replace(comparison, tests=()))
-    assert "the first variant" in reading(make_ablation())
+    zero, facmic, faa = rows[0], rows[5], rows[6]
+
+    def said(*tests: PairedTest) -> str:
+        return " ".join(reading(replace(comparison, tests=tests)))
+
+    assert "No method beats the best baseline by more than chance" in said(make_test(facmic, zero, 0.2))
+    unknown = make_test(facmic, zero, None, low=None, high=None)
+    assert "Too few groups" in said(unknown)
+    assert "no baseline" in said()
+    assert "No difference from the first variant" in " ".join(reading(make_ablation()))
     assert pixel_notes(make_ablation()) == ()
+
+    # Behind a rival that was chosen by its score: an interval, and no claim, whatever p is.
+    behind = make_test(rows[4], zero, 0.001, difference=-0.1, low=-0.15, high=-0.05, p_holm=None)
+    words = said(behind, make_test(facmic, zero, 0.004))
+    assert "facmic beats zero-shot in generalisation" in words
+    assert "falls behind" not in words
+    assert "Not shown to beat it" in words
+    assert "fedclip in generalisation (−0.100 from zero-shot, −0.150 to −0.050)" in words
+    own = make_test(rows[1], zero, 0.001, difference=-0.1, p_holm=None)
+    assert "local-only" not in said(own, make_test(facmic, zero, 0.004))
+
+    # FedCLIP was not chosen: both directions, and what is not shown.
+    against = {"against": "fedclip"}
+    words = said(
+        make_test(facmic, rows[4], 0.001, **against),
+        make_test(faa, rows[4], 0.3, difference=0.01, low=-0.02, high=0.04, **against),
+        make_test(rows[3], rows[4], 0.001, difference=-0.1, **against),
+    )
+    assert "Against FedCLIP" in words
+    assert "facmic beats fedclip in generalisation; fedavg falls behind fedclip in generalisation." in words
+    assert "Not shown to beat it" in words
+    assert "faa-clip in generalisation (+0.010 from fedclip, −0.020 to 0.040)" in words
+    assert "no method beats it" in said(make_test(facmic, rows[4], 0.9, **against))
+
+    pixels = make_test(facmic, rows[3], 0.01, against="pixels")
+    words = said(pixels, replace(pixels, method="fedclip", p_holm=0.5))
+    assert "on the cells that both have" in words
+    assert "1 other difference may be chance" in words
+
+
+def test_pictures_that_cannot_be_a_rival_are_named() -> None:
+    comparison = make_comparison()
+    excluded = pixel_notes(comparison)[1]
+    assert "fedavg† cannot be the best baseline of a method with more cells: each has 1 of 3 cells" in excluded
+    assert "cells that both have" not in excluded
+    tested = replace(comparison, tests=(make_test(comparison.rows[5], comparison.rows[3], 0.01, against="pixels"),))
+    assert "on the cells that both have" in pixel_notes(tested)[1]
+    assert "Against methods that train on pictures" in words_of(comparison_page(tested))
+
+
+def test_options_are_on_the_page(html: str) -> None:
+    rows = [
+        make_row("local-only", 0.6, exchange="alone", trains="facmic", lr=5e-4, logit_adjustment=0.5),
+        make_row("fedclip", 0.6, lr=3e-3, options={"loss": "class-prompt", "text_adapter": False, "mu": 0.01}),
+    ]
+    comparison = make_comparison(rows=tuple(rows), tests=(make_test(rows[1], rows[0], 0.5),))
+    words = words_of(comparison_page(comparison))
+    assert "local-only facmic adapter 0.0005 0.5" in words
+    assert "fedclip 0.003 0 loss: class-prompt; text adapter: no; mu: 0.01" in words
+    assert adapter_note(comparison) == ("local-only (facmic adapter): without adaptation.",)
+    assert adapter_note(make_comparison()) == ()
+
+
+def test_notes_calibration_and_code_are_said(html: str) -> None:
+    words = words_of(html)
+    assert "Source code not known (18 cells)" in words
+    assert "different code" not in words
+    assert "fitted on validation images after training" in words
+    cells = make_comparison().cells
+    mixed = make_comparison(
+        notes=("Rows are not paired.",),
+        calibrations=("after", "federated-head"),
+        cells=(replace(cells[0], code="ab" * 32), *cells[1:]),
+    )
+    words = words_of(comparison_page(mixed))
+    assert "Rows are not paired." in words
+    assert "different code: abababababab (1 cell) and not known (17 cells)" in words
+    assert "Adapters carry a temperature" in words
+    same = words_of(comparison_page(make_comparison(cells=tuple(replace(cell, code="cd" * 32) for cell in cells))))
+    assert "different code" not in same
+    assert "cd" * 32 in same
 
 
 def test_curves_have_a_panel_a_method_and_say_their_values(html: str) -> None:

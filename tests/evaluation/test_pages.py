@@ -152,6 +152,35 @@ def test_real_images_have_no_phantom_banner(site_report_input: Callable[..., Sit
     assert "PHANTOM" not in site_report(site_report_input(synthetic=False)).upper()
 
 
+def test_marks_are_on_top_of_both_pages_as_text(
+    site_report_input: Callable[..., SiteReport], dossier_input: Dossier
+) -> None:
+    marks = ("Transductive: the set held <b>these</b>.", "Oracle: it knew labels.")
+    for html in (
+        site_report(replace(site_report_input(), marks=marks)),
+        index_page(replace(dossier_input, marks=marks)),
+    ):
+        page = Page(html)
+        assert [a.get("class") for a in page.named("p") if a.get("role") == "note"] == ["banner"] * 3
+        assert "<b>these" not in html
+        for mark in marks:
+            assert page.words.index(mark) < page.words.index("Research use, not for diagnosis")
+
+
+def test_a_temperature_that_the_model_carries_is_named_as_such(site_report_input: Callable[..., SiteReport]) -> None:
+    report = site_report_input()
+    z, y, groups = report.federated.arrays(4)
+    for source, said in (("model", True), ("none", False)):
+        given = Predictions.from_arrays(z, y, groups, source=source)  # type: ignore[arg-type]
+        words = Page(site_report(replace(report, federated=given, local_only=None, zero_shot=None))).words
+        assert ("The temperature is carried by the model" in words) is said
+        assert ("As trained (temperature carried by the model)" in words) is said
+        assert ("At the temperature that the model carries" in words) is said
+        assert ("No temperature could be fitted" in words) is not said
+        assert ("As trained (temperature 1)" in words) is not said
+        assert "After temperature" not in words
+
+
 def test_names_are_text_and_never_markup(site_report_input: Callable[..., SiteReport], dossier_input: Dossier) -> None:
     nasty = '<script>alert("1")</script>&$x_1$'
     classes = (ClassName(nasty, nasty), *site_report_input().classes[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -30,6 +31,29 @@ def test_dossier_round_trip(dossier_input: Dossier) -> None:
     data = to_json(dossier_input)
     assert dossier_from_json(data) == dossier_input
     assert to_json(dossier_from_json(data)) == data
+
+
+def test_marks_survive_and_files_from_before_there_were_any_still_load(
+    site_report_input: Callable[..., SiteReport], dossier_input: Dossier
+) -> None:
+    marks = ("Transductive: <b>", "Oracle: of labels")
+    report, dossier = replace(site_report_input(), marks=marks), replace(dossier_input, marks=marks)
+    assert site_report_from_json(to_json(report)).marks == marks
+    assert dossier_from_json(to_json(dossier)).marks == marks
+    older = [json.loads(to_json(page)) for page in (report, dossier)]
+    for content in older:
+        del content["marks"]
+    assert site_report_from_json(json.dumps(older[0]).encode()) == site_report_input()
+    assert dossier_from_json(json.dumps(older[1]).encode()) == dossier_input
+
+
+def test_a_temperature_of_the_models_own_is_none_that_was_fitted(site_report_input: Callable[..., SiteReport]) -> None:
+    report = site_report_input()
+    z, y, groups = report.federated.arrays(4)
+    carried = Predictions.from_arrays(z, y, groups, source="model")
+    assert site_report_from_json(to_json(replace(report, federated=carried))).federated == carried
+    with pytest.raises(InvalidReportError, match="does not go with"):
+        replace(carried, temperature=2.0)
 
 
 @given(arrays(np.float64, st.tuples(st.integers(0, 6), st.just(4)), elements=st.floats(-1e9, 1e9)))

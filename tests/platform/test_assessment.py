@@ -187,9 +187,25 @@ def test_a_site_with_a_model_of_its_own_is_measured_by_it_and_everybody_else_by_
         assert found.sites[site.name].figures.n == len(site.test)
     assert found.sites["site-1"].figures == alone.sites["site-1"].figures
     assert found.sites["site-2"].figures != alone.sites["site-2"].figures
+    assert (found.own, alone.own) == (("site-2",), ())
+
+
+def test_the_figure_of_all_sites_together_is_the_shared_models_whatever_sites_have_for_themselves(
+    toy_data: Data,
+) -> None:
+    data = toy_data()
+    shared = sharper(data, 1.0)
+    found = assess_shared(shared, data, CLASSES, personal={s.name: sharper(data, -0.5) for s in data.sites})
+    alone = assess_shared(shared, data, CLASSES)
+    assert found.together == alone.together
+    assert found.temperature is not None
     truth = np.concatenate([site.test.labels for site in data.sites])
-    tests = np.concatenate([prediction.logits for prediction in found.sites.values()])
-    assert found.together.balanced_accuracy == pytest.approx(balanced(tests, truth))
+    tests = np.concatenate([shared(torch.from_numpy(site.test.features)) for site in data.sites])
+    assert found.together.nll == pytest.approx(nll(tests, truth, found.temperature) / len(truth))
+    assert np.array_equal(np.concatenate([found.pooled[site.name] for site in data.sites]), tests)
+    # The toy is not blind: what the sites' own models say together is another figure.
+    own = np.concatenate([prediction.logits for prediction in found.sites.values()])
+    assert balanced(own, truth) != pytest.approx(balanced(tests, truth))
 
 
 def test_the_federated_temperature_is_one_of_the_model_that_the_unseen_site_gets(toy_data: Data) -> None:
@@ -211,11 +227,34 @@ def test_a_model_that_is_calibrated_gets_no_temperature(toy_data: Data) -> None:
     data = toy_data()
     found = assess_shared(zero_shot(data.shared), data, CLASSES, calibrated=True)
     assert found.temperature is None
+    assert found.calibrated
     assert found.unseen is not None
     assert {p.temperature for p in (*found.sites.values(), found.unseen)} == {None}
     logits = np.concatenate([p.logits for p in found.sites.values()])
     truth = np.concatenate([site.test.labels for site in data.sites])
     assert found.together.nll == pytest.approx(nll(logits, truth, 1.0) / len(truth))
+
+
+def test_local_only_models_that_are_calibrated_get_no_second_temperature(toy_data: Data) -> None:
+    data = toy_data()
+    models = {site.name: sharper(data, 1.0 + number) for number, site in enumerate(data.sites)}
+    fitted = assess_local_only(models, data, CLASSES)
+    found = assess_local_only(models, data, CLASSES, calibrated=True)
+    assert (fitted.calibrated, found.calibrated) == (False, True)
+    assert None not in {prediction.temperature for prediction in fitted.sites.values()}
+    truth = np.concatenate([site.test.labels for site in data.sites])
+    raw = {site.name: models[site.name](torch.from_numpy(site.test.features)) for site in data.sites}
+    for site in data.sites:
+        prediction = found.sites[site.name]
+        assert prediction.temperature is None
+        expected = nll(raw[site.name], site.test.labels, 1.0) / len(site.test)
+        assert prediction.figures.nll == pytest.approx(expected)
+        assert fitted.sites[site.name].figures.nll != pytest.approx(expected)
+    assert found.together.nll == pytest.approx(nll(np.concatenate(list(raw.values())), truth, 1.0) / len(truth))
+    assert data.unseen is not None
+    assert found.unseen is not None
+    away = [nll(m(torch.from_numpy(data.unseen.test.features)), data.unseen.test.labels, 1.0) for m in models.values()]
+    assert found.unseen.figures.nll == pytest.approx(np.mean(away) / len(data.unseen.test))
 
 
 def test_methods_that_take_pictures_are_measured_on_pictures(toy_data: Data) -> None:

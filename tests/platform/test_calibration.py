@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from wardround.platform.calibration import HIGHEST, LOWEST, fit_log_temperature
+from wardround.platform.calibration import HIGHEST, LOWEST, fit_log_temperature, worth_fitting
 
 Array = NDArray[np.float64]
 
@@ -47,7 +47,7 @@ def drawn(seed: int, rows: int = 40, classes: int = 4, sharp: float = 3.0) -> tu
     return logits, labels
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     rows=st.integers(5, 30),
@@ -130,3 +130,20 @@ def test_float32_logits_are_fitted_in_double_precision() -> None:
     single = torch.from_numpy(logits).float()
     found = fit_log_temperature(single, torch.from_numpy(labels), 0.0, 100)
     assert found == fitted(single.double().numpy(), labels)
+
+
+def worth(logits: list[list[float]], labels: list[int]) -> bool:
+    return worth_fitting(torch.tensor(logits, dtype=torch.float64), torch.tensor(labels))
+
+
+def test_a_site_leaves_the_temperature_where_its_images_say_nothing_of_it() -> None:
+    mixed = [[2.0, 0.0], [0.0, 2.0], [1.5, 0.0], [0.0, 1.0], [0.0, 0.5]] * 2
+    assert worth(mixed, [0, 1, 0, 1, 0] * 2)  # the fifth is wrong
+    assert not worth(mixed, [0, 1, 0, 1, 1] * 2)  # all right: only ever sharper
+    assert not worth(mixed[:9], [0, 1, 0, 1, 0, 0, 1, 0, 1])  # nine images
+    assert not worth(mixed, [0] * 10)  # one class
+    assert worth([[1.0, 1.0]] * 10, [0, 1] * 5)  # a tie is not right by a margin
+
+
+def test_logits_that_no_temperature_changes_leave_it_where_it_is() -> None:
+    assert fitted(np.ones((12, 3)), np.arange(12) % 3, start=0.7) == 0.7

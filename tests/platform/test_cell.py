@@ -24,7 +24,7 @@ from wardround.platform.watching import Silent
 
 KINDS = {
     "zero-shot": {},
-    "local-only": {"baseline": {"method": "fedclip"}},
+    "local-only": {"baseline": {"method": "fedclip"}, "training": {"lr": 0.1}},  # far enough apart to disagree
     "pooled": {"baseline": {"method": "facmic"}},
     "fedclip": {"calibration": {"method": "federated-head"}},
     "facmic": {"facmic": {"normalisation": "batch-local"}},
@@ -34,7 +34,7 @@ FEDERATED = ("fedclip", "facmic", "faa-clip")
 
 
 def muddled(data: StudyData) -> StudyData:
-    """Every fourth label outside training changed, so that no model is always right."""
+    """Every fourth label outside training changed, and images away that are of no class: nobody is always right."""
 
     def part(own: Part) -> Part:
         wrong = np.arange(len(own)) % 4 == 0
@@ -44,7 +44,10 @@ def muddled(data: StudyData) -> StudyData:
         return replace(own, validation=part(own.validation), test=part(own.test))
 
     assert data.unseen is not None
-    return replace(data, sites=tuple(site(own) for own in data.sites), unseen=site(data.unseen))
+    noise = np.random.default_rng(3).normal(size=data.unseen.test.features.shape)
+    noise = (noise / np.linalg.norm(noise, axis=1, keepdims=True)).astype(np.float32)
+    away = replace(data.unseen, test=replace(data.unseen.test, features=noise))
+    return replace(data, sites=tuple(site(own) for own in data.sites), unseen=site(away))
 
 
 class Cell:
@@ -202,6 +205,7 @@ def test_local_only_answers_with_each_sites_own_model_and_away_with_the_mean_of_
     assert cell.data.unseen is not None
     away = cell.data.unseen.test
     each = np.array([right(logits(name, away), away) for name in states])
+    assert len(np.unique(each, axis=0)) > 1
     assert cell.result["answers"]["unseen"]["unseen"]["correct"] == pytest.approx(each.mean(axis=0).tolist())
 
 

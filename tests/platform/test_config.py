@@ -82,7 +82,7 @@ OTHER: dict[str, Any] = {
     "lora.rank": 8,
     "lora.alpha": 16.0,
     "baseline.method": "fedclip",
-    "server.optimiser": "fedadam",
+    "server.optimiser": "fedavgm",
     "server.lr": 0.5,
     "server.beta1": 0.8,
     "server.beta2": 0.999,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 from collections.abc import Callable
@@ -12,9 +13,12 @@ from typing import Any
 import pytest
 from wardround.evaluation.errors import EvaluationError
 from wardround.evaluation.report_json import dossier_from_json, site_report_from_json
+from wardround.evaluation.report_model import Dossier
 from wardround.platform import dossier as module
+from wardround.platform.assessment import assess_local_only, assess_shared, zero_shot
 from wardround.platform.dossier import _round_row, build_pages, write_results
 from wardround.platform.errors import RunFolderError
+from wardround.platform.marks import ORACLE, TRANSDUCTIVE
 from wardround.platform.results import Results, model_card, summary
 from wardround.platform.run_folder import RunFolder
 
@@ -137,6 +141,94 @@ def test_without_an_unseen_site(toy: Callable[..., Any], toy_results: Callable[.
     made = toy(tmp_path / "run")
     write_results(made.run, toy_results(made, unseen=False))
     assert set(pages(made.run)) == {"index.html", *(f"sites/{name}/report.html" for name in NAMES[:3])}
+
+
+def front(run: RunFolder) -> Dossier:
+    return dossier_from_json((run.root / "dossier.json").read_bytes())
+
+
+def test_marks_stand_on_the_front_page_and_on_every_report(
+    toy: Callable[..., Any], toy_results: Callable[..., Results], tmp_path: Path
+) -> None:
+    made = toy(
+        tmp_path / "run",
+        reference={"labels_known": True, "transductive": True},
+        facmic={"normalisation": "batch-local"},
+        personalisation={"fine_tune_epochs": 1},
+    )
+    results = toy_results(replace(made, data=replace(made.data, transductive=True)))
+    write_results(made.run, replace(results, federated=replace(results.federated, own=("site-1", "site-3"))))
+    assert front(made.run).marks[:2] == (TRANSDUCTIVE, ORACLE)
+    own = "own model, with its own norms and fine-tuned there for 1 epoch"
+    for name, page in pages(made.run).items():
+        text = html.unescape(page.decode())
+        assert f'<p class="banner" role="note">{TRANSDUCTIVE}</p>' in text
+        assert ORACLE in text
+        assert ("Own models: the federated figures of a training site are of its " + own in text) == (
+            name == "index.html"
+        )
+        assert (
+            f"This site's federated figures are of its {own}; the adapter in model/ is the federation's." in text
+        ) == ("site-1" in name or "site-3" in name)
+        assert ("Site site-2 has no model of its own: the federation's answers for it." in text) == (
+            name == "index.html" or "site-2" in name
+        )
+
+
+def test_an_ordinary_run_has_no_marks(written: tuple[RunFolder, Results]) -> None:
+    run, _ = written
+    assert front(run).marks == ()
+    for page in pages(run).values():
+        assert page.count(b'role="note"') == 1  # that the pictures are phantoms
+
+
+def test_the_front_page_pools_the_shared_model_and_not_the_sites_own(
+    toy: Callable[..., Any], toy_results: Callable[..., Results], tmp_path: Path
+) -> None:
+    made = toy(tmp_path / "run", personalisation={"fine_tune_epochs": 1})
+    results, classes = toy_results(made), made.data.cohort.dataset.class_names
+
+    def flipped(features: Any) -> Any:
+        return -zero_shot(made.data.shared)(features)
+
+    def shared(features: Any) -> Any:
+        return zero_shot(made.data.shared)(features)
+
+    personal = {site.name: flipped for site in made.data.sites}
+    federated = assess_shared(shared, made.data, classes, personal=personal)
+    write_results(made.run, replace(results, federated=federated))
+    index = front(made.run)
+    told = json.loads(made.run.summary.read_bytes())
+    assert index.overall is not None
+    assert index.overall_local_only is not None
+    assert index.overall.balanced_accuracy == told["global"]["balanced_accuracy"]
+    assert index.overall.ece == told["global"]["ece"]
+    assert index.overall_local_only.ece == told["baselines"]["local_only"]["global"]["ece"]
+    assert index.overall.balanced_accuracy == results.zero_shot.together.balanced_accuracy
+    for row in index.sites[:3]:
+        assert row.federated.balanced_accuracy == told["sites"][row.site]["balanced_accuracy"]
+        assert row.zero_shot is not None
+        assert row.federated.balanced_accuracy != row.zero_shot.balanced_accuracy
+
+
+def test_a_temperature_that_the_model_carries_is_not_called_missing(
+    toy: Callable[..., Any], toy_results: Callable[..., Results], tmp_path: Path
+) -> None:
+    made = toy(tmp_path / "run", calibration={"method": "federated-head"})
+    results, classes = toy_results(made), made.data.cohort.dataset.class_names
+    predict = zero_shot(made.data.shared)
+    federated = assess_shared(predict, made.data, classes, calibrated=True)
+    local = assess_local_only({s.name: predict for s in made.data.sites}, made.data, classes, calibrated=True)
+    write_results(made.run, replace(results, federated=federated, local_only=local))
+    for name in NAMES:
+        report = site_report_from_json((made.run.site(name) / "report.json").read_bytes())
+        assert (report.federated.temperature, report.federated.temperature_source) == (None, "model")
+        assert report.local_only is None or report.local_only.temperature_source == "model"
+        assert report.zero_shot is not None
+        assert report.zero_shot.temperature_source != "model"
+        text = (made.run.site(name) / "report.html").read_text()
+        assert "carried by the model" in text
+        assert "No temperature could be fitted" not in text
 
 
 def test_a_rounds_row_counts_all_its_tries_and_names_who_dropped_in_each() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from wardround.platform.adapter_file import dump_adapter
 from wardround.platform.adapters import State, load_state, set_statistics, state_of
 from wardround.platform.consortium import Consortium, open_consortium, start_state
 from wardround.platform.engines.local import carry
-from wardround.platform.federation import Federated, assess_federated, federate
+from wardround.platform.federation import Federated, _name_those_without, assess_federated, federate
+from wardround.platform.marks import marks_of
 from wardround.platform.methods.adapted_clip import AdaptedClip
 from wardround.platform.methods.fedclip import FedClip
 from wardround.platform.methods.method import Method
@@ -156,6 +158,16 @@ def test_federated_batch_norm_is_that_of_the_pooled_data(
     assert np.abs(wrong - expected["adapter.norm.running_var"].numpy()).max() > 1e-3
 
 
+def muddled(data: StudyData) -> StudyData:
+    """Every third validation image gets a wrong label: a model that is right of all of them needs no temperature."""
+
+    def part(old: Part) -> Part:
+        wrong = np.arange(len(old)) % 3 == 0
+        return replace(old, labels=np.where(wrong, (old.labels + 1) % 3, old.labels))
+
+    return replace(data, sites=tuple(replace(site, validation=part(site.validation)) for site in data.sites))
+
+
 WEIGHTED, PLAIN = (11 / 75, 24 / 75, 40 / 75), (1 / 3, 1 / 3, 1 / 3)
 
 
@@ -173,7 +185,7 @@ def test_the_next_adapter_is_the_mean_that_the_methods_paper_or_the_study_takes(
     opened: Callable[..., Opened], toy_data: Make, method: str, weighting: str, shares: tuple[float, ...]
 ) -> None:
     found = opened(
-        data=unequal(toy_data()),
+        data=muddled(unequal(toy_data())),
         method=method,
         secure_aggregation={"weighting": weighting},
         calibration={"method": "federated-head"},
@@ -201,7 +213,7 @@ def test_a_temperature_travels_as_a_block_of_its_own_and_is_never_cut(
     ends = iter([math.log(20.0)] * 3 + [math.log(0.05)] * 3)
     monkeypatch.setattr("wardround.platform.training.fit_log_temperature", lambda *_: next(ends))
     found = opened(
-        data=unequal(toy_data()),
+        data=muddled(unequal(toy_data())),
         method="fedclip",
         calibration={"method": "federated-head"},
         secure_aggregation={"clip": 0.01, "w_max": 16.0, "bits": 12},
@@ -221,13 +233,7 @@ def test_a_temperature_travels_as_a_block_of_its_own_and_is_never_cut(
 def test_a_federated_temperature_lowers_the_loss_of_held_out_images_where_the_adapter_is_overconfident(
     opened: Callable[..., Opened], toy_data: Make
 ) -> None:
-    data = toy_data()
-
-    def muddled(part: Part) -> Part:
-        wrong = np.arange(len(part)) % 3 == 0
-        return replace(part, labels=np.where(wrong, (part.labels + 1) % 3, part.labels))
-
-    data = replace(data, sites=tuple(replace(site, validation=muddled(site.validation)) for site in data.sites))
+    data = muddled(toy_data())
     found = opened(data=data, method="fedclip", calibration={"method": "federated-head"})
     for _ in range(3):
         found.begin()
@@ -335,6 +341,7 @@ def test_with_norms_at_the_sites_each_predicts_with_its_own_and_the_unseen_one_w
 
 def test_a_temperature_in_the_adapter_is_the_only_one(toy: Make, tmp_path: Path, BACKBONE: str) -> None:
     made = toy(tmp_path / "run", method="fedclip", rounds=2, calibration={"method": "federated-head"})
+    made = replace(made, data=muddled(made.data))
     result = federated(made, BACKBONE)
     assert float(result.state["log_temperature"]) != 0.0
     assessed = assess_federated(made.method, made.data, result)
@@ -392,6 +399,53 @@ def test_fine_tuning_leaves_the_global_adapter_untouched_and_sends_nothing(
     assert len({own["adapter.project_in.weight"].numpy().tobytes() for own in result.personal.values()}) == 3
     checkpoint = made.run.coordinator / "checkpoint" / "round-00002.safetensors"
     assert checkpoint.read_bytes() == final
+
+
+class Notes(Silent):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_a_site_without_a_model_of_its_own_is_named_and_answered_for_by_the_federation(
+    toy: Make, tmp_path: Path, BACKBONE: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep, watch = LocalTrainer.keep_personal, Notes()
+    monkeypatch.setattr(
+        LocalTrainer, "keep_personal", lambda self, final: None if self.site == "site-2" else keep(self, final)
+    )
+    made = toy(tmp_path / "run", rounds=1, personalisation={"fine_tune_epochs": 1})
+    result = federate(made.study, made.method, made.data, BACKBONE, made.run, watch)
+    assert [text for text in watch.said if "of its own" in text] == [
+        "site 'site-2' has no model of its own: the federation's answers for it"
+    ]
+    assessed = assess_federated(made.method, made.data, result)
+    assert assessed.own == ("site-1", "site-3")
+    site = made.data.sites[1]
+    logits = predict_logits(made.method, result.state, site.test.inputs("features"), made.data.shared).numpy()
+    assert np.array_equal(assessed.sites["site-2"].logits, logits)
+    assert marks_of(made.study, made.method, made.data, assessed).without == ("site-2",)
+
+
+def test_why_a_site_has_no_model_of_its_own_is_said_where_it_is_known() -> None:
+    watch = Notes()
+
+    def sites(value: Any) -> dict[str, Any]:
+        return dict.fromkeys(("a", "b", "c"), value)
+
+    consortium: Any = SimpleNamespace(
+        trainers={**sites(SimpleNamespace(has_personal=True)), "d": SimpleNamespace(has_personal=False)},
+        sites={**sites(SimpleNamespace(failure="")), "b": SimpleNamespace(failure="the loss is not finite")},
+    )
+    _name_those_without(consortium, {"a": {}, "b": None, "c": None, "d": None}, watch)
+    assert watch.said == [
+        "site 'b' has no model of its own: the federation's answers for it (the loss is not finite)",
+        "site 'c' has no model of its own: the federation's answers for it",
+    ]
 
 
 # --- killed at the end -----------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wardround.platform.cli.console import summary_table
 from wardround.platform.results import Results, model_card, summary
 
 M = {
@@ -29,6 +30,9 @@ TOP = {
     "rounds",
     "simulation",
     "secure_aggregation",
+    "transductive",
+    "oracle",
+    "personal",
     "global",
     "sites",
     "unseen",
@@ -37,7 +41,7 @@ TOP = {
     "bytes_down",
     "seconds",
 }
-OF_A_SITE = M | {"epsilon", "delta", "bytes_sent", "train_n", "test_n"}
+OF_A_SITE = M | {"epsilon", "delta", "bytes_sent", "train_n", "test_n", "personal"}
 
 
 @pytest.fixture
@@ -123,7 +127,7 @@ def test_the_card_says_how_sites_were_averaged_and_calibrated_and_what_the_refer
         server={"optimiser": "fedadam", "lr": 0.1},
         personalisation={"fine_tune_epochs": 2},
         calibration={"method": "federated-head"},
-        reference={"labels_known": True, "transductive": True},
+        reference={"transductive": True},
     )
     card = model_card(toy_results(replace(made, data=replace(made.data, transductive=True))))
     assert card["method"] == "faa-clip"
@@ -131,10 +135,93 @@ def test_the_card_says_how_sites_were_averaged_and_calibrated_and_what_the_refer
     assert card["server"] == {"optimiser": "fedadam", "lr": 0.1, "beta1": 0.9, "beta2": 0.99, "tau": 1e-3}
     assert card["personalisation"] == {"fine_tune_epochs": 2}
     assert card["calibration"] == {"method": "federated-head", "steps": 5}
-    assert card["reference"] == {"source": "fraction", "images": 20, "labels_known": True, "transductive": True}
+    assert card["reference"] == {"source": "fraction", "images": 20, "labels_known": False, "transductive": True}
     assert card["options"]["adaptation"] == "adversarial"
     weighted = toy(tmp_path / "other", method="faa-clip", secure_aggregation={"weighting": "weighted"})
     assert model_card(toy_results(weighted))["weighting"] == "weighted"
+    oracle = toy(tmp_path / "oracle", reference={"labels_known": True})
+    assert model_card(toy_results(oracle))["reference"]["labels_known"] is True
+
+
+def flags(content: dict[str, Any]) -> tuple[bool, bool, bool]:
+    return content["transductive"], content["oracle"], content["personal"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "overlap", "expected"),
+    [
+        ({}, False, (False, False, False)),
+        ({"reference": {"transductive": True}}, False, (False, False, False)),  # the study allowed it; none was
+        ({"reference": {"transductive": True}}, True, (True, False, False)),
+        ({"method": "fedclip", "reference": {"transductive": True}}, True, (False, False, False)),  # it looks at none
+        (
+            {"reference": {"transductive": True}, "facmic": {"adaptation_weight": 0.0, "normalisation": "batch-local"}},
+            True,
+            (True, False, True),
+        ),
+        ({"reference": {"labels_known": True}}, False, (False, True, False)),
+        ({"personalisation": {"fine_tune_epochs": 2}}, False, (False, False, True)),
+        ({"facmic": {"normalisation": "batch-local"}}, False, (False, False, True)),
+        ({"method": "faa-clip"}, False, (False, False, False)),  # its domain classifier is local, but predicts nothing
+    ],
+)
+def test_summary_and_card_say_what_is_unusual_about_the_figures(
+    toy: Callable[..., Any],
+    toy_results: Callable[..., Results],
+    tmp_path: Path,
+    changes: dict[str, Any],
+    overlap: bool,
+    expected: tuple[bool, bool, bool],
+) -> None:
+    made = toy(tmp_path / "run", **changes)
+    results = toy_results(replace(made, data=replace(made.data, transductive=overlap)))
+    assert flags(summary(results)) == expected
+    card = model_card(results)
+    assert flags(card) == expected
+    assert set(results.marks.of_study()) <= set(card["limits"])
+    assert bool(results.marks.of_study()) == any(expected)
+
+
+def test_the_summary_says_which_site_was_measured_by_a_model_of_its_own(
+    toy: Callable[..., Any], toy_results: Callable[..., Results], tmp_path: Path
+) -> None:
+    results = toy_results(toy(tmp_path / "run", personalisation={"fine_tune_epochs": 2}))
+    results = replace(results, federated=replace(results.federated, own=("site-1", "site-3")))
+    own = {name: site["personal"] for name, site in summary(results)["sites"].items()}
+    assert own == {"site-1": True, "site-2": False, "site-3": True}
+    assert results.marks.without == ("site-2",)
+    assert "Site site-2 has no model of its own: the federation's answers for it." in results.marks.of_study()
+
+
+def test_the_table_says_it_too(toy: Callable[..., Any], toy_results: Callable[..., Results], tmp_path: Path) -> None:
+    made = toy(tmp_path / "run", reference={"labels_known": True, "transductive": True})
+    results = toy_results(replace(made, data=replace(made.data, transductive=True)))
+    assert str(summary_table(summary(results)).title).endswith("ECE in % · TRANSDUCTIVE · ORACLE")
+    made = toy(tmp_path / "own", personalisation={"fine_tune_epochs": 1})
+    results = toy_results(made)
+    results = replace(results, federated=replace(results.federated, own=("site-1", "site-3")))
+    table = summary_table(summary(results))
+    assert str(table.title).endswith("ECE in % · sites by their own models")
+    assert list(table.columns[0].cells)[:3] == ["site-1", "site-2 (federation's model)", "site-3"]
+    plain = summary(toy_results(toy(tmp_path / "plain")))
+    older = {key: value for key, value in plain.items() if key not in ("transductive", "oracle", "personal")}
+    older["sites"] = {
+        name: {key: value for key, value in site.items() if key != "personal"} for name, site in plain["sites"].items()
+    }
+    for content in (plain, older):
+        table = summary_table(content)
+        assert str(table.title).endswith("ECE in %")
+        assert list(table.columns[0].cells)[:3] == ["site-1", "site-2", "site-3"]
+
+
+def test_the_card_says_where_the_temperature_is(results: Results) -> None:
+    def source(**changes: Any) -> tuple[float | None, str]:
+        card = model_card(replace(results, federated=replace(results.federated, **changes)))
+        return card["temperature"], card["temperature_source"]
+
+    assert source(temperature=1.5) == (1.5, "federated")
+    assert source(temperature=None) == (None, "none")
+    assert source(temperature=None, calibrated=True) == (None, "model")
 
 
 def test_real_data_are_not_called_synthetic(results: Results) -> None:

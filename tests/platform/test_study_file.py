@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from wardround.platform.config import METHOD_TABLES, MethodName, Study
 from wardround.platform.errors import StudyFileError
@@ -195,11 +195,14 @@ def test_a_study_with_any_options_of_any_method_is_read_back_equal(method: str, 
         "method": method,
         "data": {"dataset": "brain-mri", "path": "/pictures", "max_train_images": drawn["most"]},
         "sites": {"feature_shift": drawn["shift"], "left_out": "site-2"},
-        "reference": {"transductive": drawn["transductive"], "labels_known": drawn["known"]},
-        "training": {"proximal": drawn["proximal"]},
+        "reference": {"transductive": drawn["transductive"], "labels_known": drawn["known"] and method == "facmic"},
+        "training": {"proximal": drawn["proximal"] if method != "fedprox" else 0.0},
         **tables,
     }
-    study = parse_study(values, where=Path("/study.toml"))
+    try:
+        study = parse_study(values, where=Path("/study.toml"))
+    except StudyFileError:  # options that contradict one another are test_config's
+        assume(False)
     again = parse_study(tomllib.loads(dump_study(study)), where=Path("/elsewhere/study.toml"))
     assert again == study
     assert again.digest() == study.digest()

@@ -64,6 +64,8 @@ def test_the_table_and_the_files(compared: Any, folder: Path, cli: Cli, study: P
         assert word in compared.out
     assert "transductive" not in compared.out
     assert "3 cells, " in compared.err
+    assert "threshold" not in compared.err
+    assert "local-only (facmic adapter): without adaptation." in compared.out
     assert json.loads((folder / "compare.json").read_bytes())["study"] == "tiny"
     lines = list(csv.DictReader((folder / "compare.csv").read_text().splitlines()))
     assert len(lines) == 6

@@ -237,6 +237,7 @@ def test_a_pinned_fingerprint_of_another_backbone(cli: Cli, phantom_study: Path,
         ("run", "x.toml"),
         ("run", "x.toml", "--out", "d", "--rounds", "3"),
         ("demo", "--study", "lung"),
+        ("demo", "--method", "fedavg"),
         ("demo", "--rounds", "many"),
         ("nothing",),
         ("data",),
@@ -257,7 +258,6 @@ def test_wrong_usage_is_two(cli: Cli, tmp_path: Path, monkeypatch: pytest.Monkey
         (("--sites", "-1"), "sites.count"),
         (("--rounds", "0"), "rounds"),
         (("--seed", "-1"), "seed"),
-        (("--method", "fedavg"), "method"),
     ],
 )
 def test_demo_with_numbers_that_cannot_be(cli: Cli, tmp_path: Path, words: tuple[str, ...], said: str) -> None:

@@ -14,11 +14,13 @@ from wardround.platform.compare.ablations import (
     EVERY,
     FEDERATED,
     TRAINED,
+    Times,
     ablation_named,
     changes_of,
     check_ablation,
 )
 from wardround.platform.compare.grid import METHODS, Request, plan_grid
+from wardround.platform.compare.source_code import PACKAGE
 from wardround.platform.config import Study
 from wardround.platform.errors import StudyFileError
 from wardround.platform.methods.table import method_of
@@ -49,6 +51,13 @@ def test_every_variant_is_another_valid_study_for_every_method_that_has_it(name:
                 for part in key.split("."):
                     section = getattr(section, part)
                 assert section == value
+                assert not isinstance(value, Times)
+
+
+def test_every_ablation_is_in_the_documentation() -> None:
+    text = (PACKAGE / "docs" / "methods.md").read_text(encoding="utf-8")
+    section = text.split("## Options of the papers' ablations")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `([a-z][a-z-]*)` \|", section, flags=re.M) == list(ABLATIONS)
 
 
 def test_groups_of_methods_are_what_they_are_called() -> None:
@@ -99,6 +108,29 @@ def test_fedprox_has_a_proximal_weight_of_its_own() -> None:
 def test_label_skew_needs_sites_that_are_dealt_out(changes: dict[str, Any]) -> None:
     with pytest.raises(StudyFileError, match="come with its images"):
         check_ablation(study_of(**changes), "alpha", ["facmic"])
+
+
+def test_rounds_are_multiples_of_the_studys_own() -> None:
+    def rounds(count: int, *methods: str) -> list[int]:
+        return [cell.rounds for cell in plan_grid(Request(study_of(rounds=count), FILE, methods, "rounds"))]
+
+    assert rounds(20, "facmic") == [20, 10, 40]
+    assert rounds(7, "local-only") == [7, 3, 14]
+    with pytest.raises(StudyFileError, match="are the same study"):
+        rounds(1, "facmic")
+    with pytest.raises(StudyFileError, match="lora has no such option"):
+        rounds(20, "lora")
+
+
+def test_step_size_is_that_of_the_methods_own_table() -> None:
+    cells = plan_grid(Request(study_of(fedclip={"lr": 0.003}), FILE, ("fedclip", "local-only", "lora"), "lr"))
+    assert [cell.method.lr for cell in cells] == [v for v in (0.0001, 0.0005, 0.002) for _ in range(3)]
+    assert {cell.study.training.lr for cell in cells} == {5e-4}
+
+
+def test_logit_adjustment_is_not_for_the_in_batch_loss() -> None:
+    with pytest.raises(StudyFileError, match=r"logit-adjustment 0\.5.*in-batch"):
+        plan_grid(Request(study_of(facmic={"loss": "in-batch"}), FILE, ("facmic",), "logit-adjustment"))
 
 
 def test_an_option_that_the_study_has_switched_off_already_is_named() -> None:

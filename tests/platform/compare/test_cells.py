@@ -13,6 +13,7 @@ import pytest
 from wardround import __version__
 from wardround.platform.compare.cells import CellStore, Failure
 from wardround.platform.compare.grid import PlannedCell, Request, plan_grid
+from wardround.platform.compare.source_code import FOLDERS, PACKAGE, source_sha256
 from wardround.platform.errors import RunFolderError
 from wardround.platform.run_folder import RunFolder
 
@@ -50,6 +51,35 @@ def test_a_cell_reads_back_as_it_was_written(
     store.write(cell, result)
     assert store.record(cell).read_bytes() == data
     assert stat.S_IMODE(os.stat(store.record(cell)).st_mode) == 0o600
+
+
+def test_a_cell_says_what_code_ran_it_and_older_ones_are_read(
+    tmp_path: Path, cell: PlannedCell, result_of: Callable[..., dict[str, Any]]
+) -> None:
+    store = CellStore(tmp_path, BACKBONE, {cell.key.identifier: "cd" * 32}, "ef" * 32)
+    assert store.write(cell, result_of(cell, 0.6)).code == "ef" * 32
+    content = json.loads(store.record(cell).read_bytes())
+    del content["code"]
+    store.record(cell).write_text(json.dumps(content))
+    again = store.read(cell)
+    assert again is not None
+    assert again.code == ""
+
+
+def test_the_hash_of_the_code_is_of_python_files_of_the_package_alone(tmp_path: Path) -> None:
+    for name in ("__init__.py", "platform/a.py", "tests/test_a.py", "platform/note.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    first = source_sha256(tmp_path)
+    assert len(first) == 64
+    for name in ("tests/test_a.py", "platform/note.txt"):
+        (tmp_path / name).write_text("other")
+        assert source_sha256(tmp_path) == first
+    (tmp_path / "platform" / "a.py").rename(tmp_path / "platform" / "b.py")
+    moved = source_sha256(tmp_path)
+    (tmp_path / "platform" / "b.py").write_text("other")
+    assert len({first, moved, source_sha256(tmp_path)}) == 3
+    assert {PACKAGE / folder for folder in FOLDERS} <= set(PACKAGE.iterdir())
 
 
 @pytest.mark.parametrize("spoil", [b"", b"{}", b"not json", b"\xff\xfe"])

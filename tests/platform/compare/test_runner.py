@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -143,6 +144,24 @@ def test_a_process_killed_before_it_had_deleted_the_keys(finished: tuple[Path, C
     compare(request_of("zero-shot", "prompt-fl"), out, Watch(), cache=cache)
     assert not left.exists()
     assert not half.exists()
+
+
+def test_cells_of_other_code_are_kept_and_said(
+    finished: tuple[Path, Comparison, Watch], cache: Path, tmp_path: Path
+) -> None:
+    assert len(content(finished[0])["code"]) == 64
+    assert {cell.code for cell in finished[1].cells} == {content(finished[0])["code"]}
+    out, watch = tmp_path / "out", Watch()
+    shutil.copytree(finished[0], out)
+    for cell, code in ((CELL, "00" * 32), ("zero-shot__seed-0__out-harbour", None)):
+        values = content(out, cell)
+        del values["code"]
+        path = out / "cells" / cell / "cell.json"
+        path.write_text(json.dumps(values if code is None else {**values, "code": code}))
+    compare(request_of("zero-shot", "prompt-fl"), out, watch, cache=cache)
+    assert watch.ran == []
+    assert any("1 by other code and 1 by unknown code" in note for note in watch.notes)
+    assert "come from different code" in (out / "index.html").read_text()
 
 
 def test_cells_of_another_study_are_refused(finished: tuple[Path, Comparison, Watch], cache: Path) -> None:

@@ -1,0 +1,107 @@
+"""What no single key of a study shows: keys that contradict one another, or that would have no effect.
+
+An option without effect is refused rather than passed over: its study would have another hash, and its model card
+would print what was not done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import Study
+
+HEADED = ("fedclip", "facmic", "faa_clip")
+LARGEST_FEDADAM = 0.3
+
+
+def problems(study: Study) -> Iterator[str]:
+    """Each contradiction in a study as ``table.key: what is wrong; what to do``; none where it holds together."""
+    yield from _sites(study)
+    yield from _reference(study)
+    yield from _normalisation(study)
+    yield from _training(study)
+    yield from _faults(study)
+
+
+def _sites(study: Study) -> Iterator[str]:
+    dealt = {f"site-{i + 1}" for i in range(study.sites.count)}
+    if study.sites.partition == "dirichlet" and study.data.source == "folder" and study.sites.unseen in dealt:
+        yield f"sites.unseen: '{study.sites.unseen}' is the name of a training site that is dealt out; choose another"
+
+
+def _reference(study: Study) -> Iterator[str]:
+    reference = study.reference
+    if reference.source == "site" and reference.site == study.out:
+        yield (
+            "reference.site: the reference set and the site that takes no part cannot be the same site; for a "
+            "transductive run set reference.source = 'unseen' and reference.transductive = true"
+        )
+    if reference.source == "unseen" and not study.out:
+        yield "reference.source: there is no unseen site; name one with sites.unseen"
+    if study.adapts and reference.source == "none":
+        yield (
+            "reference.source: adaptation needs a reference set; "
+            f"set {study.table}.adaptation_weight = 0 to train without one"
+        )
+    if reference.labels_known and not (study.method == "facmic" and study.adapts):
+        yield (
+            f"reference.labels_known: '{study.method}' as set here looks at no label of the reference set; only "
+            "facmic's adaptation does; leave the key out"
+        )
+    if reference.labels_known and reference.source == "unseen":
+        yield (
+            "reference.labels_known: with source = 'unseen' the unseen site would be trained on with its own test "
+            "labels; take another reference set for an oracle"
+        )
+
+
+def _normalisation(study: Study) -> Iterator[str]:
+    normalisation = getattr(_own(study), "normalisation", "")
+    no_statistics = study.reference.source in ("none", "class-means")
+    if normalisation == "batch-local" and study.table != "baseline" and no_statistics:
+        yield (
+            f"{study.table}.normalisation: with 'batch-local' no statistics leave a site, so the federation's own "
+            "model takes those of a public reference set; set reference.source to 'fraction' or 'site'"
+        )
+    if normalisation.startswith("batch") and study.training.batch_size < 2:
+        yield (
+            "training.batch_size: BatchNorm cannot train on a batch of one; "
+            f"use 2 or more, or {study.trained_table}.normalisation = 'layer'"
+        )
+
+
+def _training(study: Study) -> Iterator[str]:
+    if getattr(_own(study), "loss", "") == "in-batch":
+        if study.training.logit_adjustment > 0:
+            yield (
+                f"training.logit_adjustment: the in-batch loss has no class logits to adjust; "
+                f"use {study.trained_table}.loss = 'class-prompt', or 0"
+            )
+        if study.training.batch_size < 2:
+            yield (
+                f"training.batch_size: the in-batch loss of one image is always 0; "
+                f"use 2 or more, or {study.trained_table}.loss = 'class-prompt'"
+            )
+    if study.method == "fedprox" and study.training.proximal > 0:
+        yield "training.proximal: fedprox has a proximal term of its own, fedprox.mu; leave the key out"
+    if study.calibration.method == "federated-head" and study.trained_table not in (*HEADED, "zero_shot"):
+        yield (f"calibration.method: '{study.method}' carries no temperature; only {', '.join(HEADED)} do; use 'after'")
+    if study.server.optimiser == "fedadam" and study.server.lr > LARGEST_FEDADAM:
+        yield (
+            f"server.lr: with fedadam every weight moves by up to {study.server.lr:g} a round, whatever the "
+            "sites learnt; about 0.003 suits adapters"
+        )
+
+
+def _faults(study: Study) -> Iterator[str]:
+    for kind in type(study.faults).model_fields:
+        for fault in getattr(study.faults, kind):
+            if fault.round > study.rounds:
+                yield f"faults.{kind}: round {fault.round} is beyond the study's last, {study.rounds}"
+
+
+def _own(study: Study) -> Any:
+    """The table of what is trained; None for zero-shot."""
+    return getattr(study, study.trained_table, None)
