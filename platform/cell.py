@@ -19,6 +19,7 @@ from .baselines import train_alone, train_pooled
 from .calibration import carries_temperature
 from .config import Study
 from .federation import assess_federated, federate
+from .marks import looks_at_reference
 from .methods.method import Method
 from .run_folder import RunFolder
 from .study_data import Part, StudyData
@@ -83,7 +84,9 @@ def run_cell(
         assessment = assess_shared(zero_shot(data.shared), data, classes)
     elif method.exchange == "alone":
         models = _train_each(study, method, data, curve, watch)
-        assessment = assess_local_only(models, data, classes, consumes=method.consumes)
+        assessment = assess_local_only(
+            models, data, classes, consumes=method.consumes, calibrated=study.calibration.method == "federated-head"
+        )
     elif method.exchange == "pooled":
         watch.stage("rounds")
         state = train_pooled(study, method, data, lambda *now: _note(curve, study, method, data, watch, *now))
@@ -110,7 +113,7 @@ def run_cell(
         "exchange": method.exchange,
         "consumes": method.consumes,
         "rounds": len(curve),
-        "transductive": data.transductive and _looks_at_reference(study),
+        "transductive": data.transductive and looks_at_reference(study),
         "sites": {name: prediction.figures.as_dict() for name, prediction in assessment.sites.items()},
         "unseen": _unseen(data, assessment),
         "answers": _answers(method, data, assessment, models),
@@ -123,12 +126,6 @@ def run_cell(
         },
         "seconds": round(time.monotonic() - began + earlier, 3),
     }
-
-
-def _looks_at_reference(study: Study) -> bool:
-    """Whether any figure can depend on the reference set; the same images change nothing for other methods."""
-    own = getattr(study, study.table, None)
-    return study.adapts or getattr(own, "normalisation", "") == "batch-local"
 
 
 def _train_each(study: Study, method: Method, data: StudyData, curve: Curve, watch: Watcher) -> dict[str, Predictor]:

@@ -63,6 +63,7 @@ class Answers:
     study: str
     classes: tuple[str, ...]
     temperature: float | None
+    temperature_source: str
     synthetic: bool
     rows: tuple[ImageAnswer, ...]
 
@@ -119,7 +120,14 @@ def predict_images(root: Path, images: Sequence[Path], *, device: str = "auto") 
         sure = float(row.max()) >= card["abstain_below"]
         answer = classes[int(row.argmax())] if sure else None
         rows.append(ImageAnswer(path, answer, tuple(float(p) for p in row), "", classes))
-    return Answers(study.name, classes, card["temperature"], bool(card["synthetic"]), tuple(rows))
+    return Answers(
+        study.name,
+        classes,
+        card["temperature"],
+        card.get("temperature_source", "none"),
+        bool(card["synthetic"]),
+        tuple(rows),
+    )
 
 
 def _read_card(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from .adapter_file import write_adapter
 from .assessment import assess_local_only, assess_shared, trained, zero_shot
 from .backbone import Backbone, load_backbone
 from .baselines import train_alone
+from .calibration import carries_temperature
 from .cohorts import StudyPlan, deal, read_cohort
 from .config import Study
 from .consortium import rehearse_roster
@@ -191,15 +192,16 @@ def study_backbone(study: Study) -> Backbone:
 
 def _assess(study: Study, method: Method, data: StudyData, federated: Federated, watcher: Watcher) -> dict[str, Any]:
     """The federated model beside the frozen CLIP and beside each site on its own."""
-    models, alone = {}, without_adaptation(method)
+    models, alone, calibrated = {}, without_adaptation(method), False
     for number, site in enumerate(data.sites):
         watcher.progress(number, len(data.sites), "sites trained alone")
         part, held_out = site.train.training(method.consumes), site.validation.training(method.consumes)
         state = train_alone(study, alone, site.name, part, held_out, data.shared)
+        calibrated = carries_temperature(state)
         models[site.name] = trained(alone, state, data.shared)
     classes = data.cohort.dataset.class_names
     return {
         "federated": assess_federated(method, data, federated),
         "zero_shot": assess_shared(zero_shot(data.shared), data, classes),
-        "local_only": assess_local_only(models, data, classes, consumes=method.consumes),
+        "local_only": assess_local_only(models, data, classes, consumes=method.consumes, calibrated=calibrated),
     }

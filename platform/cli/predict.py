@@ -37,7 +37,7 @@ def predict(
             OUT.print(
                 Text(f"{name}: ").append(row.answer or "abstains", style="bold").append(f" ({', '.join(shares)})")
             )
-        if answer.temperature is None:
+        if answer.temperature is None and answer.temperature_source != "model":
             OUT.print("No temperature could be fitted: these probabilities are not calibrated.")
         if answer.synthetic:
             OUT.print("The model was trained on synthetic phantoms: it knows nothing of patients.")
