@@ -143,6 +143,13 @@ def _reference(
     if source in ("none", "unseen", "class-means"):
         return everything[:0], everything
     if source == "site":
+        if study.reference.site == (study.sites.left_out or _unseen_name(study)):
+            raise StudyFileError(
+                f"'{study.reference.site}' is the site that takes no part, and cannot be the reference set as well",
+                where="reference.site",
+                remedy="Name another site; or, for a transductive run, set reference.source = 'unseen' and "
+                "reference.transductive = true",
+            )
         chosen = np.array([record.site == study.reference.site for record in cohort.records])
         if not chosen.any():
             raise _unknown_site("reference.site", study.reference.site, cohort)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from open_clip.factory import get_model_config
 from torch import nn
-from wardround.platform.adapters import load_state, state_of
+from wardround.platform.adapters import load_state, state_of, trained_tensors
 from wardround.platform.backbone import load_backbone
 from wardround.platform.errors import MethodError
 from wardround.platform.methods.clip_inputs import CHUNK, clip_inputs
@@ -162,7 +162,7 @@ def test_the_size_for_vit_b_32() -> None:
         tower = open_clip.CLIP(**config).visual
     assert sum(parameter.numel() for parameter in tower.parameters()) == 87_849_216
     module = LowRankTower(tower, rank=4, alpha=8.0, seed=0)
-    trained = state_of(module)
+    trained = trained_tensors(module)
     assert sum(tensor.numel() for tensor in trained.values()) == 663_552
     assert {name.split(".")[0] for name in trained} == {"lora"}
 
