@@ -170,6 +170,13 @@ def _print(comparison: Comparison, out: Path) -> None:
     from ...evaluation.comparison_words import adapter_note, pixel_notes, reading
 
     print_table(comparison_table(comparison))
+    for score in comparison.scores:
+        counts = {test.n_images for test in comparison.tests if test.score == score}
+        if counts:
+            OUT.print(
+                f"{score}: the column is a mean over sites, and differences are over all test images together, "
+                f"{max(counts)} of them at most."
+            )
     for line in (*pixel_notes(comparison), *adapter_note(comparison), *comparison.notes, *reading(comparison)):
         OUT.print(Text(line))
     if comparison.synthetic:
