@@ -39,6 +39,9 @@ SUMMARY = {
     "rounds",
     "simulation",
     "secure_aggregation",
+    "transductive",
+    "oracle",
+    "personal",
     "global",
     "sites",
     "unseen",
@@ -117,7 +120,7 @@ def test_the_run_folder_is_whole_and_its_summary_as_documented(finished: tuple[R
     assert set(summary["global"]) == FIGURES
     assert set(summary["sites"]) == {"site-1", "site-2", "site-3"}
     for row in summary["sites"].values():
-        assert set(row) == FIGURES | {"epsilon", "delta", "bytes_sent", "train_n", "test_n"}
+        assert set(row) == FIGURES | {"epsilon", "delta", "bytes_sent", "train_n", "test_n", "personal"}
         assert row["epsilon"] is None
         assert row["delta"] is None
     assert set(summary["unseen"]) == {"unseen"}

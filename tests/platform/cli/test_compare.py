@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,8 @@ def test_ctrl_c_leaves_a_comparison_that_goes_on(
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "WARDROUND_CACHE": str(cache), "COLUMNS": "120"},
+        # Started by a shell in the background, a process is born deaf to Ctrl-C, and so would be its children.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     try:
         deadline = time.monotonic() + 120
