@@ -6,6 +6,7 @@ g(I) * I, renormalised (FedCLIP, arXiv 2302.13485, section 3; FACMIC, arXiv 2410
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
@@ -32,12 +33,12 @@ class AdapterNorm(nn.BatchNorm1d):
         super().__init__(width, momentum=0.0)
 
 
-class Adapter(nn.Module):
+class Adapter(nn.Module, ABC):
     """Attention over a feature's own coordinates; subclasses say how g(I) is computed."""
 
+    @abstractmethod
     def scores(self, features: Tensor) -> Tensor:
         """Scores before the softmax: (B, D) -> (B, D)."""
-        raise NotImplementedError
 
     def forward(self, features: Tensor) -> Tensor:
         """Attention weights g(I): (B, D) float32 -> (B, D) float32, rows sum to 1."""
