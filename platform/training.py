@@ -21,6 +21,7 @@ from .errors import MethodError
 from .methods.adapted_clip import TRAINING_ONLY, AdaptedClip, refresh_statistics
 from .methods.method import Method, SharedInputs, Step, TrainingPart, batches, log_shares
 from .methods.proximal import proximal_term
+from .methods.zero_shot import ZeroShot
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ def predict_logits(method: Method, state: Mapping[str, Tensor], inputs: Tensor, 
 def zero_shot_logits(features: Tensor, shared: SharedInputs) -> Tensor:
     """Class logits of the frozen CLIP alone: (n, D) float32, unit-norm -> (n, K) float64."""
     with one_thread():
-        return shared.scale * features.double() @ shared.text.double().T
+        return ZeroShot().logits(nn.Module(), features, shared)
 
 
 def _module(

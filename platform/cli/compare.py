@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TaskID
 from rich.table import Table
 from rich.text import Text
 
-from .console import ERR, OUT, one_line, percent, print_json, print_table, size
+from .console import ERR, OUT, bars, one_line, percent, print_json, print_table, size
 
 if TYPE_CHECKING:
     from ...evaluation.comparison import Comparison, Mean, PairedTest, Row
@@ -75,16 +75,7 @@ class GridBars:
     """Draws a grid on standard error: a bar over cells, one within the cell, a line for each that ended."""
 
     def __init__(self) -> None:
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[extra]}"),
-            TimeElapsedColumn(),
-            console=ERR,
-            disable=not ERR.is_terminal,
-        )
+        self._progress = bars()
         self._grid: TaskID | None = None
         self._cell: TaskID | None = None
         self._place = ""

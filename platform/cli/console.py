@@ -82,20 +82,25 @@ def size(number: int | None) -> str:
     return f"{number} B"
 
 
+def bars() -> Progress:
+    """Bars on standard error, each with a field ``extra``; in a log file there are lines instead, so nothing here."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[extra]}"),
+        TimeElapsedColumn(),
+        console=ERR,
+        disable=not ERR.is_terminal,
+    )
+
+
 class RichWatcher:
     """Draws a run on standard error: a bar per stage, a line per round."""
 
     def __init__(self) -> None:
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[extra]}"),
-            TimeElapsedColumn(),
-            console=ERR,
-            disable=not ERR.is_terminal,  # in a log file, lines instead of bars
-        )
+        self._progress = bars()
         self._task: TaskID | None = None
         self._title = ""
 

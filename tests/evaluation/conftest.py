@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,3 +166,63 @@ def skin_classes() -> tuple[ClassName, ...]:
 def dossier_input() -> Dossier:
     """A complete dossier of four training sites and one unseen."""
     return make_dossier()
+
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+CONTRAST = """() => {
+  const part = c => { c /= 255; return c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; };
+  const light = ([r, g, b]) => 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+  const rgb = s => s.match(/[\\d.]+/g).map(Number);
+  const low = [];
+  for (const e of document.querySelectorAll('body *')) {
+    if (e.closest('svg') || ![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())) continue;
+    let back = e, colour = [0, 0, 0, 0];
+    while (back) {
+      colour = rgb(getComputedStyle(back).backgroundColor);
+      if (colour[3] !== 0) break;
+      back = back.parentElement;
+    }
+    if (!back) colour = [255, 255, 255];
+    const a = light(rgb(getComputedStyle(e).color)), b = light(colour);
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) low.push([e.tagName, e.textContent.slice(0, 30), ratio]);
+  }
+  return low;
+}"""
+
+
+def absent(reason: str) -> None:
+    """Fail where a browser is required, and otherwise skip with a reason that is printed."""
+    if os.environ.get("WARDROUND_REQUIRE_BROWSER") == "1":
+        pytest.fail(f"WARDROUND_REQUIRE_BROWSER=1, but {reason}")
+    pytest.skip(f"PAGES WERE NOT LOOKED AT: {reason}")
+
+
+@pytest.fixture(scope="session")
+def low_contrast() -> str:
+    """JavaScript: every text of a page whose contrast is under 4.5 (WCAG AA), as (tag, start of text, ratio)."""
+    return CONTRAST
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium through playwright; skipped loudly without one, unless one is required."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        absent("playwright is not installed")
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        absent("there is no Chromium on the PATH (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+        yield launched
+        launched.close()

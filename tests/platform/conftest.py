@@ -14,14 +14,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from wardround.medical_datasets.cohort import ClassLabel, Cohort, Dataset, Record
 from wardround.platform.adapters import state_of
 from wardround.platform.assessment import assess_local_only, assess_shared, trained, zero_shot
+from wardround.platform.backbone import Backbone
 from wardround.platform.config import Study
 from wardround.platform.methods.method import Method, SharedInputs
 from wardround.platform.methods.table import method_of
+from wardround.platform.preprocessing import Preprocessing
 from wardround.platform.results import Results, Transmissions
 from wardround.platform.run_folder import RunFolder
 from wardround.platform.study_data import Part, SiteData, StudyData
@@ -162,3 +165,30 @@ def toy() -> Callable[..., Toy]:
 def toy_results() -> Callable[..., Results]:
     """``toy_results(toy, unseen=True, skipped=0)``: what a finished run of that toy would know."""
     return make_results
+
+
+def make_tiny_backbone(width: int) -> Backbone:
+    """A real CLIP, as small as one can be, with random weights of seed 0."""
+    config = {
+        "embed_dim": width,
+        "vision_cfg": {"image_size": 16, "layers": 1, "width": 16, "head_width": 16, "patch_size": 8},
+        "text_cfg": {"context_length": 8, "vocab_size": 50, "width": 16, "heads": 2, "layers": 1},
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = open_clip.CLIP(**config)  # type: ignore[arg-type]
+    return Backbone(
+        model,
+        lambda texts: torch.ones((len(texts), 8), dtype=torch.int64),
+        name="tiny",
+        weights="random",
+        config=config,
+        preprocessing=Preprocessing(16, 16, (0.5,) * 3, (0.25,) * 3),
+        device=torch.device("cpu"),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone() -> Callable[[int], Backbone]:
+    """``tiny_backbone(width)``: an encoder that takes real pictures, in milliseconds."""
+    return make_tiny_backbone

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
-import torch
 from PIL import Image
 from wardround.medical_datasets import pixels
 from wardround.medical_datasets.camera_shift import CameraShift
@@ -19,30 +18,13 @@ from wardround.platform.backbone import Backbone
 from wardround.platform.cohorts import SitePlan, StudyPlan
 from wardround.platform.encoded import Encoded, encode_plan
 from wardround.platform.features import encode
-from wardround.platform.preprocessing import Preprocessing
 
 COPY, BROKEN = 7, 12  # record 7 (at beech) has the bytes of record 2 (at ash); record 12 (at cedar) is no picture
 
 
 @pytest.fixture(scope="module")
-def backbone() -> Backbone:
-    config = {
-        "embed_dim": 4,
-        "vision_cfg": {"image_size": 16, "layers": 1, "width": 16, "head_width": 16, "patch_size": 8},
-        "text_cfg": {"context_length": 8, "vocab_size": 50, "width": 16, "heads": 2, "layers": 1},
-    }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = open_clip.CLIP(**config)  # type: ignore[arg-type]
-    return Backbone(
-        model,
-        lambda texts: torch.ones((len(texts), 8), dtype=torch.int64),
-        name="tiny",
-        weights="random",
-        config=config,
-        preprocessing=Preprocessing(16, 16, (0.5,) * 3, (0.25,) * 3),
-        device=torch.device("cpu"),
-    )
+def backbone(tiny_backbone: Callable[[int], Backbone]) -> Backbone:
+    return tiny_backbone(4)
 
 
 def index(*rows: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -22,7 +21,6 @@ from wardround.platform.cohorts import SitePlan, StudyPlan
 from wardround.platform.errors import StudyFileError
 from wardround.platform.features import FeatureTable
 from wardround.platform.methods.table import method_of
-from wardround.platform.preprocessing import Preprocessing
 from wardround.platform.study_data import StudyData, encode_study
 
 WIDTH = 4
@@ -148,25 +146,8 @@ def test_a_reference_set_of_unreadable_images_is_refused_rather_than_left_out(
 
 
 @pytest.fixture(scope="module")
-def tiny() -> Backbone:
-    """A real CLIP, as small as one can be."""
-    config = {
-        "embed_dim": WIDTH,
-        "vision_cfg": {"image_size": 16, "layers": 1, "width": 16, "head_width": 16, "patch_size": 8},
-        "text_cfg": {"context_length": 8, "vocab_size": 50, "width": 16, "heads": 2, "layers": 1},
-    }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = open_clip.CLIP(**config)  # type: ignore[arg-type]
-    return Backbone(
-        model,
-        lambda texts: torch.ones((len(texts), 8), dtype=torch.int64),
-        name="tiny",
-        weights="random",
-        config=config,
-        preprocessing=Preprocessing(16, 16, (0.5,) * 3, (0.25,) * 3),
-        device=torch.device("cpu"),
-    )
+def tiny(tiny_backbone: Callable[[int], Backbone]) -> Backbone:
+    return tiny_backbone(WIDTH)
 
 
 def drawn_pictures(root: Path) -> StudyPlan:
