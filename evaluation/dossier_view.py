@@ -17,7 +17,9 @@ from .page_parts import (
     privacy_facts,
     provenance_facts,
     span,
+    upper,
 )
+from .privacy_view import PrivacyView, privacy_view, with_spent
 from .report_model import Dossier, Score, SiteRow
 
 
@@ -35,6 +37,7 @@ class DossierView:
     curve: str
     rounds: Table
     privacy: tuple[tuple[str, str], ...]
+    differential: PrivacyView | None
     provenance: tuple[tuple[str, str], ...]
 
 
@@ -56,6 +59,7 @@ def dossier_view(dossier: Dossier) -> DossierView:
             [row.round for row in dossier.rounds],
             [row.validation_balanced_accuracy for row in dossier.rounds],
         )
+    facts = with_spent(dossier.privacy, dossier.privacy_sites)
     return DossierView(
         dossier=dossier,
         facts=(
@@ -66,7 +70,7 @@ def dossier_view(dossier: Dossier) -> DossierView:
             ("Secure aggregation", "on" if dossier.privacy.secure_aggregation else "OFF"),
             (
                 "Differential privacy",
-                "off" if dossier.privacy.epsilon is None else f"epsilon {dossier.privacy.epsilon:.2f}",
+                "off" if facts.epsilon is None else f"epsilon {upper(facts.epsilon)}",
             ),
             ("Bytes sent by sites", byte_size(dossier.privacy.bytes_sent)),
             ("Time", duration(dossier.seconds)),
@@ -106,7 +110,8 @@ def dossier_view(dossier: Dossier) -> DossierView:
             ),
             stacked=False,
         ),
-        privacy=privacy_facts(dossier.privacy, sends=True),
+        privacy=privacy_facts(facts, sends=True),
+        differential=privacy_view(dossier.privacy_sites, dossier.audit),
         provenance=provenance_facts(dossier.provenance),
     )
 

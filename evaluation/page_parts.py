@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,6 +53,24 @@ def number(value: float | None, digits: int = 2) -> str:
     if float(text) == 0:
         text = text.removeprefix("-")
     return text.replace("-", MINUS)
+
+
+def upper(value: float | None, digits: int = 2) -> str:
+    """An upper bound as :func:`number`, rounded up: print never claims less than what it was."""
+    return number(None if value is None else math.ceil(value * 10**digits - 1e-6) / 10**digits, digits)
+
+
+def lower(value: float | None, digits: int = 2) -> str:
+    """A lower bound, or what is left, as :func:`number`, rounded down."""
+    return number(None if value is None else math.floor(value * 10**digits + 1e-6) / 10**digits, digits)
+
+
+def scientific(value: float | None) -> str:
+    """A small probability as "1e−5" or "2.5e−6"."""
+    if value is None:
+        return UNKNOWN
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}".replace("-", MINUS)
 
 
 def percent(share: float) -> str:
@@ -125,8 +144,8 @@ def privacy_facts(facts: PrivacyFacts, *, sends: bool) -> tuple[tuple[str, str],
     if facts.epsilon is None:
         noise = "Off. Masking hides single updates; it does not bound what the final model may reveal about an image."
     else:
-        delta = "" if facts.delta is None else f", delta = {facts.delta:.1e}".replace("-", MINUS)
-        noise = f"On: epsilon = {facts.epsilon:.2f}{delta}, per {facts.unit or 'record'}."
+        delta = "" if facts.delta is None else f", delta = {scientific(facts.delta)}"
+        noise = f"On: epsilon = {upper(facts.epsilon)}{delta}, per {facts.unit or 'record'}."
     sent = byte_size(facts.bytes_sent)
     if facts.messages_sent is not None:
         sent += f" in {plural(facts.messages_sent, 'message')}"

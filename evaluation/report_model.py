@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 
 from .arrays import FloatArray, IntArray, check_predictions, check_temperature, group_codes
 from .errors import InvalidReportError
+from .privacy_model import AuditFacts, SitePrivacy
 
 SCHEMA = 1
 Role = Literal["training", "unseen"]
@@ -137,8 +138,8 @@ class PrivacyFacts:
         secure_aggregation: True when only masked vectors were sent.
         threshold: sites that must finish a round for its sum to be opened; None without secure aggregation.
         participants: sites in the roster.
-        epsilon: differential privacy spent, or None where it was off. delta: its delta. unit: "image" or
-            "patient".
+        epsilon: differential privacy spent, or None where it was off. delta: its delta. unit: "patient", "lesion" or
+            "record".
         bytes_sent: bytes that passed the egress gate in the whole study.
         messages_sent: how many messages they made up.
         ledger_entries: entries of the transmission ledger. ledger_head: hash of its last entry, hex; empty
@@ -187,6 +188,7 @@ class SiteReport:
             training; or None.
         seed: of the bootstrap and of consistency resampling, so that a page is the same every time.
         marks: sentences that must be read before any figure; the page has them on top.
+        private: what the site spent under differential privacy; None where it was off, and at unseen sites.
         schema: version of this layout.
     """
 
@@ -206,6 +208,7 @@ class SiteReport:
     zero_shot: Predictions | None = None
     seed: int = 0
     marks: tuple[str, ...] = ()
+    private: SitePrivacy | None = None
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -318,6 +321,8 @@ class Dossier:
             coordinator's.
         provenance, links: see there.
         marks: sentences that must be read before any figure; the page has them on top.
+        privacy_sites: what each training site spent under differential privacy; empty where it was off.
+        audit: what attacks on such a training measured, or None where nobody made them.
         schema: version of this layout.
     """
 
@@ -337,6 +342,8 @@ class Dossier:
     overall_zero_shot: Score | None = None
     seconds: float | None = None
     marks: tuple[str, ...] = ()
+    privacy_sites: tuple[SitePrivacy, ...] = ()
+    audit: AuditFacts | None = None
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:

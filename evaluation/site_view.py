@@ -27,6 +27,7 @@ from .page_parts import (
     span,
 )
 from .per_class import per_class
+from .privacy_view import SitePrivacyView, site_privacy_view, with_spent
 from .reliability import N_BINS, NullBound, null_bound, reliability_bins
 from .report_model import Predictions, SiteReport
 from .scores import headline_generator
@@ -50,6 +51,7 @@ class SiteView:
     flow: Table
     flow_reading: tuple[str, ...]
     privacy: tuple[tuple[str, str], ...]
+    differential: SitePrivacyView | None
     provenance: tuple[tuple[str, str], ...]
 
 
@@ -119,7 +121,10 @@ def site_view(report: SiteReport) -> SiteView:
         calibration_reading=_calibration_reading(model, null, report.flow.group_key),
         flow=_flow(report),
         flow_reading=_flow_reading(report),
-        privacy=privacy_facts(report.privacy, sends=report.role == "training"),
+        privacy=privacy_facts(
+            with_spent(report.privacy, [report.private] if report.private else []), sends=report.role == "training"
+        ),
+        differential=site_privacy_view(report.private),
         provenance=provenance_facts(report.provenance),
     )
 

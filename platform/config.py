@@ -29,6 +29,7 @@ from .method_sections import (
     PromptFlSection,
     ServerSection,
 )
+from .privacy_section import PrivacySection
 from .section import Section
 from .study_checks import problems
 
@@ -266,6 +267,7 @@ class Study(Section):
     server: ServerSection = Field(default_factory=ServerSection)
     personalisation: PersonalisationSection = Field(default_factory=PersonalisationSection)
     calibration: CalibrationSection = Field(default_factory=CalibrationSection)
+    privacy: PrivacySection = Field(default_factory=PrivacySection)
     secure_aggregation: SecureAggregationSection = Field(default_factory=SecureAggregationSection)
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
     compare: CompareSection = Field(default_factory=CompareSection)
@@ -308,6 +310,11 @@ class Study(Section):
         return getattr(getattr(self, self.table, None), "adaptation_weight", 0.0) > 0.0
 
     @property
+    def private(self) -> bool:
+        """Whether sites train with differential privacy; a method for which nothing leaves a site needs none."""
+        return self.privacy.on and self.table not in ("baseline", "zero_shot")
+
+    @property
     def out(self) -> str:
         """Name of the site that takes no part; empty: none."""
         return self.sites.left_out or self.sites.unseen
@@ -317,10 +324,13 @@ class Study(Section):
 
         The folder, the device and the place of local weights are each machine's own business and are left out; what
         the weights are is in the backbone's fingerprint, which the study can pin. So are the coordinator's patience and
-        a simulation's faults: with and without them, the same study is run; and the options of other methods.
+        a simulation's faults: with and without them, the same study is run; the options of other methods; and the
+        options of differential privacy where it is off.
         """
         foreign = {name: True for name in METHOD_TABLES if name not in (self.table, self.trained_table)}
         elsewhere = dict.fromkeys(("device", "retries", "round_timeout", "faults", "compare"), True)
+        if not self.private:
+            elsewhere["privacy"] = True
         content = self.model_dump(mode="json", exclude={**elsewhere, **foreign, "data": {"path"}})
         if Path(self.backbone.weights).is_absolute():
             content["backbone"]["weights"] = "local"

@@ -7,12 +7,13 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from .. import __version__
 from ..privacy.atomic import make_private, write_atomic
+from ..privacy.differential_privacy.budget import Budget
 from ..privacy.egress import COORDINATOR, Gate, StudyFacts
 from ..privacy.errors import LedgerError
 from ..privacy.home import SiteHome
@@ -31,6 +32,8 @@ from .errors import CheckpointError
 from .faults import DishonestSite, LyingCoordinator
 from .means_memory import MEANS_FILE
 from .methods.method import Method, SharedInputs
+from .private_plan import units_of
+from .private_site import private_site
 from .round_store import RoundStore
 from .run_folder import RunFolder
 from .site_machine import PROGRESS_FILE, Site
@@ -54,6 +57,7 @@ class Consortium:
         ledgers: by name, and ``"coordinator"``.
         trainers: by name.
         roster: pinned.
+        budgets: by site; empty without differential privacy.
     """
 
     coordinator: Coordinator
@@ -62,6 +66,7 @@ class Consortium:
     ledgers: Mapping[str, Ledger]
     trainers: Mapping[str, LocalTrainer]
     roster: PinnedRoster
+    budgets: Mapping[str, Budget] = field(default_factory=dict)
 
     def close_ledgers(self, study: str) -> None:
         """Write the ``close`` entry of the study at both ends, where it is still open."""
@@ -97,7 +102,7 @@ def open_consortium(
     """
     digest = study.digest()
     start = start_state(study, method, data.shared)
-    layout = layout_of(method, data.shared, constants_of(study, data.shared))
+    layout = study_layout(study, method, data.shared)
     checkpoints = Checkpoints(run.coordinator / "checkpoint")
     newest = checkpoints.newest(study=digest, backbone=backbone)
     sent, info = newest or (start, AdapterInfo(digest, method.name, 0, backbone))
@@ -108,15 +113,23 @@ def open_consortium(
         homes = {site.name: stack.enter_context(SiteHome.open(run.homes, site.name)) for site in data.sites}
         identities = {name: open_identity(home.folder, home.identity) for name, home in homes.items()}
         keys = {name: identity.public_key for name, identity in identities.items()}
-        roster = draw_roster(study, method, layout, keys, {site.name: len(site.train) for site in data.sites})
+        roster = draw_roster(study, method, layout, keys, samples_of(study, data))
         for home in homes.values():
             _pin(home.state(digest) / ROSTER_FILE, roster.to_bytes())  # before anybody signs another one
-        pinned = enrol_together(roster, identities)
+        pinned = enrol_together(roster, identities, private=homes if study.private else ())
         largest = {**start, **layout.blank()}
         adapter_bytes = len(dump_adapter(largest, AdapterInfo(digest, method.name, study.rounds, backbone)))
         vector_bytes = max(roster.wire_size(purpose) for purpose in roster.vectors)
         limits = Limits(len(homes), vector_bytes, adapter_bytes + ADAPTER_HEADROOM)
-        facts = StudyFacts(roster=pinned, method=method.name, model=backbone, software=f"wardround {__version__}")
+        epsilon, delta = (study.privacy.epsilon, study.privacy.delta) if study.private else (None, None)
+        facts = StudyFacts(
+            roster=pinned,
+            method=method.name,
+            epsilon=epsilon,
+            delta=delta,
+            model=backbone,
+            software=f"wardround {__version__}",
+        )
 
         lying = bool(study.faults.lying_coordinator)
 
@@ -141,8 +154,15 @@ def open_consortium(
                 write_atomic(policy_path, text.encode())
             policy = Policy.load(policy_path)
             ledger.open_study(digest)
-            return Gate(owner=owner, ledger=ledger, policy=policy, facts=facts, limits=limits), ledger
+            budget = None
+            if study.private and owner != COORDINATOR:
+                home, identity = homes[owner], identities[owner]
+                budget = budgets[owner] = Budget.open(
+                    home.budget, site=owner, identity=identity, ledger=ledger, policy_budget=policy.budget
+                )
+            return Gate(owner=owner, ledger=ledger, policy=policy, facts=facts, limits=limits, budget=budget), ledger
 
+        budgets: dict[str, Budget] = {}
         sites, ledgers, trainers, entered = {}, {}, {}, dict.fromkeys(homes, False)
         for site in data.sites:
             name, home = site.name, homes[site.name]
@@ -150,7 +170,8 @@ def open_consortium(
             entered[name] = any((folder / file).is_file() for file in (PROGRESS_FILE, MEANS_FILE))
             site_gate, ledgers[name] = gate(name, home.ledger, home.policy, entered[name])
             part, held_out = (each.training(method.consumes) for each in (site.train, site.validation))
-            trainers[name] = LocalTrainer(name, study, method, layout, part, held_out, data.shared, folder)
+            private = private_site(study, method, site.train, budgets[name], folder) if study.private else None
+            trainers[name] = LocalTrainer(name, study, method, layout, part, held_out, data.shared, folder, private)
             facts_of_site = (name, identities[name], pinned, site_gate, trainers[name], backbone, folder, study.rounds)
             cheats = tuple(fault for fault in study.faults.dishonest_share if fault.site == name)
             sites[name] = (
@@ -173,7 +194,7 @@ def open_consortium(
         parts = (pinned, own_gate, layout, info, state, checkpoints, unfinished, limits, clock)
         policy = (study.round_timeout, study.retries, study.server, memory, constants)
         coordinator = LyingCoordinator(*parts, *policy, script=study.faults) if lying else Coordinator(*parts, *policy)
-        yield Consortium(coordinator, sites, homes, ledgers, trainers, pinned)
+        yield Consortium(coordinator, sites, homes, ledgers, trainers, pinned, budgets)
 
 
 def rehearse_roster(study: Study, method: Method, data: StudyData) -> None:
@@ -182,9 +203,23 @@ def rehearse_roster(study: Study, method: Method, data: StudyData) -> None:
     Raises:
         ParameterError, RosterError: a threshold, cohort, bound, name or count does not hold.
     """
-    layout = layout_of(method, data.shared, constants_of(study, data.shared))
+    layout = study_layout(study, method, data.shared)
     keys = {site.name: hashlib.sha256(site.name.encode()).digest() for site in data.sites}
-    draw_roster(study, method, layout, keys, {site.name: len(site.train) for site in data.sites})
+    draw_roster(study, method, layout, keys, samples_of(study, data))
+
+
+def samples_of(study: Study, data: StudyData) -> dict[str, int]:
+    """The public number of each site: training images, or units under differential privacy."""
+    if study.private:
+        return {site.name: units_of(study, site.train).count for site in data.sites}
+    return {site.name: len(site.train) for site in data.sites}
+
+
+def study_layout(study: Study, method: Method, shared: SharedInputs) -> Layout:
+    """What a study's sites send, and what the coordinator sends along."""
+    module = method.new_module(shared, seed=0)
+    constants = constants_of(study, shared)
+    return Layout.of(module, local=method.local, constants=constants, metrics=not study.private)
 
 
 def layout_of(method: Method, shared: SharedInputs, constants: Mapping[str, tuple[int, ...]] | None = None) -> Layout:

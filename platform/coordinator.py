@@ -263,7 +263,7 @@ class Coordinator:
         self._next, self._next_memory = apply_mean(
             self.layout, self.state, self._means(total), self.server, self.memory
         )
-        return float(total.values[METRICS][0] / total.weight)
+        return float(total.values[METRICS][0] / total.weight) if self.layout.metrics else None
 
     def _close_stage(self, session: CoordinatorSession) -> Mapping[str, Message]:
         """The requests of the next stage; what a restart needs is on disk before they leave."""

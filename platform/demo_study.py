@@ -6,10 +6,13 @@ from typing import Any
 
 from ..medical_datasets.synthetic.population import demo_study
 
+PRIVATE_IMAGES, PRIVATE_BATCH, PRIVATE_LR = 1500, 128, 1e-2
 DATASETS_OF_DEMO = {"brain": "brain-mri", "skin": "ham10000"}
 
 
-def demo_study_values(kind: str, *, method: str, sites: int, rounds: int, seed: int) -> dict[str, Any]:
+def demo_study_values(
+    kind: str, *, method: str, sites: int, rounds: int, seed: int, epsilon: float = 0.0
+) -> dict[str, Any]:
     """Values of a study file for the demo.
 
     Args:
@@ -18,10 +21,11 @@ def demo_study_values(kind: str, *, method: str, sites: int, rounds: int, seed: 
         sites: training sites; one more phantom site is the public reference set, another one is unseen.
         rounds: federated rounds.
         seed: of phantoms, splits and start values.
+        epsilon: of differential privacy; 0: none. With it sites have more images, because noise needs many units.
     """
     phantoms = demo_study("brain" if kind == "brain" else "skin", sites=max(sites, 1) + 1, seed=max(seed, 0))
     names = [site.name for site in phantoms.sites if site.name != phantoms.unseen]
-    return {
+    values: dict[str, Any] = {
         "name": f"demo-{kind}",
         "method": method,
         "rounds": rounds,
@@ -38,3 +42,13 @@ def demo_study_values(kind: str, *, method: str, sites: int, rounds: int, seed: 
         "training": {"lr": 5e-4},
         "facmic": {"adaptation_weight": 0.3},
     }
+    if epsilon != 0.0:
+        values |= {
+            "name": f"demo-{kind}-private",
+            "data": {**values["data"], "images_per_site": PRIVATE_IMAGES, "split": (0.7, 0.1, 0.2)},
+            "training": {"lr": PRIVATE_LR, "batch_size": PRIVATE_BATCH, "weight_decay": 0.0},
+            "facmic": {**values["facmic"], "normalisation": "layer"},
+            "faa_clip": {"normalisation": "layer"},
+            "privacy": {"epsilon": epsilon},
+        }
+    return values

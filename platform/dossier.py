@@ -115,6 +115,7 @@ def _site_report(results: Results, site: SiteData) -> SiteReport:
         provenance=_provenance(results),
         seed=_seed(results, site.name),
         marks=results.marks.of_site(site.name, trains=training),
+        private=results.privacy.get(site.name),
     )
 
 
@@ -152,8 +153,13 @@ def _flow(results: Results, site: SiteData) -> DataFlow:
 
 def _privacy(results: Results, site: str | None) -> PrivacyFacts:
     """Facts of one training site; of the whole study with None, where the ledger is the coordinator's."""
+    spent = results.privacy if site is None else {k: v for k, v in results.privacy.items() if k == site}
+    worst = max(spent.values(), key=lambda private: private.epsilon, default=None)
     facts = PrivacyFacts(
         secure_aggregation=True,
+        epsilon=worst.epsilon if worst else None,
+        delta=worst.delta if worst else None,
+        unit=worst.unit if worst else None,
         threshold=results.threshold,
         participants=len(results.data.sites),
         bytes_sent=sum(sent.bytes_sent for sent in results.sent.values()),
@@ -216,6 +222,7 @@ def _dossier(results: Results) -> Dossier:
         overall_zero_shot=_overall(results, results.zero_shot),
         seconds=round(results.seconds, 3),
         marks=results.marks.of_study(),
+        privacy_sites=tuple(results.privacy.values()),
     )
 
 

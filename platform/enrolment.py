@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from ..privacy.atomic import write_atomic
@@ -62,7 +62,7 @@ def blocks_of(study: Study, method: Method, layout: Layout, samples: Sequence[in
         study: clip and bits.
         method: step size and weighting.
         layout: of what it sends.
-        samples: each site's number of training images.
+        samples: each site's number of training images, or of units under differential privacy.
     """
     settings, sizes, sites = study.secure_aggregation, layout.sizes(), len(samples)
     weight = settings.w_max if weighting_of(study, method) == "weighted" else 1.0
@@ -83,7 +83,8 @@ def blocks_of(study: Study, method: Method, layout: Layout, samples: Sequence[in
     ]
     if BUFFERS in sizes:
         blocks.append(Block(BUFFERS, sizes[BUFFERS], BUFFERS_CLIP, bits(BUFFERS_CLIP, BUFFERS_BITS)))
-    blocks.append(Block(METRICS, sizes[METRICS], METRICS_CLIP, bits(METRICS_CLIP, METRICS_BITS)))
+    if METRICS in sizes:
+        blocks.append(Block(METRICS, sizes[METRICS], METRICS_CLIP, bits(METRICS_CLIP, METRICS_BITS)))
     return tuple(blocks)
 
 
@@ -103,7 +104,7 @@ def draw_roster(
         method: what is trained.
         layout: of what it sends, for the sizes of the blocks.
         keys: raw Ed25519 public key of each site.
-        samples: public number of training images of each site.
+        samples: public number of training images of each site, or of units under differential privacy.
 
     Raises:
         ParameterError, RosterError: a threshold, cohort, bound, name or count does not hold.
@@ -133,12 +134,20 @@ def _thresholds(study: Study, sites: int) -> Thresholds:
         t=settings.threshold or None,
         m=None if free else settings.minimum_cohort,
         colluding=settings.colluding or None,
+        private=study.private,
     )
 
 
-def enrol_together(roster: Roster, identities: Mapping[str, Identity]) -> PinnedRoster:
-    """Every simulated site signs the roster; the result is checked and pinned with every fingerprint known."""
-    signatures = {name: roster.sign(identity, name) for name, identity in identities.items()}
+def enrol_together(
+    roster: Roster, identities: Mapping[str, Identity], *, private: Collection[str] = ()
+) -> PinnedRoster:
+    """Every simulated site signs the roster; the result is checked and pinned with every fingerprint known.
+
+    Args:
+        roster, identities: what is signed, and by whom.
+        private: sites whose own noise makes each of their updates differentially private.
+    """
+    signatures = {name: roster.sign(key, name, private=name in private) for name, key in identities.items()}
     return roster.pin(signatures, confirmed=set(identities))
 
 

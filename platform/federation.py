@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..evaluation.privacy_model import SitePrivacy
 from ..privacy.atomic import make_private, write_atomic
 from ..privacy.egress import COORDINATOR
 from ..privacy.ledger import verify
@@ -21,6 +22,7 @@ from .engines.local import Tap, carry
 from .faults import ScriptedNetwork, SimulatedClock
 from .means_loop import seconds_spent, sum_class_means
 from .methods.method import Method
+from .privacy_figures import site_privacy
 from .results import Transmissions
 from .round_loop import Line, Record, run_rounds
 from .run_folder import RunFolder
@@ -42,6 +44,7 @@ class Federated:
         parameters: numbers of one update, by block.
         earlier: seconds of rounds that were done before this process, in a resumed run.
         omitted: classes without a mean, where the study aligns to class means.
+        privacy: by site, what its budget says of this study; empty without differential privacy.
     """
 
     state: State
@@ -55,6 +58,7 @@ class Federated:
     parameters: Mapping[str, int]
     earlier: float
     omitted: tuple[str, ...] = ()
+    privacy: Mapping[str, SitePrivacy] = field(default_factory=dict)
 
 
 def federate(
@@ -115,7 +119,14 @@ def federate(
             parameters={block.name: block.size for block in roster.blocks("update")},
             earlier=earlier,
             omitted=omitted(means, classes) if means is not None else (),
+            privacy={name: _privacy_of(study, consortium, name) for name in consortium.budgets},
         )
+
+
+def _privacy_of(study: Study, consortium: Consortium, site: str) -> SitePrivacy:
+    roster = consortium.roster.roster
+    units = roster.sites[roster.index[site]].samples
+    return site_privacy(consortium.budgets[site].charges, site, study, units)
 
 
 def _name_those_without(consortium: Consortium, own: Mapping[str, State | None], watch: Watcher) -> None:
@@ -153,5 +164,6 @@ def _copy_homes(consortium: Consortium, run: RunFolder) -> None:
     for name, home in consortium.homes.items():
         folder = run.site(name)
         make_private(folder)
-        for path in (home.ledger, home.policy):
-            write_atomic(folder / path.name, path.read_bytes())
+        for path in (home.ledger, home.policy, home.budget):
+            if path.is_file():
+                write_atomic(folder / path.name, path.read_bytes())

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import rfc8785
 
 from .. import __version__
+from ..evaluation.privacy_model import SitePrivacy
+from ..privacy.differential_privacy.releases import Relation
 from .assessment import Assessment, Prediction
 from .backbone import Backbone
 from .class_means import constants_of
@@ -59,6 +62,7 @@ class Results:
         skipped: images that could not be read.
         unreleased: lines of rounds.jsonl of tries that released nothing.
         omitted: classes without a mean, where the study aligns to class means.
+        privacy: by training site, what its budget says of this study; empty without differential privacy.
     """
 
     study: Study
@@ -77,6 +81,7 @@ class Results:
     skipped: int
     unreleased: Sequence[Mapping[str, Any]] = ()
     omitted: Sequence[str] = ()
+    privacy: Mapping[str, SitePrivacy] = field(default_factory=dict)
 
     @property
     def marks(self) -> Marks:
@@ -90,8 +95,7 @@ def summary(results: Results) -> dict[str, Any]:
     for site in results.data.sites:
         sites[site.name] = {
             **results.federated.sites[site.name].figures.as_dict(),
-            "epsilon": None,
-            "delta": None,
+            **_spent(results.privacy.get(site.name)),
             "bytes_sent": results.sent[site.name].bytes_sent,
             "train_n": len(site.train),
             "test_n": len(site.test),
@@ -115,6 +119,13 @@ def summary(results: Results) -> dict[str, Any]:
         "bytes_down": results.received.bytes_sent,
         "seconds": round(results.seconds, 3),
     }
+
+
+def _spent(private: SitePrivacy | None) -> dict[str, float | None]:
+    """What a site spent in this study, rounded up: never less than what it was."""
+    if private is None:
+        return {"epsilon": None, "delta": None}
+    return {"epsilon": math.ceil(private.epsilon * 1e6) / 1e6, "delta": private.delta}
 
 
 def _baseline(results: Results, assessment: Assessment) -> dict[str, Any]:
@@ -173,13 +184,11 @@ def model_card(results: Results) -> dict[str, Any]:
         "temperature": results.federated.temperature,
         "temperature_source": _temperature_source(results.federated),
         "abstain_below": study.evaluation.abstain_below,
-        "epsilon": None,
-        "delta": None,
-        "unit": None,
+        **_privacy(results),
         "secure_aggregation": True,
         "intended_use": "Research on federated training. Not a medical device; not for diagnosis.",
         "limits": [
-            "Trained without differential privacy: the sum of the sites' updates may carry traces of single patients.",
+            *_privacy_limits(results),
             "Figures hold for the sites and periods of this study; check them on local data before any use.",
             "An image that shows none of the classes still gets probabilities over them.",
             *results.marks.of_study(),
@@ -187,6 +196,42 @@ def model_card(results: Results) -> dict[str, Any]:
         ],
     }
     return {**card, CARD_CHECKSUM: card_checksum(card)}
+
+
+def _privacy(results: Results) -> dict[str, Any]:
+    """The card's claim: the largest epsilon of any site, and how it came about."""
+    if not results.privacy:
+        return {"epsilon": None, "delta": None, "unit": None}
+    worst = max(results.privacy.values(), key=lambda site: site.epsilon)
+    settings = results.study.privacy
+    return {
+        **_spent(worst),
+        "unit": worst.unit,
+        "privacy": {
+            "relation": str(Relation.ZERO_OUT),
+            "target_epsilon": settings.epsilon,
+            "records_per_unit": settings.records_per_unit,
+            "clip": settings.clip,
+            "alignment": settings.alignment if results.study.adapts else "none",
+            "rdp_epsilon": worst.rdp_epsilon,
+            "noise_multipliers": {name: site.noise_multiplier for name, site in results.privacy.items()},
+            "units": {name: site.units for name, site in results.privacy.items()},
+        },
+    }
+
+
+def _privacy_limits(results: Results) -> Iterator[str]:
+    if not results.privacy:
+        yield "Trained without differential privacy: the sum of the sites' updates may carry traces of single patients."
+        return
+    unit = next(iter(results.privacy.values())).unit
+    yield (
+        f"Differential privacy covers the training images of one {unit} at each site, given which images were dealt to "
+        "training. Validation and test images, the reference set and the number of units are not covered."
+    )
+    yield f"A {unit} whose images lie at k sites spends k epsilons, and another k in every further run on them."
+    if results.study.personalisation.fine_tune_epochs > 0:
+        yield "Sites' own models are fine-tuned without noise; they and their figures must stay at the site."
 
 
 def _temperature_source(assessment: Assessment) -> str:

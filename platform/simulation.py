@@ -31,6 +31,7 @@ from .features import default_cache
 from .federation import Federated, assess_federated, federate
 from .methods.method import Method
 from .methods.table import method_of, without_adaptation
+from .private_plan import check_units
 from .results import Results
 from .run_folder import RunFolder
 from .study_data import StudyData, encode_study
@@ -100,6 +101,9 @@ def simulate(
                 lambda done, total, rate: watch.progress(done, total, "images", rate),
                 watch.note,
             )
+            if study.private:
+                for known in check_units(study, data):
+                    watch.note(known)
             rehearse_roster(study, method, data)
             _check_faults(study, data)
         for skip in skipped:
@@ -117,6 +121,7 @@ def simulate(
             rounds=federated.records,
             unreleased=federated.unreleased,
             omitted=federated.omitted,
+            privacy=federated.privacy,
             sent=federated.sent,
             received=federated.received,
             threshold=federated.threshold,

@@ -18,10 +18,13 @@ from numpy.typing import NDArray
 from ..privacy.atomic import canonical_json, write_atomic
 from ..privacy.egress import COORDINATOR, Gate, Sealed
 from ..privacy.errors import (
+    AccountError,
+    BudgetError,
     DecodeError,
     EgressRefusedError,
     EncodingError,
     HomeError,
+    MechanismError,
     ProtocolError,
     Refusal,
     RosterError,
@@ -178,7 +181,7 @@ class Site:
             return self._refuse(session, error.code, stage, error.site)
         except EgressRefusedError:
             return self._refuse(session, Refusal.POLICY, stage)
-        except (MethodError, EncodingError) as error:
+        except (MethodError, EncodingError, BudgetError, AccountError, MechanismError) as error:
             # The round cannot be trained or encoded here; the reason is shown at the site and does not leave.
             self.failure = str(error)
             self._end_session()

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 
 HEADED = ("fedclip", "facmic", "faa_clip")
 LARGEST_FEDADAM = 0.3
+PRIVATE = ("fedclip", "facmic", "faa-clip", "prompt-fl")
+NO_CLOSED_FORM = {
+    **dict.fromkeys(
+        ("fedavg", "fedprox", "moon"),
+        "it trains the whole CLIP, whose layers see many rows of one image, and BatchNorm in some towers",
+    ),
+    "lora": "its factors lie inside the image tower, where a layer sees many rows of one image",
+}
 
 
 def problems(study: Study) -> Iterator[str]:
@@ -22,6 +30,7 @@ def problems(study: Study) -> Iterator[str]:
     yield from _reference(study)
     yield from _normalisation(study)
     yield from _training(study)
+    yield from _privacy(study)
     yield from _faults(study)
 
 
@@ -93,6 +102,53 @@ def _training(study: Study) -> Iterator[str]:
             f"server.lr: with fedadam every weight moves by up to {study.server.lr:g} a round, whatever the "
             "sites learnt; about 0.003 suits adapters"
         )
+
+
+def _privacy(study: Study) -> Iterator[str]:
+    """What differential privacy does not allow, with the reason and what is legal instead."""
+    if not study.privacy.on:
+        changed = sorted(study.privacy.model_dump(exclude_defaults=True))
+        if changed:
+            yield f"privacy.{changed[0]}: has no effect without privacy.epsilon; set that, or leave the key out"
+        return
+    if not study.private:
+        return
+    reason = NO_CLOSED_FORM.get(study.method)
+    if reason:
+        yield f"privacy.epsilon: '{study.method}' cannot be trained so: {reason}; use {', '.join(PRIVATE)}"
+    table = study.table
+    own = _own(study)
+    if getattr(own, "normalisation", "layer") != "layer":
+        yield (
+            f"{table}.normalisation: BatchNorm makes the gradient of one image depend on the others of its batch, so "
+            f"no clip bounds what one patient changes; set {table}.normalisation = 'layer'"
+        )
+    if getattr(own, "loss", "class-prompt") == "in-batch":
+        yield (
+            f"{table}.loss: the in-batch loss couples the images of a batch, and one of them moves the gradient by a "
+            f"multiple of the clip; use {table}.loss = 'class-prompt'"
+        )
+    if getattr(own, "text_adapter", False):
+        yield (
+            f"{table}.text_adapter: the text side sees classes, not images, and its gradients cannot be clipped image "
+            f"by image; set {table}.text_adapter = false"
+        )
+    if study.calibration.method == "federated-head":
+        yield (
+            "calibration.method: 'federated-head' sends a temperature that is fitted without noise; use 'after', "
+            "which stays at the site"
+        )
+    if study.training.logit_adjustment > 0:
+        yield "training.logit_adjustment: a site's class shares are not noised; set it to 0"
+    if study.reference.source == "class-means":
+        yield (
+            "reference.source: 'class-means' sums class features without noise, and there is nothing public to align "
+            "to; use 'fraction' or 'site', and noisy class sums are released within the budget"
+        )
+    if not study.adapts or study.method != "facmic" or study.privacy.alignment != "per-record":
+        for key in ("fourier_features", "fourier_every"):
+            if getattr(study.privacy, key) != type(study.privacy).model_fields[key].default:
+                yield f"privacy.{key}: only FACMIC with privacy.alignment = 'per-record' has it; leave the key out"
 
 
 def _faults(study: Study) -> Iterator[str]:

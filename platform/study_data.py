@@ -83,6 +83,7 @@ class StudyData:
         shared: prompts, logit scale and reference features.
         reference_n: number of reference images.
         transductive: whether images that are tested on are in the reference set.
+        reference_rows: records of the reference set.
     """
 
     cohort: Cohort
@@ -91,6 +92,7 @@ class StudyData:
     shared: SharedInputs
     reference_n: int
     transductive: bool = False
+    reference_rows: tuple[int, ...] = ()
 
 
 def encode_study(
@@ -165,7 +167,8 @@ def encode_study(
     transductive = _overlaps(study, encoded, reference.rows, np.concatenate(tested))
     shared = _shared(study, method, cohort, backbone, reference)
     skipped = cohort.skipped + encoded.skipped
-    return StudyData(cohort, sites, unseen, shared, len(reference), transductive), skipped
+    rows = tuple(int(row) for row in reference.rows)
+    return StudyData(cohort, sites, unseen, shared, len(reference), transductive, rows), skipped
 
 
 def _shared(study: Study, method: Method, cohort: Cohort, backbone: Backbone, reference: Part) -> SharedInputs:

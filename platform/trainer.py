@@ -20,10 +20,11 @@ from .adapter_file import checksum
 from .adapters import State, under
 from .class_means import CLASS_MEANS, Sums, class_sums, with_proxies
 from .config import Study
-from .errors import CheckpointError
+from .errors import CheckpointError, MethodError
 from .methods.adapted_clip import TRAINING_ONLY
 from .methods.method import Method, SharedInputs, TrainingPart
-from .training import Carried, derive_seed, train_locally
+from .private_site import PrivateSite
+from .training import Carried, LocalResult, derive_seed, train_locally
 from .update import Layout, Update
 
 PERSONAL_FILE = "personal.safetensors"
@@ -51,6 +52,7 @@ class LocalTrainer:
         held_out: its validation part, for a temperature in the adapter.
         shared: prompts, scale, reference.
         folder: the site's state folder for this study; it never leaves the site.
+        private: how it trains under differential privacy; None without.
     """
 
     site: str
@@ -61,6 +63,7 @@ class LocalTrainer:
     held_out: TrainingPart
     shared: SharedInputs
     folder: Path
+    private: PrivateSite | None = None
 
     def update(self, number: int, start: State, adapter_sha256: str) -> Update:
         """The site's update for round ``number`` from the global adapter ``start``; stored before it is returned.
@@ -73,16 +76,46 @@ class LocalTrainer:
         Raises:
             MethodError: the part is too small, or the loss is not finite.
             CheckpointError: a stored update is damaged.
+            BudgetError: under differential privacy, the round would exceed the budget.
         """
         path = self._path(number)
+        if self.private is not None:
+            return self._private_update(self.private, number, start, adapter_sha256)
         stored = self._read(path)
-        if stored is None or bytes(stored["adapter_sha256"].numpy().tobytes()).hex() != adapter_sha256:
+        if stored is None or _adapter_of(stored) != adapter_sha256:
             stored = self._train(number, start, adapter_sha256)
             make_private(self.folder)
-            digest = bytearray.fromhex(checksum(stored))
-            write_atomic(path, save({**stored, CHECKSUM_KEY: torch.frombuffer(digest, dtype=torch.uint8)}))
+            write_atomic(path, _with_checksum(stored))
             self._prune(number)
+        return self._update_of(stored)
+
+    def _private_update(self, private: PrivateSite, number: int, start: State, adapter_sha256: str) -> Update:
+        """The one update of a round that its charge paid for; another adapter in the same round gets none."""
+        path, carried = self._path(number), self._carried(number - 1)
+        # Charged in its own right, and before the round that needs it.
+        alignment = private.alignment(number, start, self.part, self.shared, carried)
+
+        def make() -> bytes:
+            seed = self._seed(number)
+            result = private.train(start, self.part, self.shared, seed=seed, carried=carried, alignment=alignment)
+            return _with_checksum(self._stored(start, result, adapter_sha256))
+
+        private.once(path, round_key(number), private.plan.round, make)
+        stored = self._read(path)
+        if stored is None or _adapter_of(stored) != adapter_sha256:
+            raise MethodError(
+                f"round {number} was trained on another adapter, and its privacy is spent",
+                where=str(path),
+                remedy="The site sits this round out",
+            )
+        self._prune(number)
+        return self._update_of(stored)
+
+    def _update_of(self, stored: Mapping[str, torch.Tensor]) -> Update:
         return Update({name: stored[f"block.{name}"].numpy() for name in self.layout.sizes()})
+
+    def _seed(self, number: int) -> int:
+        return derive_seed(self.study.digest(), self.site, self.study.seed, number)
 
     def _train(self, number: int, start: State, adapter_sha256: str) -> dict[str, torch.Tensor]:
         state, constants = self.layout.split(start)
@@ -92,11 +125,15 @@ class LocalTrainer:
             self.part,
             with_proxies(self.shared, self.part, constants),
             self.study.training,
-            seed=derive_seed(self.study.digest(), self.site, self.study.seed, number),
+            seed=self._seed(number),
             carried=self._carried(number - 1),
             held_out=self.held_out,
             head_steps=self.study.calibration.steps,
         )
+        return self._stored(state, result, adapter_sha256)
+
+    def _stored(self, state: State, result: LocalResult, adapter_sha256: str) -> dict[str, torch.Tensor]:
+        """What of a round must be on disk before anything of it leaves."""
         update = Update.between(self.layout, state, result.state, result.loss)
         stored = {f"block.{name}": torch.from_numpy(np.asarray(values)) for name, values in update.blocks.items()}
         stored["adapter_sha256"] = torch.frombuffer(bytearray.fromhex(adapter_sha256), dtype=torch.uint8)
@@ -200,8 +237,7 @@ class LocalTrainer:
         path = self.folder / PERSONAL_FILE
         if self.has_personal and not path.is_file():
             state = self.personal(final)
-            digest = bytearray.fromhex(checksum(state))
-            write_atomic(path, save({**state, CHECKSUM_KEY: torch.frombuffer(digest, dtype=torch.uint8)}))
+            write_atomic(path, _with_checksum(state))
 
     def personal_state(self) -> State | None:
         """The site's own model as stored; None where it is the global one.
@@ -217,6 +253,21 @@ class LocalTrainer:
         """Delete every stored update and moment: the study is over, and they derive from patients' images."""
         for path in self.folder.glob("update-*.safetensors"):
             path.unlink()
+
+
+def round_key(number: int) -> str:
+    """Key of a round's update in the site's budget."""
+    return f"round-{number}"
+
+
+def _with_checksum(stored: Mapping[str, torch.Tensor]) -> bytes:
+    digest = bytearray.fromhex(checksum(stored))
+    return save({**stored, CHECKSUM_KEY: torch.frombuffer(digest, dtype=torch.uint8)})
+
+
+def _adapter_of(stored: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of the adapter that a stored update was trained from, hexadecimal."""
+    return bytes(stored["adapter_sha256"].numpy().tobytes()).hex()
 
 
 def _round_of(path: Path) -> int:

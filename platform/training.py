@@ -106,11 +106,11 @@ def train_locally(
             remedy=f"Give the site at least {method.smallest_batch} training images, or leave it out",
         )
     with one_thread():
-        module = _module(method, start, kept.local, shared)
+        module = module_from(method, start, kept.local, shared)
         refresh_statistics(module, part.inputs, shared)
         received = _anchor(method, start, kept.local, shared) if method.anchors else None
         previous = _anchor(method, kept.previous, {}, shared) if method.anchors and kept.previous else None
-        optimiser = _optimiser(module, method.lr or settings.lr, settings, kept.moments)
+        optimiser = optimiser_of(module, method.lr or settings.lr, settings, kept.moments)
         generator = torch.Generator().manual_seed(seed)
         adjustment = None
         if settings.logit_adjustment > 0.0:
@@ -120,7 +120,7 @@ def train_locally(
         for _ in range(settings.local_epochs):
             for rows in batches(count, settings.batch_size, generator, smallest=method.smallest_batch):
                 batch = TrainingPart(part.inputs[rows], part.labels[rows])
-                step = Step(batch, _reference_rows(shared, len(rows), generator), start, received, previous, adjustment)
+                step = Step(batch, reference_rows(shared, len(rows), generator), start, received, previous, adjustment)
                 loss = method.loss(module, step, shared)
                 if settings.proximal > 0.0:
                     loss = loss + 0.5 * settings.proximal * proximal_term(module, start)
@@ -136,7 +136,7 @@ def train_locally(
         refresh_statistics(module, part.inputs, shared)
         if isinstance(module, AdaptedClip) and module.log_temperature is not None and held_out is not None:
             _fit_head(method, module, held_out, shared, head_steps)
-    return LocalResult(state_of(module), _moments(module, optimiser), total / seen)
+    return LocalResult(state_of(module), moments_of(module, optimiser), total / seen)
 
 
 def ready_module(method: Method, state: Mapping[str, Tensor], shared: SharedInputs) -> nn.Module:
@@ -177,7 +177,7 @@ def zero_shot_logits(features: Tensor, shared: SharedInputs) -> Tensor:
         return ZeroShot().logits(nn.Module(), features, shared)
 
 
-def _module(
+def module_from(
     method: Method, state: Mapping[str, Tensor], local: Mapping[str, Tensor], shared: SharedInputs
 ) -> nn.Module:
     """The method's module with the global tensors, and the site's own where ``local`` or ``state`` has some already."""
@@ -191,7 +191,7 @@ def _module(
 def _anchor(
     method: Method, state: Mapping[str, Tensor], local: Mapping[str, Tensor], shared: SharedInputs
 ) -> nn.Module:
-    return _module(method, state, local, shared).eval().requires_grad_(False)
+    return module_from(method, state, local, shared).eval().requires_grad_(False)
 
 
 def _fit_head(method: Method, module: AdaptedClip, held_out: TrainingPart, shared: SharedInputs, steps: int) -> None:
@@ -206,16 +206,18 @@ def _fit_head(method: Method, module: AdaptedClip, held_out: TrainingPart, share
         module.log_temperature.fill_(value)
 
 
-def _reference_rows(shared: SharedInputs, count: int, generator: torch.Generator) -> Tensor:
+def reference_rows(shared: SharedInputs, count: int, generator: torch.Generator) -> Tensor:
+    """At most ``count`` rows of the reference set, drawn without repetition: int64; empty without a set."""
     available = shared.reference.shape[0]
     if available == 0:
         return torch.zeros(0, dtype=torch.int64)
     return torch.randperm(available, generator=generator)[:count]
 
 
-def _optimiser(
+def optimiser_of(
     module: nn.Module, lr: float, settings: TrainingSection, moments: Mapping[str, Tensor] | None
 ) -> torch.optim.Adam:
+    """Adam over what is trained, with the moments it had, where it had some."""
     # A temperature is fitted, not trained: with a proximal term Adam would let its weight decay pull at it.
     named = {n: p for n, p in module.named_parameters() if p.requires_grad and n not in FITTED}
     optimiser = torch.optim.Adam(
@@ -239,7 +241,8 @@ def _optimiser(
     return optimiser
 
 
-def _moments(module: nn.Module, optimiser: torch.optim.Adam) -> State:
+def moments_of(module: nn.Module, optimiser: torch.optim.Adam) -> State:
+    """Adam's state by ``"<tensor>.<moment>"``."""
     return {
         f"{name}.{key}": value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, parameter in module.named_parameters()

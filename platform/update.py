@@ -6,7 +6,7 @@ An update is named blocks of float32:
   ``clip``, ``lora``, ``context``, ``log_temperature``): local minus global parameters, flat, in the layout's order;
 - ``buffers``: running mean and E[x^2] = running variance + mean^2 of adapters' BatchNorm. Both are plain averages, so
   their weighted sums are those of the pooled data even where site means differ; a sum of variances is not;
-- ``metrics``: the mean training loss, one number.
+- ``metrics``: the mean training loss, one number; not under differential privacy, where nothing un-noised is sent.
 
 The number of batches seen is not sent: it says how many images a site has.
 
@@ -54,11 +54,13 @@ class Layout:
         blocks: of trained parameters.
         norms: prefix and width of each adapter's BatchNorm layer, e.g. ``("adapter.norm", 512)``.
         constants: shape of each tensor that the coordinator sends along and nobody trains, by name.
+        metrics: whether the mean training loss is sent; under differential privacy it is not.
     """
 
     blocks: tuple[ParameterBlock, ...]
     norms: tuple[tuple[str, int], ...]
     constants: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    metrics: bool = True
 
     @classmethod
     def of(
@@ -67,6 +69,7 @@ class Layout:
         *,
         local: Sequence[str] = (),
         constants: Mapping[str, tuple[int, ...]] | None = None,
+        metrics: bool = True,
     ) -> Layout:
         """Layout of a module's trained parameters, without those under a prefix in ``local``, and of constants."""
         blocks: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
@@ -79,7 +82,7 @@ class Layout:
             if isinstance(layer, AdapterNorm) and not under(f"{name}.", local)
         )
         sent = tuple(ParameterBlock(name, tuple(tensors)) for name, tensors in blocks.items())
-        return cls(sent, norms, dict(constants or {}))
+        return cls(sent, norms, dict(constants or {}), metrics)
 
     @property
     def parameters(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -91,7 +94,7 @@ class Layout:
         sizes = {block.name: block.size for block in self.blocks}
         if self.norms:
             sizes[BUFFERS] = sum(2 * width for _, width in self.norms)
-        return {**sizes, METRICS: 1}
+        return {**sizes, METRICS: 1} if self.metrics else sizes
 
     def check(self, state: Mapping[str, Tensor]) -> None:
         """Refuse a global state, constants included, that is not of this layout.
@@ -150,7 +153,9 @@ class Update:
         blocks = {block.name: layout.flatten(block, after) - layout.flatten(block, before) for block in layout.blocks}
         if layout.norms:
             blocks[BUFFERS] = layout.moments(after)
-        return cls({**blocks, METRICS: np.array([loss], dtype=np.float32)})
+        if layout.metrics:
+            blocks[METRICS] = np.array([loss], dtype=np.float32)
+        return cls(blocks)
 
 
 def mean_step(layout: Layout, mean: Mapping[str, NDArray[np.float64]]) -> State:

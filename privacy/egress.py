@@ -12,9 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from .accounted import Accounted, check_accounted, key_of
 from .errors import DecodeError, EgressRefusedError
 from .identity import fingerprint_hex
-from .ledger import Ledger, Outcome, Record
+from .ledger import Ledger
+from .ledger_entries import Outcome, Record
 from .messages import (
     STAGE,
     TO_COORDINATOR,
@@ -119,19 +121,29 @@ class Gate:
         policy: this side's; its role must fit the owner.
         facts: about the study.
         limits: largest size of each message, for what arrives and what leaves.
+        budget: the site's privacy budget; without it no masked vector of a study with an epsilon leaves.
 
     Raises:
         EgressRefusedError: when the policy is for the other role.
     """
 
-    def __init__(self, *, owner: str, ledger: Ledger, policy: Policy, facts: StudyFacts, limits: Limits) -> None:
+    def __init__(
+        self,
+        *,
+        owner: str,
+        ledger: Ledger,
+        policy: Policy,
+        facts: StudyFacts,
+        limits: Limits,
+        budget: Accounted | None = None,
+    ) -> None:
         role = "coordinator" if owner == COORDINATOR else "site"
         if policy.role != role:
             raise EgressRefusedError(
                 f"the policy is a {policy.role}'s, {owner} is a {role}", rule="role", remedy="Use its own policy file."
             )
         self._owner, self._role, self._ledger, self._policy = owner, role, ledger, policy
-        self._facts, self._limits = facts, limits
+        self._facts, self._limits, self._accounted = facts, limits, budget
         self._sends = TO_SITE if role == "coordinator" else TO_COORDINATOR
 
     # --- out -------------------------------------------------------------------------------------------------------
@@ -232,6 +244,8 @@ class Gate:
         if survivors is not None and survivors < policy.aggregation.minimum_cohort:
             _refuse(f"a sum over {survivors} sites", "aggregation.minimum_cohort")
         self._check_budget()
+        if isinstance(message, MaskedVector) and facts.epsilon is not None:
+            check_accounted(self._accounted, message.session, epsilon=facts.epsilon, delta=facts.delta)
 
     def _check_budget(self) -> None:
         budget, facts = self._policy.budget, self._facts
@@ -270,6 +284,10 @@ class Gate:
                 "key_set": hashlib.sha256(message.session.to_bytes()).hexdigest()[:32],
             }
             extra["clip"] = {block.name: float(block.clip) for block in blocks}
+            key = key_of(message.session)
+            accounted = direction == "out" and outcome != "refused" and self._facts.epsilon is not None
+            if accounted and self._accounted is not None and key is not None:
+                extra["dp"] = self._accounted.statement(self._facts.study.hex(), key)
         known = outcome != "refused"  # what was refused never had bytes to speak of
         return Record(
             kind="message",

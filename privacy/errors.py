@@ -11,7 +11,10 @@ PrivacyError
 ├── HomeError              a site's home that is locked, shared or unwritable
 ├── LedgerError            a ledger that is broken or cannot be written
 ├── PolicyError            an egress policy that cannot be read
-└── EgressRefusedError     the policy stopped a message (rule)
+├── EgressRefusedError     the policy stopped a message (rule)
+├── MechanismError         a mechanism that is not what the accountant thinks it is
+├── AccountError           an epsilon that cannot be computed or reached
+└── BudgetError            a privacy budget that is exceeded, broken, restored or missing
 """
 
 from __future__ import annotations
@@ -127,3 +130,18 @@ class EgressRefusedError(PrivacyError):
     def __init__(self, what: str, *, rule: str, remedy: str = "") -> None:
         self.rule = rule
         super().__init__(what, where=f"policy rule {rule}", remedy=remedy)
+
+
+class MechanismError(PrivacyError):
+    """A mechanism that is not what the accountant thinks it is: an illegal layer, loss, sample or release."""
+
+
+class AccountError(PrivacyError):
+    """An epsilon that cannot be computed, or that no amount of noise reaches."""
+
+
+class BudgetError(PrivacyError):
+    """A privacy budget that would be exceeded, or a budget file that is broken, changed, restored or missing.
+
+    Nothing may be released while this lasts.
+    """

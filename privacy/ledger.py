@@ -8,84 +8,22 @@ all of it. Those need a second party's signature over the last hash.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from .atomic import canonical_json, sync_folder, write_atomic
 from .errors import LedgerError
-
-VERSION = 1
-GENESIS = "0" * 64
-Outcome = Literal["sent", "retried", "refused", "received", "failed", "noted"]
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one entry says, beside its place in the chain. Never a patient identifier, a path or an exception text.
-
-    Attributes:
-        kind: ``open`` and ``close`` of a study, ``message``, or ``note`` (what the ledger says about itself).
-        study: the study's SHA-256, hexadecimal; empty in notes about the file.
-        round, stage, message_type: of a message; -1 and empty where there is none.
-        direction: ``out``, ``in``, or ``none``.
-        peer, peer_key: the other side's name and the SHA-256 of its identity key, hexadecimal or empty.
-        message_id: names the message; a retry has the same.
-        schema: name, dtype, shape and bytes of each field.
-        wire_bytes, wire_sha256: of the exact bytes given to or taken from the transport; 0 and empty when refused.
-        masking: scheme, threshold and key set of a masked vector, else None.
-        clip: clip of each block of a masked vector, else None.
-        dp: differential privacy of the content; None without.
-        purpose, legal_basis, policy_sha256: from the policy in force.
-        software, model: version of this software; fingerprint of the frozen model.
-        outcome: what became of the message.
-        rule: the policy rule that refused it, or what a note is about; else empty.
-    """
-
-    kind: Literal["open", "close", "message", "note"]
-    study: str
-    outcome: Outcome
-    round: int = -1
-    stage: str = ""
-    direction: Literal["out", "in", "none"] = "none"
-    peer: str = ""
-    peer_key: str = ""
-    message_id: str = ""
-    message_type: str = ""
-    codec: str = ""
-    schema: list[dict[str, Any]] = msgspec.field(default_factory=list)
-    wire_bytes: int = 0
-    wire_sha256: str = ""
-    masking: dict[str, Any] | None = None
-    clip: dict[str, float] | None = None
-    dp: dict[str, Any] | None = None
-    purpose: str = ""
-    legal_basis: str = ""
-    policy_sha256: str = ""
-    software: str = ""
-    model: str = ""
-    rule: str = ""
-
-
-class Entry(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A record in its place: version, sequence from 0, hash of the entry before, UTC time, owner of the ledger."""
-
-    version: int
-    sequence: int
-    previous: str
-    time: str
-    owner: str
-
-    def line(self) -> bytes:
-        """The canonical bytes of this entry, without the newline."""
-        return canonical_json(msgspec.to_builtins(self))
+from .ledger_entries import GENESIS, VERSION, Chain, Record
 
 
 @dataclass(frozen=True)
@@ -114,72 +52,9 @@ class LedgerReport:
         return not self.problem
 
 
-@dataclass
-class _Sent:
-    """What left in the newest round of a study, so that the same bytes again are known for a repetition."""
-
-    round: int = -1
-    known: set[tuple[str, str]] = field(default_factory=set)
-
-    def note(self, entry: Entry) -> None:
-        """Remember one message that left; an earlier round's are not asked for again."""
-        if entry.round > self.round:
-            self.round = entry.round
-            self.known.clear()
-        self.known.add((entry.peer, entry.wire_sha256))
-
-
-@dataclass
-class _Chain:
-    """Where a reading of the chain stands."""
-
-    sequence: int = 0
-    head: str = GENESIS
-    open_studies: dict[str, int] = field(default_factory=dict)
-    notes: list[int] = field(default_factory=list)
-    sent: dict[str, _Sent] = field(default_factory=dict)
-
-    def copy(self) -> _Chain:
-        """A chain to try entries on; the original stays as it is."""
-        sent = {study: _Sent(of.round, set(of.known)) for study, of in self.sent.items()}
-        return _Chain(self.sequence, self.head, dict(self.open_studies), [], sent)
-
-    def take(self, line: bytes) -> str:
-        """Follow the chain by one line; returns what is wrong with it, or an empty string."""
-        try:
-            entry = msgspec.json.decode(line, type=Entry)
-            canonical = entry.line() == line
-        except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError):
-            return "is no ledger entry"
-        if not canonical:
-            return "is not in canonical form"
-        if entry.version != VERSION:
-            return f"has the unknown version {entry.version}"
-        if entry.sequence != self.sequence:
-            return f"has sequence {entry.sequence} instead of {self.sequence}"
-        if entry.previous != self.head:
-            return "does not follow from the entry before it"
-        if entry.kind == "open":
-            if entry.study in self.open_studies:
-                return "opens a study that is open already"
-            self.open_studies[entry.study] = entry.sequence
-        elif entry.kind in ("close", "message"):
-            if entry.study not in self.open_studies:
-                return f"is a {entry.kind} of a study that is not open"
-            if entry.kind == "close":
-                del self.open_studies[entry.study]
-        else:
-            self.notes.append(entry.sequence)
-        if entry.direction == "out" and entry.outcome in ("sent", "retried"):
-            self.sent.setdefault(entry.study, _Sent()).note(entry)
-        self.sequence += 1
-        self.head = hashlib.sha256(line).hexdigest()
-        return ""
-
-
-def _read(path: Path) -> tuple[_Chain, str, int, bytes]:
+def _read(path: Path) -> tuple[Chain, str, int, bytes]:
     """Follow the whole file: the chain, the first problem, the length of the good part, and a torn tail."""
-    chain, good, problem, tail = _Chain(), 0, "", b""
+    chain, good, problem, tail = Chain(), 0, "", b""
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             if not line.endswith(b"\n"):
@@ -212,7 +87,7 @@ def verify(path: Path) -> LedgerReport:
 class Ledger:
     """An append-only ledger, open for writing. Made by `Ledger.open`; one process at a time (the home's lock)."""
 
-    def __init__(self, path: Path, owner: str, clock: Callable[[], datetime], descriptor: int, chain: _Chain) -> None:
+    def __init__(self, path: Path, owner: str, clock: Callable[[], datetime], descriptor: int, chain: Chain) -> None:
         self.path = path
         self.owner = owner
         self.torn: Path | None = None
@@ -221,6 +96,7 @@ class Ledger:
         self._chain = chain
         self._lock = threading.Lock()
         self._broken = False
+        self._unsynced = True  # a process before this one may have been killed between a write and its sync
 
     @classmethod
     def open(cls, path: Path, *, owner: str, clock: Callable[[], datetime]) -> Ledger:
@@ -300,6 +176,26 @@ class Ledger:
         """Number of entries; the next one's sequence."""
         return self._chain.sequence
 
+    @property
+    def budget(self) -> dict[str, Any] | None:
+        """What the last budget entry says (``sequence``, ``sha256``, ...); None where there is none."""
+        return None if self._chain.budget is None else dict(self._chain.budget)
+
+    def head_at(self, entries: int) -> str | None:
+        """Hash of the last of the first ``entries`` entries, as the file has them now; None when it has fewer.
+
+        Raises:
+            LedgerError: the file cannot be read.
+        """
+        if entries == 0:
+            return GENESIS
+        try:
+            with self.path.open("rb") as stream:
+                line = next(itertools.islice(stream, entries - 1, entries), b"")
+        except OSError as error:
+            raise LedgerError(f"the ledger cannot be read: {error.strerror}", where=str(self.path)) from None
+        return hashlib.sha256(line[:-1]).hexdigest() if line.endswith(b"\n") else None
+
     def knows(self, study: str) -> bool:
         """Whether the study was ever opened here and is open still, or something of it left."""
         return study in self._chain.open_studies or study in self._chain.sent
@@ -360,13 +256,31 @@ class Ledger:
             self._chain = chain
             return numbers
 
+    def sync(self) -> tuple[int, str]:
+        """Make all entries so far survive a power cut; what names the ledger's head elsewhere must do so first.
+
+        Returns:
+            How many entries that are, and the hash of the last one.
+
+        Raises:
+            LedgerError: as `append`.
+        """
+        with self._lock:
+            if self._broken:
+                raise LedgerError("the ledger failed earlier and takes no more entries", where=str(self.path))
+            if self._unsynced:
+                self._write(b"", True)
+            return self._chain.sequence, self._chain.head
+
     def _write(self, data: bytes, sync: bool) -> None:
         try:
+            self._unsynced = True
             view = memoryview(data)
             while view:
                 view = view[os.write(self._descriptor, view) :]
             if sync:
                 os.fsync(self._descriptor)
+                self._unsynced = False
         except OSError as error:
             self._broken = True
             raise LedgerError(

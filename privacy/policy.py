@@ -18,6 +18,8 @@ from .messages import BY_TAG, TO_COORDINATOR, TO_SITE, Limits, tag_of
 from .secure_aggregation.session import PURPOSES, Purpose
 
 Role = Literal["site", "coordinator"]
+_HASH = re.compile(r"[0-9a-f]{64}")
+_COHORT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 class _Section(BaseModel):
@@ -33,7 +35,7 @@ class Studies(_Section):
     @classmethod
     def _hashes(cls, value: list[str]) -> list[str]:
         for study in value:
-            if study != "*" and not re.fullmatch(r"[0-9a-f]{64}", study):
+            if study != "*" and not _HASH.fullmatch(study):
                 raise ValueError(f"{study!r} is neither a study hash (64 hexadecimal digits) nor '*'")
         return value
 
@@ -53,10 +55,30 @@ class Aggregation(_Section):
 
 
 class Budget(_Section):
-    """Differential privacy: where a maximum is given, a study without it, or beyond it, sends nothing."""
+    """Differential privacy: where a maximum is given, a study without it, or beyond it, sends nothing.
+
+    ``maximum_epsilon`` bounds each study by itself, at the gate, and all studies of this site together, before
+    anything is released. All studies together are looked at with one delta, because epsilons at different deltas do not
+    compose: ``maximum_delta``, else the smallest that a study was charged at.
+
+    ``disjoint`` is this site's own declaration that cohorts share no patient: the study's hash to the name of its
+    cohort. Studies of different cohorts do not add up; those of one cohort do; a study without a name overlaps with
+    everything. It counts from a study's first release on, so it must be there before that.
+    """
 
     maximum_epsilon: Annotated[float, Field(gt=0)] | None = None
     maximum_delta: Annotated[float, Field(gt=0, lt=1)] | None = None
+    disjoint: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("disjoint")
+    @classmethod
+    def _cohorts(cls, value: dict[str, str]) -> dict[str, str]:
+        for study, cohort in value.items():
+            if not _HASH.fullmatch(study):
+                raise ValueError(f"{study!r} is no study hash (64 hexadecimal digits)")
+            if not _COHORT.fullmatch(cohort):
+                raise ValueError(f"{cohort!r} is no cohort name (a-z, 0-9, '.', '_', '-', at most 64)")
+        return value
 
 
 class Log(_Section):
@@ -127,6 +149,7 @@ class Policy(_Section):
         return cls.parse(text, where=str(path))
 
 
+_EXAMPLE = "0" * 64
 _SECTIONS: dict[str, type[BaseModel]] = {
     "": Policy,
     "studies": Studies,
@@ -206,9 +229,15 @@ minimum_cohort = {minimum_cohort}
 purposes = {quoted(purposes)}
 
 [budget]
-# Uncomment to send nothing from a study without differential privacy, or beyond these.
+# Uncomment to send nothing from a study without differential privacy, or beyond these. The epsilon also bounds all
+# studies of this site together: a patient who is in several of them loses privacy in each.
 # maximum_epsilon = 8.0
 # maximum_delta = 1e-5
+
+# [budget.disjoint]
+# Studies whose cohorts share no patient do not add up. Name each study's cohort before its first release; a study
+# without a name counts as overlapping with every other. (The hash of the study, then a name of your own.)
+# "{_EXAMPLE}" = "cardiology-2024"
 
 [messages]
 # Largest size in bytes of each message type; a type that is not listed does not leave.

@@ -29,7 +29,7 @@ wardround audit prove
 wardround audit verify-proof FILE
 wardround audit export RUN --format fhir|csv|jsonl
 wardround privacy show RUN
-wardround privacy plan
+wardround privacy plan [STUDY.toml] [--epsilon E…] [--units N…] [--rounds N] [--batch N] [--epochs N] [--delta D]
 wardround privacy audit
 wardround consortium new
 wardround consortium add-site
@@ -67,6 +67,8 @@ PROMISED_NOW = {
     "data check",
     "data list",
     "report build",
+    "privacy show",
+    "privacy plan",
     "doctor",
     "bench encode",
     "bench round",

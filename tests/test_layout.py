@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                 "config",
                 "faults_section",
                 "method_sections",
+                "privacy_section",
                 "section",
                 "study_checks",
                 "study_file",
@@ -59,7 +60,23 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
         frozenset({"adapters", "update", "server", "calibration", "adapter_file", "checkpoint", "round_store"}),
     ),
     ("methods", frozenset({"lmmd", "domain", "methods"})),
-    ("training", frozenset({"training", "trainer", "class_means", "cohorts", "encoded", "study_data"})),
+    (
+        "training",
+        frozenset(
+            {
+                "training",
+                "trainer",
+                "class_means",
+                "cohorts",
+                "encoded",
+                "study_data",
+                "private_plan",
+                "private_alignment",
+                "private_training",
+                "private_site",
+            }
+        ),
+    ),
     (
         "coordinator and site",
         frozenset(
@@ -95,7 +112,9 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                 "federation",
                 "marks",
                 "means_loop",
+                "noise_plan",
                 "predicting",
+                "privacy_figures",
                 "results",
                 "round_loop",
                 "simulation",

@@ -128,9 +128,9 @@ class RichWatcher:
     def round_done(self, record: Mapping[str, Any], total: int) -> None:
         """Move the bar and show loss and balanced accuracy."""
         loss, figure = record["train_loss"], record["validation"]["balanced_accuracy"]
-        text = f"loss {loss:.3f}" if loss is not None else ""
-        if figure is not None:
-            text += f" · validation balanced accuracy {percent(figure)} %"
+        parts = [f"loss {loss:.3f}"] if loss is not None else []
+        parts += [f"validation balanced accuracy {percent(figure)} %"] if figure is not None else []
+        text = " · ".join(parts)
         if self._task is not None:
             self._progress.update(self._task, completed=record["round"], total=total, extra=text)
         if not ERR.is_terminal:

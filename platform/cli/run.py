@@ -60,6 +60,12 @@ def run_study(study_values: object, out: Path, *, resume: bool) -> None:
         f"\n{size(summary['bytes_up'])} left the sites in {summary['rounds']} rounds, every byte in a ledger, "
         f"every update masked; {summary['seconds']:.0f} s in all."
     )
+    spent = [site["epsilon"] for site in summary["sites"].values() if site.get("epsilon") is not None]
+    if spent:
+        OUT.print(
+            f"Every site's uploads are differentially private on their own: epsilon {max(spent):.2f} for one "
+            f"{study_values.privacy.unit}, delta {study_values.privacy.delta:g}. See wardround privacy show {out}"
+        )
     if study_values.data.source == "phantoms":
         OUT.print("Every image is a synthetic phantom: the figures say nothing about patients.")
     OUT.print(f"Dossier: {folder.index}")

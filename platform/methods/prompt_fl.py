@@ -61,7 +61,7 @@ class PromptFl:
 
     def loss(self, module: nn.Module, step: Step, shared: SharedInputs) -> Tensor:
         """Cross-entropy of one batch of features; a scalar."""
-        text = _context_of(module).text_features(required_clip(shared, self.name)).to(step.batch.inputs)
+        text = context_of(module).text_features(required_clip(shared, self.name)).to(step.batch.inputs)
         return class_cross_entropy(
             class_logits(step.batch.inputs, text, shared.scale), step.batch.labels, step.adjustment
         )
@@ -69,7 +69,7 @@ class PromptFl:
     def logits(self, module: nn.Module, inputs: Tensor, shared: SharedInputs) -> Tensor:
         """(n, D) float32 -> (n, K) float64."""
         with torch.no_grad():
-            text = _context_of(module).text_features(required_clip(shared, self.name))
+            text = context_of(module).text_features(required_clip(shared, self.name))
             return class_logits(inputs.double(), text.to(inputs.device).double(), shared.scale)
 
     def options(self) -> dict[str, str | float | bool]:
@@ -77,7 +77,7 @@ class PromptFl:
         return {"loss": "class-prompt", "context": self.context, "init": self.init, "trained": "context vectors"}
 
 
-def _context_of(module: nn.Module) -> PromptContext:
+def context_of(module: nn.Module) -> PromptContext:
     """The module as what it must be."""
     if not isinstance(module, PromptContext):
         raise TypeError(f"a PromptContext is needed, not {type(module).__name__}")

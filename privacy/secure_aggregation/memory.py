@@ -49,7 +49,9 @@ class SurvivorMemory:
             f"{study}/{binding.adapter.hex()}/{session.purpose}",
             f"{study}/round-{session.round}/{session.purpose}",
         )
-        if not self._private and any(self._known.get(key, claimed) != claimed for key in keys):
+        # Only updates carry noise of their own: sums of any other purpose keep their one set.
+        replaceable = self._private and session.purpose == "update"
+        if not replaceable and any(self._known.get(key, claimed) != claimed for key in keys):
             raise ProtocolError(
                 "another survivor set was signed for this round or adapter",
                 code=Refusal.SECOND_SURVIVOR_SET,

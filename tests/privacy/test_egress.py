@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import subprocess
+import sys
 import tomllib
 from datetime import UTC, datetime
 
@@ -12,8 +14,12 @@ import msgspec
 import pytest
 from wardround.privacy import egress
 from wardround.privacy import ledger as ledger_module
+from wardround.privacy.accounted import key_of
+from wardround.privacy.differential_privacy.budget import Budget
+from wardround.privacy.differential_privacy.releases import Release
 from wardround.privacy.egress import COORDINATOR, Gate, Sealed, StudyFacts
 from wardround.privacy.errors import DecodeError, EgressRefusedError, LedgerError, PolicyError, Refusal
+from wardround.privacy.identity import Identity
 from wardround.privacy.ledger import Ledger, verify
 from wardround.privacy.messages import (
     TO_COORDINATOR,
@@ -28,6 +34,7 @@ from wardround.privacy.messages import (
     encode,
 )
 from wardround.privacy.policy import Policy, default_policy_toml
+from wardround.privacy.secure_aggregation.session import SessionId
 
 from .conftest import STUDY, Consortium
 
@@ -42,7 +49,7 @@ def policy_text(consortium, role="site", **arguments):
 class Side:
     """One side with its gate; ``entries`` reads its ledger."""
 
-    def __init__(self, folder, owner=A, edit=lambda text: text, consortium=None, **facts):
+    def __init__(self, folder, owner=A, edit=lambda text: text, consortium=None, budget=None, **facts):
         self.consortium = consortium or Consortium(4)
         self.path = folder / f"{owner}.jsonl"
         self.ledger = Ledger.open(self.path, owner=owner, clock=lambda: datetime(2026, 1, 1, tzinfo=UTC))
@@ -56,6 +63,7 @@ class Side:
             policy=self.policy,
             facts=StudyFacts(**facts),
             limits=self.consortium.limits,
+            budget=budget,
         )
 
     @property
@@ -265,6 +273,134 @@ def test_a_policy_of_the_other_role_is_refused(tmp_path, advert):
     ledger.close()
 
 
+# --- what a private study sends ------------------------------------------------------------------------------------
+
+PRIVATE = {"epsilon": 8.0, "delta": 1e-5}
+
+
+class Accounts:
+    """A privacy budget that covers what it was told to."""
+
+    def __init__(self, *keys, epsilon=2.5, delta=1e-5):
+        self.keys, self.spent = keys, {"epsilon": epsilon, "delta": delta}
+
+    def covers(self, study, key):
+        return study == STUDY.hex() and key in self.keys
+
+    def statement(self, study, key):
+        assert self.covers(study, key)
+        return {"unit": "patient", **self.spent}
+
+
+def vector_of(side, round_=0, **more):
+    session = msgspec.structs.replace(side.consortium.session_id(round_), **more)
+    return MaskedVector(session, A, bytes(32), bytes(16), bytes(64))
+
+
+UNACCOUNTED = [
+    ("no budget", {"budget": None}, {}),
+    ("another round", {"budget": Accounts("round-6", "round-8", "class-sums")}, {}),
+    ("a second update of the round", {"budget": Accounts("round-7")}, {"sequence": 1}),
+    ("another sum", {"budget": Accounts("round-7", "evaluation-7", "evaluation")}, {"purpose": "evaluation"}),
+    ("the study's epsilon", {"budget": Accounts("round-7", epsilon=8.0001)}, {}),
+    ("no epsilon at all", {"budget": Accounts("round-7", epsilon=float("nan"))}, {}),
+    ("the study's delta", {"budget": Accounts("round-7", delta=1e-4)}, {}),
+    ("no delta", {"budget": Accounts("round-7"), "delta": None}, {}),
+]
+
+
+@pytest.mark.parametrize(("arguments", "more"), [row[1:] for row in UNACCOUNTED], ids=[row[0] for row in UNACCOUNTED])
+def test_a_private_studys_vector_that_is_not_accounted_for_stays(tmp_path, arguments, more):
+    side = Side(tmp_path, **{**PRIVATE, **arguments})
+    with pytest.raises(EgressRefusedError, match=r"policy rule budget\.unaccounted.*Charge the release") as refused:
+        side.gate.release(vector_of(side, 7, **more), peer=COORDINATOR)
+    assert refused.value.rule == "budget.unaccounted"
+    (entry,) = side.entries
+    assert (entry["outcome"], entry["rule"], entry["wire_bytes"], entry["dp"]) == (
+        "refused",
+        "budget.unaccounted",
+        0,
+        None,
+    )
+    assert verify(side.path).ok
+
+
+def test_what_is_accounted_for_leaves_with_a_statement_and_so_does_its_retry(tmp_path):
+    side = Side(tmp_path, budget=Accounts("round-7"), **PRIVATE)
+    for attempt in (0, 1):
+        side.gate.release(vector_of(side, 7, attempt=attempt), peer=COORDINATOR)
+    assert [(entry["outcome"], entry["dp"]) for entry in side.entries] == [
+        ("sent", {"unit": "patient", "epsilon": 2.5, "delta": 1e-5})
+    ] * 2
+
+
+def test_other_messages_of_a_private_study_need_no_charge(tmp_path, advert):
+    side = Side(tmp_path, **PRIVATE)
+    side.gate.release(advert, peer=COORDINATOR)
+    assert side.entries[0]["dp"] is None
+
+
+def test_without_an_epsilon_nothing_is_asked_and_nothing_stated(tmp_path):
+    side = Side(tmp_path, budget=Accounts())
+    side.gate.release(vector_of(side), peer=COORDINATOR)
+    assert side.entries[0]["dp"] is None
+
+
+def test_the_coordinator_of_a_private_study_has_no_budget(tmp_path):
+    side, site = Side(tmp_path, owner=COORDINATOR, **PRIVATE), Side(tmp_path)
+    vector = vector_of(site, 7)
+    assert side.gate.admit(encode(vector), peer=A, expected=TO_COORDINATOR) == vector
+    assert side.entries[0]["dp"] is None
+
+
+def test_a_real_budget_opens_the_gate_after_the_seal_and_not_before(tmp_path):
+    study, identity = STUDY.hex(), Identity.from_seed(bytes(32))
+    side = Side(tmp_path, **PRIVATE)
+    budget = Budget.open(tmp_path / "budget.json", site=A, identity=identity, ledger=side.ledger)
+    facts = StudyFacts(side.consortium.pinned, "facmic", **PRIVATE)
+    gate = Gate(
+        owner=A, ledger=side.ledger, policy=side.policy, facts=facts, limits=side.consortium.limits, budget=budget
+    )
+    vector, release = vector_of(side, 7), Release("training", 1.0, 1.0, 1)
+
+    def refused():
+        with pytest.raises(EgressRefusedError, match="round-7 was not charged"):
+            gate.release(vector, peer=COORDINATOR)
+
+    refused()
+    budget.charge(study, "round-7", release, unit="patient", limit=(8.0, 1e-5))
+    refused()
+    budget.seal(study, "round-7", "11" * 32)
+    gate.release(vector, peer=COORDINATOR)
+    last = side.entries[-1]
+    assert last["dp"] == json.loads(json.dumps(budget.statement(study, "round-7")))
+    assert 4.3 < last["dp"]["epsilon"] < 4.4  # the Gaussian mechanism of noise 1
+    assert [entry["kind"] for entry in side.entries] == ["message", "budget", "message", "budget", "message"]
+    assert verify(side.path).ok
+
+
+@pytest.mark.parametrize(
+    ("session", "key"),
+    [
+        (SessionId(STUDY, 3, "update"), "round-3"),
+        (SessionId(STUDY, 3, "update", 0, 5), "round-3"),
+        (SessionId(STUDY, 3, "update", 1), None),
+        (SessionId(STUDY, 3, "evaluation"), None),
+        (SessionId(STUDY, 3, "class-means"), None),
+        (SessionId(STUDY, 3, "temperature"), None),
+    ],
+)
+def test_names_of_sums_in_the_budget(session, key):
+    assert key_of(session) == key
+
+
+def test_the_gate_loads_no_accountant():
+    """Who sends nothing under differential privacy should not wait for torch and Opacus."""
+    code = "import sys, wardround.privacy.egress; print({'torch', 'opacus', 'scipy'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"
+
+
 # --- what arrives --------------------------------------------------------------------------------------------------
 
 
@@ -382,11 +518,28 @@ def test_an_empty_policy_denies_everything(tmp_path, advert):
         ("version = 1", r"role"),
         ("version = ", r"no valid TOML"),
         ("\xff", r"no valid TOML|unknown"),
+        ("version = 1\nrole = 'site'\n[budget]\nmaximum_epsilom = 8.0", r"'maximum_epsilon'"),
+        ("version = 1\nrole = 'site'\n[budget.disjoint]\nx = 'north'", r"'x' is no study hash"),
+        (f"version = 1\nrole = 'site'\n[budget.disjoint]\n{STUDY.hex()} = 'No Rth'", r"'No Rth' is no cohort name"),
+        (f"version = 1\nrole = 'site'\n[budget.disjoint]\n{STUDY.hex()} = ''", r"is no cohort name"),
+        (f"version = 1\nrole = 'site'\n[budget.disjoint]\n{STUDY.hex()} = 7", r"budget\.disjoint"),
     ],
 )
 def test_bad_policies_are_refused_with_key_and_remedy(text, told):
     with pytest.raises(PolicyError, match=told):
         Policy.parse(text.encode("latin-1"), where="policy.toml")
+
+
+def test_cohorts_that_share_no_patient_are_declared_in_the_policy():
+    """What the default policy has commented out is right when the comment signs are removed."""
+    text = policy_text(Consortium(4))
+    assert Policy.parse(text.encode()).budget == Policy.parse(b"version = 1\nrole = 'site'").budget
+    for line in ("# maximum_epsilon", "# maximum_delta", "# [budget.disjoint]", '# "00'):
+        assert line in text
+        text = text.replace(line, line[2:])
+    budget = Policy.parse(text.encode()).budget
+    assert (budget.maximum_epsilon, budget.maximum_delta) == (8.0, 1e-5)
+    assert budget.disjoint == {"0" * 64: "cardiology-2024"}
 
 
 def test_the_policy_digest_is_the_files(tmp_path):

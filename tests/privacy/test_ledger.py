@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wardround.privacy import ledger as module
 from wardround.privacy.errors import LedgerError
-from wardround.privacy.ledger import GENESIS, Ledger, Record, verify
+from wardround.privacy.ledger import Ledger, verify
+from wardround.privacy.ledger_entries import GENESIS, Chain, Entry, Record
 
 STUDY = "ab" * 32
 
@@ -234,11 +235,11 @@ def test_messages_need_an_open_study(path):
 
 def test_a_transmission_after_close_is_a_failure(path):
     """Even with a chain that fits, because verify follows the studies too."""
-    forged = module._Chain()
+    forged = Chain()
     lines = []
     for kind in ("open", "close", "message"):
         record = Record(kind=kind, study=STUDY, outcome="noted")
-        entry = module.Entry(
+        entry = Entry(
             **{name: getattr(record, name) for name in record.__struct_fields__},
             version=1,
             sequence=forged.sequence,
@@ -317,6 +318,87 @@ def test_an_entry_that_could_not_be_written_is_not_known_as_sent(path, monkeypat
             ledger.append([sent(7, "coordinator", "11" * 32)])
     assert not ledger.was_sent(STUDY, "coordinator", "11" * 32)
     ledger.close()
+
+
+# --- the privacy budget --------------------------------------------------------------------------------------------
+
+
+def budget_entry(number: int, **dp) -> Record:
+    dp = {"sequence": number, "sha256": f"{number:064x}", **dp}
+    return Record(kind="budget", study=STUDY, outcome="noted", stage="charge", rule=f"round-{number}", dp=dp)
+
+
+def test_the_last_budget_entry_is_known_also_after_a_restart_and_needs_no_open_study(path):
+    with opened(path) as ledger:
+        assert ledger.budget is None
+        assert not ledger.is_open(STUDY)
+        ledger.append([budget_entry(1), budget_entry(2, epsilon=1.5)])
+        ledger.open_study(STUDY)
+        ledger.append([message(9)])
+        known = {"sequence": 2, "sha256": f"{2:064x}", "epsilon": 1.5}
+        assert ledger.budget == known
+        ledger.budget["sequence"] = 7  # a copy
+        assert ledger.budget == known
+    with opened(path) as ledger:
+        assert ledger.budget == known
+    report = verify(path)
+    assert (report.ok, report.entries, report.notes) == (True, 12, ())
+
+
+@pytest.mark.parametrize(
+    "dp", [None, {}, {"sequence": 1}, {"sequence": "1", "sha256": ""}, {"sha256": "", "sequence": 0.5}]
+)
+def test_a_budget_entry_that_names_no_budget_is_none(path, dp):
+    with opened(path) as ledger:
+        with pytest.raises(LedgerError, match="is a budget entry that names no budget"):
+            ledger.append([Record(kind="budget", study=STUDY, outcome="noted", dp=dp)])
+        assert ledger.sequence == 8
+
+
+def test_an_entry_that_could_not_be_written_names_no_budget(path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    ledger = opened(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(module.os, "write", fail)
+        with pytest.raises(LedgerError, match="No space"):
+            ledger.append([budget_entry(1)])
+    assert ledger.budget is None
+    with pytest.raises(LedgerError, match="failed earlier"):
+        ledger.sync()
+    ledger.close()
+
+
+def test_the_hash_after_so_many_entries(path):
+    previous = [json.loads(line)["previous"] for line in path.read_text().splitlines()]
+    with opened(path) as ledger:
+        assert [ledger.head_at(count) for count in range(8)] == previous
+        assert ledger.head_at(8) == ledger.head
+        assert ledger.head_at(9) is None
+        path.unlink()
+        with pytest.raises(LedgerError, match="cannot be read"):
+            ledger.head_at(1)
+
+
+def test_sync_covers_what_was_not_synced_and_says_where_the_ledger_ends(path, monkeypatch):
+    """What a process before this one left is not known to be synced, so the first call always syncs."""
+    synced, real = [], os.fsync
+    with opened(path) as ledger:
+        ledger.open_study(STUDY)
+    with opened(path) as ledger:
+        monkeypatch.setattr(module.os, "fsync", lambda fd: (synced.append(1), real(fd))[1])
+        assert ledger.sync() == (ledger.sequence, ledger.head) == (9, verify(path).head)
+        assert len(synced) == 1
+        ledger.sync()
+        assert len(synced) == 1
+        ledger.append([message(1)], sync=False)
+        assert ledger.sync() == (10, ledger.head)
+        assert len(synced) == 2
+        ledger.append([message(2)])
+        assert len(synced) == 3
+        assert ledger.sync()[0] == 11
+        assert len(synced) == 3
 
 
 def test_unreadable_paths(tmp_path):
