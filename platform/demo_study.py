@@ -6,7 +6,7 @@ from typing import Any
 
 from ..medical_datasets.synthetic.population import demo_study
 
-PRIVATE_IMAGES, PRIVATE_BATCH, PRIVATE_LR = 1500, 128, 1e-2
+PRIVATE_IMAGES, PRIVATE_BATCH, PRIVATE_LR = 1500, 128, 3e-3
 DATASETS_OF_DEMO = {"brain": "brain-mri", "skin": "ham10000"}
 
 
@@ -47,8 +47,8 @@ def demo_study_values(
             "name": f"demo-{kind}-private",
             "data": {**values["data"], "images_per_site": PRIVATE_IMAGES, "split": (0.7, 0.1, 0.2)},
             "training": {"lr": PRIVATE_LR, "batch_size": PRIVATE_BATCH, "weight_decay": 0.0},
-            "facmic": {**values["facmic"], "normalisation": "layer"},
-            "faa_clip": {"normalisation": "layer"},
+            "facmic": {"adaptation_weight": 0.03, "normalisation": "layer"},
+            "faa_clip": {"adaptation_weight": 0.03, "normalisation": "layer"},
             "privacy": {"epsilon": epsilon},
         }
     return values

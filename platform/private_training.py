@@ -170,6 +170,8 @@ def train_privately(
             public = form.public_loss(module, _public_step(shared, alignment, batch, generator), shared, alignment)
             if public is not None:
                 public.backward()  # type: ignore[no-untyped-call]
+                # Clipping shrinks the private gradient; the public one is held to the same measure, or it would rule.
+                nn.utils.clip_grad_norm_(named.values(), work.clip * form.public_weight(batch), foreach=False)
             _add(named, noisy, start if settings.proximal > 0 else {}, settings.proximal, noised)
             optimiser.step()
         if not all(bool(torch.isfinite(parameter).all()) for parameter in named.values()):

@@ -106,11 +106,6 @@ def _training(study: Study) -> Iterator[str]:
 
 def _privacy(study: Study) -> Iterator[str]:
     """What differential privacy does not allow, with the reason and what is legal instead."""
-    if not study.privacy.on:
-        changed = sorted(study.privacy.model_dump(exclude_defaults=True))
-        if changed:
-            yield f"privacy.{changed[0]}: has no effect without privacy.epsilon; set that, or leave the key out"
-        return
     if not study.private:
         return
     reason = NO_CLOSED_FORM.get(study.method)

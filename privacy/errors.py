@@ -14,7 +14,8 @@ PrivacyError
 ├── EgressRefusedError     the policy stopped a message (rule)
 ├── MechanismError         a mechanism that is not what the accountant thinks it is
 ├── AccountError           an epsilon that cannot be computed or reached
-└── BudgetError            a privacy budget that is exceeded, broken, restored or missing
+├── BudgetError            a privacy budget that is exceeded, broken, restored or missing
+└── AuditError             an audit that cannot be made from what it was given
 """
 
 from __future__ import annotations
@@ -145,3 +146,7 @@ class BudgetError(PrivacyError):
 
     Nothing may be released while this lasts.
     """
+
+
+class AuditError(PrivacyError):
+    """An audit that cannot be made from what it was given; its bound would mean nothing."""

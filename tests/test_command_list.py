@@ -72,6 +72,7 @@ PROMISED_NOW = {
     "doctor",
     "bench encode",
     "bench round",
+    "bench dp",
     "bench backbone",
 }
 

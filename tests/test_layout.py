@@ -101,6 +101,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                 "assessment",
                 "baselines",
                 "bench_backbone",
+                "bench_dp",
                 "bench_flower",
                 "bench_round",
                 "bench_secure_aggregation",

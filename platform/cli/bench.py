@@ -49,6 +49,19 @@ def bench_round(json_: Annotated[bool, typer.Option("--json", help="For scripts.
     _show("A federated round", figures, as_json=json_)
 
 
+@app.command("dp")
+def bench_dp(json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False) -> None:
+    """Measure an epoch of differentially private training against plain training and against Opacus.
+
+    Example: wardround bench dp --json
+    """
+    from ..bench_dp import measure
+
+    with ERR.status("training"):
+        figures = measure().as_dict()
+    _show("Differentially private training", figures, as_json=json_)
+
+
 class Peer(StrEnum):
     """Other implementations that can be measured on the same vectors."""
 

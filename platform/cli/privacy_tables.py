@@ -67,8 +67,7 @@ def noise_table(plan: NoisePlan) -> Table:
         row = [cell for cell in plan.cells if cell.units == units]
         table.add_row(
             str(units),
-            _share(row[0].sample_rate),
-            str(row[0].steps),
+            *((_share(row[0].sample_rate), str(row[0].steps)) if row[0].steps else ("-", "-")),
             *(
                 "none" if cell.noise_multiplier is None else f"{cell.noise_multiplier:.3f} ({cell.noise_to_signal:.4f})"
                 for cell in row

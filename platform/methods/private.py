@@ -94,6 +94,9 @@ class PrivateForm(Protocol):
     ) -> Tensor | None:
         """A scalar on public rows and proxies; None where there is nothing of it."""
 
+    def public_weight(self, expected: int) -> float:
+        """Weight of the public loss beside a private one of 1; it also bounds its gradient, in units of the clip."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClassPrompt:
@@ -137,6 +140,10 @@ class ClassPrompt:
         """Nothing."""
         return None
 
+    def public_weight(self, expected: int) -> float:
+        """0."""
+        return 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class FacmicByProxies(ClassPrompt):
@@ -159,6 +166,10 @@ class FacmicByProxies(ClassPrompt):
         labels = alignment.proxy_labels[step.proxy_rows]
         return self.method.weight(step.expected) * lmmd(own.adapter.adapt(proxies), labels, aligned, probabilities)
 
+    def public_weight(self, expected: int) -> float:
+        """The method's adaptation weight."""
+        return self.method.weight(expected)
+
 
 @dataclass(frozen=True, slots=True)
 class FaaClipByProxies(ClassPrompt):
@@ -180,6 +191,10 @@ class FaaClipByProxies(ClassPrompt):
         proxies, aligned, _ = pair
         adversarial = adversarial_loss(own.domain, own.adapter.adapt(proxies), aligned)
         return self.method.weight(step.expected) * adversarial
+
+    def public_weight(self, expected: int) -> float:
+        """The method's adaptation weight."""
+        return self.method.weight(expected)
 
 
 def _proxies_and_reference(

@@ -94,6 +94,10 @@ class FaaClipJointly(ClassPrompt):
         told = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
         return 0.5 * self.method.weight(step.expected) * told
 
+    def public_weight(self, expected: int) -> float:
+        """The method's adaptation weight."""
+        return self.method.weight(expected)
+
 
 def fourier_features(points: Tensor, frequencies: Tensor) -> Tensor:
     """(B, D) and (F, D) -> (B, 2F): cosines and sines / sqrt F, so every row has norm 1 exactly.

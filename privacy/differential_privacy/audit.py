@@ -20,16 +20,12 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import binom
 
-from ..errors import PrivacyError
+from ..errors import AuditError
 
 CANARIES = 1000
 GUESSES = 200
 CONFIDENCE = 0.95
 _HALVINGS = 60
-
-
-class AuditError(PrivacyError):
-    """An audit that cannot be made from what it was given; its bound would mean nothing."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ Event = tuple[float, float, int]
 MARGIN = 1e-5
 """What `gaussian_epsilon` adds to the exact figure: rounding, and the grid of accountants that it is compared with."""
 
-_FRACTIONS = 1 + np.geomspace(1e-3, 11, 90)
+_FRACTIONS = 1 + np.geomspace(1e-3, 11, 150)
 _INTEGERS = np.unique(np.round(np.geomspace(12, 8192, 70)).astype(np.int64))
 ORDERS: NDArray[np.float64] = np.concatenate([_FRACTIONS, _INTEGERS])
 """Renyi orders: near 1 for an epsilon in the thousands, in the thousands for one of a hundredth."""

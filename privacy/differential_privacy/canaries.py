@@ -24,7 +24,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .audit import CANARIES, CONFIDENCE, GUESSES, AuditError, AuditResult, audit, flip_coins
+from ..errors import AuditError
+from .audit import CANARIES, CONFIDENCE, GUESSES, AuditResult, audit, flip_coins
 from .layers import Layer, layers_of, output_gradients, watched
 from .randomness import SecretStream
 

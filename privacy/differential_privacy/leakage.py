@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .audit import AuditError
+from ..errors import AuditError
 
 Floats = NDArray[np.float64]
 

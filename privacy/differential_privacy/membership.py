@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv
 from scipy.stats import rankdata
 
-from .audit import CONFIDENCE, AuditError
+from ..errors import AuditError
+from .audit import CONFIDENCE
 
 FALSE_POSITIVES = 0.01
 LEAST = 40

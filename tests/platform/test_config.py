@@ -90,6 +90,16 @@ OTHER: dict[str, Any] = {
     "personalisation.fine_tune_epochs": 2,
     "calibration.method": "federated-head",
     "calibration.steps": 9,
+    "privacy.epsilon": 4.0,
+    "privacy.delta": 1e-6,
+    "privacy.unit": "record",
+    "privacy.records_per_unit": 2,
+    "privacy.clip": 0.5,
+    "privacy.directions": 0,
+    "privacy.alignment": "per-record",
+    "privacy.class_noise": 5.0,
+    "privacy.fourier_features": 64,
+    "privacy.fourier_every": 2,
     "secure_aggregation.threshold": 3,
     "secure_aggregation.minimum_cohort": 4,
     "secure_aggregation.weighting": "uniform",
@@ -162,6 +172,16 @@ OUTSIDE: dict[str, tuple[Any, ...]] = {
     "personalisation.fine_tune_epochs": (-1,),
     "calibration.method": ("before",),
     "calibration.steps": (0, 101),
+    "privacy.epsilon": (-1.0, 1001.0),
+    "privacy.delta": (0.0, 0.1),
+    "privacy.unit": ("image",),
+    "privacy.records_per_unit": (0, 65),
+    "privacy.clip": (0.0,),
+    "privacy.directions": (-1,),
+    "privacy.alignment": ("both",),
+    "privacy.class_noise": (0.0,),
+    "privacy.fourier_features": (7,),
+    "privacy.fourier_every": (0,),
     "secure_aggregation.threshold": (-1,),
     "secure_aggregation.minimum_cohort": (2,),
     "secure_aggregation.w_max": (0.5, 17.0),
@@ -242,14 +262,23 @@ def method_with(table: str) -> str:
 
 @pytest.mark.parametrize("key", sorted(OTHER))
 def test_the_hash_changes_with_every_key_but_path_and_device(key: str) -> None:
-    together = {"reference.site": "public"} if key == "reference.source" else {}
+    together: dict[str, Any] = {"reference.site": "public"} if key == "reference.source" else {}
     table = key.split(".")[0]
+    if table == "privacy":
+        together = {"facmic.normalisation": "layer"} | ({"privacy.epsilon": 2.0} if key != "privacy.epsilon" else {})
+    if "fourier" in key:
+        together["privacy.alignment"] = "per-record"
     if table in TABLES:
         together["method"] = method_with(table)
     changed = study(**{**together, key: OTHER[key]})
     unchanged = study(**together)
     assert (changed.digest() == unchanged.digest()) == (key in OWN or table in ("faults", "compare"))
     assert changed != unchanged
+
+
+@pytest.mark.parametrize("key", sorted(k for k in OTHER if k.startswith("privacy.") and k != "privacy.epsilon"))
+def test_options_of_differential_privacy_do_not_change_the_hash_where_it_is_off(key: str) -> None:
+    assert study(**{key: OTHER[key]}).digest() == study().digest()
 
 
 @pytest.mark.parametrize("key", sorted(key for key in OTHER if key.split(".")[0] in TABLES))

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from wardround.privacy.differential_privacy.audit import AuditError
 from wardround.privacy.differential_privacy.clipping import clipped_sum
 from wardround.privacy.differential_privacy.leakage import (
     label_of,
