@@ -42,7 +42,14 @@ def epsilon_curve(key: str, title: str, sites: Sequence[SitePrivacy]) -> str:
             # Noise is chosen so that sites spend alike: markers shrink from line to line, so that none hides another.
             size = 7.5 - 0.9 * len(axes.get_lines())
             few = max(1, len(x) // 20)
-            looks: dict[str, Any] = {"mfc": PAPER, "mec": colour, "mew": 1.4, "ms": max(size, 3.5), "markevery": few}
+            looks: dict[str, Any] = {
+                "mfc": PAPER,
+                "mec": colour,
+                "mew": 1.4,
+                "ms": max(size, 3.5),
+                "markevery": few,
+                "clip_on": False,
+            }
             axes.plot(x, y, color=colour, ls=dashes, lw=1.6, marker=marker, label=site.site, zorder=3, **looks)
         last = max(x for site in sites for x, _ in site.by_round)
         limits = sorted({site.limit for site in sites})

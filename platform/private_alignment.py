@@ -148,5 +148,6 @@ def _labels(shared: SharedInputs) -> NDArray[np.int64]:
 
 def _basis(rows: NDArray[np.float64], directions: int) -> NDArray[np.float64]:
     """(r, D) orthonormal principal directions of public rows."""
-    _, _, axes = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
-    return axes[: min(directions, len(axes))]
+    centred = rows - rows.mean(axis=0)
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    return np.asarray(axes[:, ::-1][:, : min(directions, len(rows))].T)

@@ -26,7 +26,7 @@ class Spent:
 
     Attributes:
         epsilon: the figure that counts; an upper bound.
-        rdp_epsilon: the same by Renyi differential privacy, beside it: looser, and computed without Opacus.
+        rdp_epsilon: the same by Renyi differential privacy, beside it: usually looser, and computed without Opacus.
         delta: probability with which epsilon may not hold.
     """
 
@@ -50,7 +50,9 @@ def epsilon_of(releases: Sequence[Release], delta: float) -> float:
 
 
 def rdp_epsilon_of(releases: Sequence[Release], delta: float) -> float:
-    """Epsilon of all the releases together by Renyi differential privacy: the second opinion, never tighter.
+    """Epsilon of all the releases together by Renyi differential privacy: the second opinion.
+
+    Usually 5 to 10 % looser; below `epsilon_of` by .01 at most, where both are next to nothing.
 
     Raises:
         AccountError: delta not in (0, 1).

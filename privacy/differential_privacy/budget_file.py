@@ -140,6 +140,33 @@ def load_budget(data: bytes, *, site: str, public_key: bytes, where: str = "budg
         BudgetError: it is no such file, of another version, not in canonical form (a key twice, another order of keys,
             more spaces), not signed by this identity, another site's, or holds a charge twice.
     """
+    file, body = _parse(data, where)
+    content = file.budget
+    key = Ed25519PublicKey.from_public_bytes(public_key)
+    if not verifies(key, bytes.fromhex(file.signature), LABEL_BUDGET, _CONTEXT, content.site, body):
+        raise _broken("is not signed by this site's identity", where)
+    if content.site != site:
+        raise _broken(f"belongs to {content.site!r}, not to {site!r}", where)
+    return content
+
+
+def parse_budget(data: bytes, where: str) -> Content:
+    """What a copy of a budget says, for readers without the site's key: its signature is not looked at.
+
+    Whether it is the site's own and newest one, its hash in the site's ledger tells.
+
+    Args:
+        data: the whole file.
+        where: for messages.
+
+    Raises:
+        BudgetError: it is no such file, of another version, not in canonical form, or holds a charge twice.
+    """
+    return _parse(data, where)[0].budget
+
+
+def _parse(data: bytes, where: str) -> tuple[_File, bytes]:
+    """The file, and the canonical bytes of its content."""
     try:
         version = msgspec.json.decode(data, type=_AnyFile).budget.version
         if version != VERSION:
@@ -157,16 +184,10 @@ def load_budget(data: bytes, *, site: str, public_key: bytes, where: str = "budg
         raise _broken("is no privacy budget", where) from None
     if not canonical:
         raise _broken("is not in canonical form", where)
-    content = file.budget
-    key = Ed25519PublicKey.from_public_bytes(public_key)
-    if not verifies(key, bytes.fromhex(file.signature), LABEL_BUDGET, _CONTEXT, content.site, body):
-        raise _broken("is not signed by this site's identity", where)
-    if content.site != site:
-        raise _broken(f"belongs to {content.site!r}, not to {site!r}", where)
-    names = [(charge.study, charge.key) for charge in content.charges]
-    if len(set(names)) != len(names) or (content.step.study, content.step.key) not in names:
+    step, names = file.budget.step, [(charge.study, charge.key) for charge in file.budget.charges]
+    if len(set(names)) != len(names) or (step.study, step.key) not in names:
         raise _broken("holds a charge twice, or not the one that it was written for", where)
-    return content
+    return file, body
 
 
 def read_budget(path: Path) -> bytes | None:
@@ -240,25 +261,3 @@ def is_hash(text: str) -> bool:
 def digest_of(data: bytes | None) -> str:
     """SHA-256 of a budget's file, hexadecimal; GENESIS where there is none."""
     return GENESIS if data is None else hashlib.sha256(data).hexdigest()
-
-
-def parse_budget(data: bytes, where: str) -> Content:
-    """What a copy of a budget says, for readers without the site's key: its signature is not looked at.
-
-    Whether it is the site's own and newest one, its hash in the site's ledger tells.
-
-    Args:
-        data: the whole file.
-        where: for messages.
-
-    Raises:
-        BudgetError: it is no such file, of another version, or not in canonical form.
-    """
-    try:
-        file = msgspec.json.decode(data, type=_File)
-        canonical = _file(_canonical(file.budget), file.signature) == data
-    except (msgspec.MsgspecError, PrivacyError, ValueError, RecursionError, OverflowError):
-        raise _broken("is no privacy budget, or was written by another version", where) from None
-    if not canonical:
-        raise _broken("is not in canonical form", where)
-    return file.budget

@@ -80,4 +80,5 @@ def _principal(rows: Tensor, directions: int) -> Tensor:
     """(d, n) orthonormal: the strongest directions of rows (R, n), their mean included."""
     gram = rows.double().T @ rows.double()
     _, axes = torch.linalg.eigh(gram)
-    return axes[:, -min(directions, len(rows)) :].T.to(rows).contiguous()
+    kept: Tensor = axes[:, -min(directions, len(rows)) :].T
+    return kept.to(rows).contiguous()

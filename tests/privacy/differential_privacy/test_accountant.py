@@ -95,17 +95,15 @@ def test_class_sums_add_little_to_a_training():
 @pytest.mark.parametrize(
     ("noise", "rate", "steps", "delta"),
     [
-        (0.3, 0.0001, 1, 1e-5),  # the Renyi figure is 6.3, the true one .59
-        (0.3, 0.03, 30, 1e-5),
+        (0.5, 0.0001, 30, 1e-5),  # the Renyi figure is 2.2, the true one .086
         (0.6, 0.005, 1000, 1e-6),
         (1.0, 0.03, 1650, 1e-5),
-        (1.0, 0.5, 100, 1e-5),
         (2.0, 0.03, 30, 1e-5),
         (2.0, 0.95, 10, 1e-3),
         (5.0, 0.1, 3000, 1e-8),
         (8.0, 0.0001, 20000, 1e-5),  # dp-accounting's grid adds .006
         (100.0, 0.003, 100, 1e-5),
-        (1.0, 0.9999, 10, 1e-5),  # near no sampling: the closed form is the smaller bound
+        (3.0, 0.9999, 10, 1e-5),  # near no sampling: the closed form is the smaller bound
     ],
 )
 def test_within_one_percent_of_privacy_loss_distributions_and_never_below(
@@ -116,10 +114,10 @@ def test_within_one_percent_of_privacy_loss_distributions_and_never_below(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("delta", [1e-4, 1e-5, 1e-6, 1e-8])
+@pytest.mark.parametrize("delta", [1e-4, 1e-5, 1e-8])
 def test_within_one_percent_of_privacy_loss_distributions_on_a_grid(delta: float):
     grid = itertools.product(
-        [0.5, 0.8, 1.0, 1.5, 2.5, 6.0, 50.0], [0.0001, 0.001, 0.01, 0.05, 0.3, 0.9, 1.0], [1, 10, 100, 1000, 10000]
+        [0.5, 0.8, 1.2, 2.5, 6.0, 50.0], [0.0001, 0.001, 0.01, 0.1, 0.5, 1.0], [1, 30, 1000, 10000]
     )
     compared = 0
     for noise, rate, steps in grid:
@@ -127,18 +125,25 @@ def test_within_one_percent_of_privacy_loss_distributions_on_a_grid(delta: float
         if rdp_epsilon_of(releases, delta) < 100 and not (rate == 1 and steps > 1000):  # theirs is slow there
             assert_close_above(epsilon_of(releases, delta), pld(releases, delta))
             compared += 1
-    assert compared > 150
+    assert compared > 90
 
 
 @pytest.mark.parametrize(
     "releases",
-    [FIRST_STUDY, (*FIRST_STUDY, *SECOND_STUDY), (*FIRST_STUDY, *SECOND_STUDY, *THIRD_STUDY)],
+    [
+        FIRST_STUDY,
+        pytest.param((*FIRST_STUDY, *SECOND_STUDY), marks=pytest.mark.slow),
+        (*FIRST_STUDY, *SECOND_STUDY, *THIRD_STUDY),
+    ],
     ids=["training and class sums", "a second study", "a third, round by round"],
 )
-@pytest.mark.parametrize("relation", ["ADD_OR_REMOVE_ONE", "REPLACE_SPECIAL"])
-def test_studies_compose(releases: tuple[Release, ...], relation: str):
+def test_studies_compose(releases: tuple[Release, ...]):
     merged = (*releases[:-30], Release("training", 2.2, 0.01, 1200)) if len(releases) > 30 else releases
-    assert_close_above(epsilon_of(releases, 1e-5), pld(merged, 1e-5, relation))
+    assert_close_above(epsilon_of(releases, 1e-5), pld(merged, 1e-5))
+
+
+def test_zeroing_out_a_unit_costs_what_adding_or_removing_it_does():
+    assert pld(FIRST_STUDY, 1e-5, "REPLACE_SPECIAL") == pytest.approx(pld(FIRST_STUDY, 1e-5), rel=1e-9)
 
 
 @pytest.mark.slow
@@ -189,7 +194,7 @@ def test_rounding_of_the_grid_never_puts_the_figure_below_the_exact_one(delta: f
         [Release("training", 300.0, 0.5, 1)],
         [Release("training", 1e200, 0.5, 10**6)],
         [Release("training", 1.0, 0.01, 10**12)],
-        [Release("training", 1.0 + 0.01 * i, 0.01, 100) for i in range(300)],
+        [Release("training", 1.0 + 0.01 * i, 0.01, 100) for i in range(40)],
     ],
     ids=lambda releases: f"{releases[0].noise_multiplier:g}-{releases[0].sample_rate:g}-{releases[0].steps:g}",
 )
@@ -232,7 +237,7 @@ def test_the_renyi_figure_is_that_of_opacus_on_finer_orders():
         assert rdp_epsilon_of(releases, 1e-5) == pytest.approx(theirs, rel=0.001)
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=4, deadline=None, derandomize=True)
 @given(
     noise=st.floats(0.6, 8),
     rate=st.floats(0.001, 0.7),
@@ -259,7 +264,7 @@ def test_more_of_anything_never_costs_less(noise: float, rate: float, steps: int
     [
         (8.0, 0.03, 1650, ()),
         (2.0, 0.03, 1650, (CLASS_SUMS,)),
-        (8.0, 0.1, 500, (CLASS_SUMS, Release("training", 1.2, 0.02, 800))),
+        (8.0, 0.1, 100, (Release("training", 1.2, 0.02, 200),)),
         (0.05, 0.03, 300, ()),
         (2000.0, 0.3, 5000, ()),
         (3.0, 1.0, 100, ()),
@@ -282,9 +287,11 @@ def test_an_epsilon_that_is_spent_already_is_refused_with_what_to_do():
     with pytest.raises(AccountError, match=r"beside them costs 8\.05") as refused:
         noise_multiplier_for(8, 1e-5, sample_rate=0.03, steps=33, others=[TRAINING])
     assert "noisier" in refused.value.remedy
-    before = epsilon_of([TRAINING], 1e-5)
+    before = epsilon_of([CLASS_SUMS], 1e-5)
     with pytest.raises(AccountError, match="no noise keeps"):
-        noise_multiplier_for(before * (1 + 1e-9), 1e-5, sample_rate=0.03, steps=33, others=[TRAINING])
+        noise_multiplier_for(before * (1 + 1e-9), 1e-5, sample_rate=1.0, steps=1, others=[CLASS_SUMS, CLASS_SUMS])
+    with pytest.raises(AccountError, match="no noise keeps"):  # not even as much as can be asked for
+        noise_multiplier_for(before + 1e-9, 1e-5, sample_rate=1.0, steps=10**6, others=[CLASS_SUMS])
 
 
 @pytest.mark.parametrize("epsilon", [0, -1, math.nan, math.inf])

@@ -19,7 +19,7 @@ from wardround.privacy import atomic
 from wardround.privacy.differential_privacy import accountant, budget_file
 from wardround.privacy.differential_privacy import budget as module
 from wardround.privacy.differential_privacy.budget import Budget
-from wardround.privacy.differential_privacy.budget_file import Content, dump_budget, load_budget
+from wardround.privacy.differential_privacy.budget_file import Content, dump_budget, load_budget, parse_budget
 from wardround.privacy.differential_privacy.releases import Release
 from wardround.privacy.errors import BudgetError, LedgerError
 from wardround.privacy.identity import Identity
@@ -513,7 +513,21 @@ def test_what_is_no_budget_is_refused(site: Site, change: Callable[[bytes], byte
 def test_a_charge_that_is_there_twice_is_refused(site: Site) -> None:
     site.spend()
     edited(site, lambda content: content["charges"].append(content["charges"][0]), site.identity)
+    with pytest.raises(BudgetError, match="holds a charge twice"):
+        parse_budget(site.path.read_bytes(), "here")
     refused(site, "holds a charge twice")
+
+
+def test_a_reader_without_the_key_gets_what_it_says(site: Site) -> None:
+    site.spend()
+    data = site.path.read_bytes()
+    content = parse_budget(data, "here")
+    assert content == load_budget(data, site="site-a", public_key=site.identity.public_key)
+    edited(site, cheaper)
+    assert parse_budget(site.path.read_bytes(), "here") != content  # its signature is not looked at
+    for wrong in (data + b" ", b"{}", data.replace(b'"version":1', b'"version":2')):
+        with pytest.raises(BudgetError, match="here"):
+            parse_budget(wrong, "here")
 
 
 def test_another_sites_budget_is_refused(tmp_path: Path, site: Site) -> None:
@@ -570,6 +584,21 @@ def test_a_file_that_is_ahead_by_more_than_a_crash_is_refused(site: Site) -> Non
     site.charge("round-3")
     site.ledger_path.write_bytes(ledger)
     refused(site, r"version 4 .* not the one that the ledger names last \(version 2\)")
+
+
+def test_the_next_version_of_another_history_is_noticed(site: Site) -> None:
+    """Both were put back once, and then the file of what had happened before that comes again."""
+    site.spend(1)
+    backup = site.path.read_bytes(), site.ledger_path.read_bytes()
+    site.charge("round-2")
+    site.charge("round-3")
+    first = site.path.read_bytes()
+    site.path.write_bytes(backup[0])
+    site.ledger_path.write_bytes(backup[1])
+    site.start()
+    site.charge("round-2", release=round_of(1))
+    site.path.write_bytes(first)
+    refused(site, r"version 4 .* not the one that the ledger names last \(version 3\)")
 
 
 def test_a_ledger_cut_back_at_any_line_before_the_newest_version_is_noticed(site: Site) -> None:

@@ -11,14 +11,14 @@ from wardround.privacy.differential_privacy.trade_off import trade_off
 from wardround.privacy.errors import AccountError
 
 CLASS_SUMS = Release("class-sums", 5 / math.sqrt(2), 1.0, 1)
-PLAN = {"rounds": 10, "expected_batch": 32, "local_epochs": 2, "delta": 1e-5}
+PLAN = {"rounds": 3, "expected_batch": 32, "local_epochs": 2, "delta": 1e-5}
 
 
 def test_rows_say_what_a_study_will_do():
     rows = trade_off([20, 300], [2.0, 8.0], **PLAN, others=[CLASS_SUMS])
     assert [(row.units, row.epsilon) for row in rows] == [(20, 2.0), (20, 8.0), (300, 2.0), (300, 8.0)]
-    assert (rows[0].sample_rate, rows[0].steps) == (1.0, 20)  # fewer units than a batch: all of them, once an epoch
-    assert (rows[3].sample_rate, rows[3].steps) == (32 / 300, 10 * 2 * 10)
+    assert (rows[0].sample_rate, rows[0].steps) == (1.0, 6)  # fewer units than a batch: all of them, once an epoch
+    assert (rows[3].sample_rate, rows[3].steps) == (32 / 300, 3 * 2 * 10)
     for row in rows:
         training = Release("training", row.noise_multiplier, row.sample_rate, row.steps)
         assert 0.99 * row.epsilon < epsilon_of([CLASS_SUMS, training], 1e-5) <= row.epsilon
