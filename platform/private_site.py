@@ -186,6 +186,7 @@ def private_site(study: Study, method: Method, part: Part, budget: Budget, folde
     begun = [release for release in budget.study(study.digest()) if release.kind == "training"]
     units = units_of(study, part)
     plan = plan_of(study, units.count, noise_multiplier=begun[0].noise_multiplier if begun else None)
+    budget.plan(study.digest(), plan.planned)  # what is planned is accounted for once, and not anew in every round
     privacy = study.privacy
     work = PrivateWork(private_form(method, study), units, plan, privacy.clip, privacy.records_per_unit)
     return PrivateSite(study, method, work, budget, folder)
