@@ -96,8 +96,8 @@ def privacy_view(sites: Sequence[SitePrivacy], audit: AuditFacts | None) -> Priv
 def covered(unit: str) -> str:
     """What is protected, in one sentence."""
     return (
-        "Everything that a site sent is differentially private on its own, without trust in anybody: whoever sees it, "
-        "the coordinator, the other sites and all who get the model, learns almost the same as if "
+        "Every update that a site sent is differentially private on its own, without trust in anybody: whoever sees "
+        "it, the coordinator, the other sites and all who get the model, learns almost the same as if "
         f"{_own(unit)} had not been among the site's training images. A smaller epsilon means more alike; delta is the "
         "probability that it does not hold."
     )

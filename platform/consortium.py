@@ -153,13 +153,13 @@ def open_consortium(
                 )
                 write_atomic(policy_path, text.encode())
             policy = Policy.load(policy_path)
-            ledger.open_study(digest)
             budget = None
             if study.private and owner != COORDINATOR:
                 home, identity = homes[owner], identities[owner]
                 budget = budgets[owner] = Budget.open(
                     home.budget, site=owner, identity=identity, ledger=ledger, policy_budget=policy.budget
                 )
+            ledger.open_study(digest)  # after the budget: nothing is opened on a doubt
             return Gate(owner=owner, ledger=ledger, policy=policy, facts=facts, limits=limits, budget=budget), ledger
 
         budgets: dict[str, Budget] = {}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ..medical_datasets.cohort import Cohort
 from ..privacy.differential_privacy.accountant import noise_multiplier_for
+from ..privacy.differential_privacy.class_sums import class_sums_release
 from ..privacy.differential_privacy.releases import Release
 from ..privacy.differential_privacy.units import Units
 from .config import Study
@@ -101,12 +102,12 @@ def _beside(study: Study) -> Iterator[tuple[int, str, Release]]:
     fourier = study.method == "facmic" and privacy.alignment == "per-record"
     if not study.adapts or (privacy.alignment == "per-record" and not fourier):
         return
-    yield 1, CLASS_SUMS, Release("class-sums", privacy.class_noise / math.sqrt(2.0), 1.0, 1)
+    yield 1, CLASS_SUMS, class_sums_release("class-sums", privacy.class_noise)
     if fourier:
         due = range(1, study.rounds + 1, privacy.fourier_every)
         noise = privacy.class_noise * math.sqrt(len(due))
         for number in due:
-            yield number, f"fourier-{number}", Release("fourier-sums", noise, 1.0, 1)
+            yield number, f"fourier-{number}", class_sums_release("fourier-sums", noise, counts=False)
 
 
 def units_of(study: Study, part: Part) -> Units:
@@ -129,7 +130,7 @@ def check_units(study: Study, data: StudyData) -> Iterator[str]:
     shared = sorted(public & {cohort.records[row].group for row in training})
     if shared:
         raise StudyFileError(
-            f"{len(shared)} {unit}s of training images are in the reference set too, which nothing protects",
+            f"{len(shared)} groups of training images are in the reference set too, which nothing protects",
             where="reference",
             remedy="Take a reference set of other people, or reference.source = 'none' with adaptation_weight = 0",
         )

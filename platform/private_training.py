@@ -91,7 +91,7 @@ def check_form(form: PrivateForm, module: nn.Module, shared: SharedInputs, align
     Raises:
         MechanismError: it does.
     """
-    if not getattr(form, "independent", False):
+    if not form.independent:
         return
     generator = torch.Generator().manual_seed(0)
     features = torch.nn.functional.normalize(torch.randn((PROBED, shared.text.shape[1]), generator=generator), dim=1)
@@ -197,7 +197,7 @@ def public_subspace(
         None without public rows, for 0 directions, and for forms without layers.
     """
     rows = shared.reference if alignment is None else torch.cat([shared.reference, alignment.proxies])
-    if directions == 0 or len(rows) == 0 or not getattr(form, "independent", False):
+    if directions == 0 or len(rows) == 0 or not form.independent:
         return None
     rows = rows[torch.linspace(0, len(rows) - 1, min(len(rows), PUBLIC_ROWS)).long()]
     classes = len(shared.text)

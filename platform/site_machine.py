@@ -110,6 +110,8 @@ class Site:
         self._sums_means = PURPOSE in roster.vectors
         if self._sums_means != (CLASS_MEANS in self.trainer.layout.constants):
             raise RosterError("the roster and this site's study disagree on whether class means are summed")
+        if roster.thresholds.private != (self.trainer.private is not None):
+            raise RosterError("the roster and this site's training disagree on differential privacy")
         self._means = MeansMemory(self.folder, self.name in roster.evaluation_cohort)
         signed = read_state(self.folder / SURVIVORS_FILE)
         self._refuse_loss(signed)

@@ -130,8 +130,8 @@ def _privacy(study: Study) -> Iterator[str]:
         )
     if study.calibration.method == "federated-head":
         yield (
-            "calibration.method: 'federated-head' sends a temperature that is fitted without noise; use 'after', "
-            "which stays at the site"
+            "calibration.method: 'federated-head' sends a temperature in every round that is fitted without noise; "
+            "use 'after'"
         )
     if study.training.logit_adjustment > 0:
         yield "training.logit_adjustment: a site's class shares are not noised; set it to 0"
@@ -140,6 +140,11 @@ def _privacy(study: Study) -> Iterator[str]:
             "reference.source: 'class-means' sums class features without noise, and there is nothing public to align "
             "to; use 'fraction' or 'site', and noisy class sums are released within the budget"
         )
+    if (
+        study.method == "prompt-fl"
+        and study.privacy.directions != type(study.privacy).model_fields["directions"].default
+    ):
+        yield "privacy.directions: prompt-fl's gradient is not taken layer by layer; leave the key out"
     if not study.adapts or study.method != "facmic" or study.privacy.alignment != "per-record":
         for key in ("fourier_features", "fourier_every"):
             if getattr(study.privacy, key) != type(study.privacy).model_fields[key].default:

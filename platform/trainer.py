@@ -23,6 +23,7 @@ from .config import Study
 from .errors import CheckpointError, MethodError
 from .methods.adapted_clip import TRAINING_ONLY
 from .methods.method import Method, SharedInputs, TrainingPart
+from .methods.private import Alignment
 from .private_site import PrivateSite
 from .training import Carried, LocalResult, derive_seed, train_locally
 from .update import Layout, Update
@@ -92,8 +93,10 @@ class LocalTrainer:
     def _private_update(self, private: PrivateSite, number: int, start: State, adapter_sha256: str) -> Update:
         """The one update of a round that its charge paid for; another adapter in the same round gets none."""
         path, carried = self._path(number), self._carried(number - 1)
-        # Charged in its own right, and before the round that needs it.
-        alignment = private.alignment(number, start, self.part, self.shared, carried)
+        alignment: Alignment | None = None
+        if not private.budget.covers(self.study.digest(), round_key(number)):
+            # Charged in its own right, and before the round that needs it.
+            alignment = private.alignment(number, start, self.part, self.shared, carried)
 
         def make() -> bytes:
             seed = self._seed(number)
@@ -250,9 +253,10 @@ class LocalTrainer:
         return self._read(self.folder / PERSONAL_FILE, what="site's own model", remedy=NOT_MADE_AGAIN)
 
     def forget(self) -> None:
-        """Delete every stored update and moment: the study is over, and they derive from patients' images."""
-        for path in self.folder.glob("update-*.safetensors"):
-            path.unlink()
+        """Delete stored updates, moments and noisy sums: the study is over, and they derive from patients' images."""
+        for kind in ("update-*", "class-sums", "fourier-*"):
+            for path in self.folder.glob(f"{kind}.safetensors"):
+                path.unlink()
 
 
 def round_key(number: int) -> str:

@@ -244,6 +244,8 @@ class Gate:
         if survivors is not None and survivors < policy.aggregation.minimum_cohort:
             _refuse(f"a sum over {survivors} sites", "aggregation.minimum_cohort")
         self._check_budget()
+        if thresholds.private and facts.epsilon is None:
+            _refuse("the roster says that updates are differentially private, the study does not", "budget.unaccounted")
         if isinstance(message, MaskedVector) and facts.epsilon is not None:
             check_accounted(self._accounted, message.session, epsilon=facts.epsilon, delta=facts.delta)
 

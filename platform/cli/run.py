@@ -28,6 +28,7 @@ def run_study(study_values: object, out: Path, *, resume: bool) -> None:
     """Run a study with progress on standard error and its table on standard output."""
     import json
 
+    from ...evaluation.page_parts import upper
     from ..config import Study
     from ..errors import RunFolderError
     from ..simulation import simulate
@@ -63,7 +64,7 @@ def run_study(study_values: object, out: Path, *, resume: bool) -> None:
     spent = [site["epsilon"] for site in summary["sites"].values() if site.get("epsilon") is not None]
     if spent:
         OUT.print(
-            f"Every site's uploads are differentially private on their own: epsilon {max(spent):.2f} for one "
+            f"Every site's uploads are differentially private on their own: epsilon {upper(max(spent))} for one "
             f"{study_values.privacy.unit}, delta {study_values.privacy.delta:g}. See wardround privacy show {out}"
         )
     if study_values.data.source == "phantoms":

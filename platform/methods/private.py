@@ -68,6 +68,10 @@ class PublicStep:
 class PrivateForm(Protocol):
     """One method under differential privacy."""
 
+    @property
+    def independent(self) -> bool:
+        """Whether the loss of one row is computed by itself in layers, so that it can be probed and clipped there."""
+
     def noised(self, module: nn.Module) -> frozenset[str]:
         """Names of the parameters that the private loss reaches; exactly these are clipped and noised together."""
 

@@ -18,6 +18,11 @@ from ..errors import MechanismError
 from .randomness import SecretStream
 from .releases import Kind, Release
 
+GRID = 2.0**-24
+"""Sums and noise are multiples of it before they are added. On grids of their own, the last bits of a noisy number
+would tell what was added to it (Mironov 2012, "On Significance of the Least Significant Bits")."""
+FINER = 2.0**-22
+
 
 @dataclass(frozen=True, eq=False)
 class NoisyClassSums:
@@ -101,11 +106,18 @@ def noisy_class_sums(
     numbers = torch.zeros(classes if counts else 0, dtype=torch.float64)
     if counts:
         numbers.index_add_(0, labels, shares)
-    noise = torch.from_numpy(stream.normals(np.empty(sums.numel() + numbers.numel(), dtype=np.float32))).double()
-    noise *= noise_std
-    return NoisyClassSums(
-        sums + noise[: sums.numel()].view_as(sums), numbers + noise[sums.numel() :], noise_std=noise_std
-    )
+    size = sums.numel() + numbers.numel()
+    exact = torch.cat([sums.flatten(), numbers])
+    # Rounding moves what a unit adds by half a step at each end of every coordinate; the noise grows with it.
+    noise = _fine_normals(size, stream) * (noise_std * (1.0 + math.sqrt(size) * GRID))
+    noisy = (torch.round(exact / GRID) + torch.round(noise / GRID)) * GRID
+    return NoisyClassSums(noisy[: sums.numel()].view_as(sums), noisy[sums.numel() :], noise_std=noise_std)
+
+
+def _fine_normals(count: int, stream: SecretStream) -> Tensor:
+    """(count,) float64 normals with digits below those of float32, so that no step of the grid is passed over."""
+    coarse, fine = (torch.from_numpy(stream.normals(np.empty(count, dtype=np.float32)).copy()) for _ in range(2))
+    return coarse.double() + fine.double() * FINER
 
 
 def _shares(vectors: Tensor, owners: Tensor, units: int) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..errors import MechanismError
 from .layers import Layer, layers_of, output_gradients, watched
 
-_SLACK = 32.0
+SLACK = 32.0
 """Roundings, in units of the type's precision, that a norm is enlarged by: sums of squares over some thousand terms
 and the products with the factor stay within it."""
 
@@ -77,7 +77,7 @@ def clipped_sum(
     gradients = output_gradients(found, layers)
     with torch.no_grad():
         squares = sum((a.row_squares(g) for a, g in zip(layers, gradients, strict=True)), start=_no_squares(found))
-        slack = _SLACK * torch.finfo(found.dtype).eps
+        slack = SLACK * torch.finfo(found.dtype).eps
         sizes = _unit_sizes(owners, units, rows, len(found))
         if owners is None or sizes is None:
             owners = None

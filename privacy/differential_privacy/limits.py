@@ -120,6 +120,10 @@ def check_study(charges: Sequence[Charge], new: Charge, plan: Sequence[Release] 
 def check_site(charges: Sequence[Charge], new: Charge, rules: BudgetRules, plan: Sequence[Release] = ()) -> None:
     """Refuse a charge that would take all of the site's studies together beyond the policy's maximum.
 
+    A study that was fixed beforehand is looked at whole, so that it is refused before its first release. One alone is
+    measured by the figure. Several are measured by the larger of both figures: later ones are chosen after earlier
+    results were seen, and for such a filter the Renyi sum holds (Feldman and Zrnic 2021, arXiv 2008.11193).
+
     Raises:
         BudgetError: with what is spent, asked for and left.
     """
@@ -136,22 +140,24 @@ def check_site(charges: Sequence[Charge], new: Charge, rules: BudgetRules, plan:
         return
     planned = within((each.release for each in after_all if each.study == new.study), plan)
     for group in overlapping(after_all, new.cohort):
-        done = [charge.release for charge in group]
+        own = [charge.release for charge in group if charge.study == new.study]
         others = [charge.release for charge in group if charge.study != new.study]
-        # Two bounds that are quick, or computed once a study, may allow; they may not refuse.
-        if accountant.rdp_epsilon_of(done, delta) <= rules.maximum_epsilon or (
-            planned and accountant.epsilon_of([*others, *plan], delta) <= rules.maximum_epsilon
-        ):
-            continue
-        after = accountant.epsilon_of(done, delta)
+        after = _together(others, list(plan) if planned else own, delta)
         if not after <= rules.maximum_epsilon:
-            spent = accountant.epsilon_of(done[:-1], delta)  # the new one is the last
+            spent = _together(others, own[:-1], delta)  # the new one is the last
             raise BudgetError(
                 f"{new.key} of study {new.study[:12]} would exceed the privacy budget of this site over all its "
                 f"studies: {_figures(spent, after, rules.maximum_epsilon, delta)}",
                 where="policy key budget.maximum_epsilon",
                 remedy=f"{_KEEP} The maximum is this site's own; it protects those who are in several studies.",
             )
+
+
+def _together(others: Sequence[Release], own: Sequence[Release], delta: float) -> float:
+    """Epsilon of one study, or of several of which the later ones were chosen with the earlier ones' results known."""
+    everything = [*others, *own]
+    figure = accountant.epsilon_of(everything, delta)
+    return max(figure, accountant.rdp_epsilon_of(everything, delta)) if others else figure
 
 
 def _named(cohort: str) -> str:

@@ -8,10 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import MechanismError
-from .clipping import ClippedSum
-
-_SLACK = 32.0
-"""Roundings, in units of the type's precision, that a norm is enlarged by."""
+from .clipping import SLACK, ClippedSum
 
 
 def clip_materialised(gradients: Mapping[str, Tensor], clip: float) -> ClippedSum:
@@ -35,7 +32,7 @@ def clip_materialised(gradients: Mapping[str, Tensor], clip: float) -> ClippedSu
     with torch.no_grad():
         flat = [gradient.reshape(len(gradient), -1) for gradient in gradients.values()]
         squares = torch.stack([rows.double().square().sum(dim=1) for rows in flat]).sum(dim=0)
-        slack = _SLACK * max(torch.finfo(rows.dtype).eps for rows in flat)
+        slack = SLACK * max(torch.finfo(rows.dtype).eps for rows in flat)
         norms = squares.sqrt() * (1.0 + slack)
         kept = torch.isfinite(norms)
         factors = clip / norms[kept].clamp_min(clip)

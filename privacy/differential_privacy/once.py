@@ -49,6 +49,7 @@ def released_once(
     budget.charge(study, key, release, unit=unit, limit=limit)
     sealed = budget.sealed(study, key)
     if sealed is None:
+        path.unlink(missing_ok=True)  # what a killed process left unsealed must not be taken for a result
         try:
             data = make()
         except (OSError, MemoryError):  # the machine's failures say nothing of its data

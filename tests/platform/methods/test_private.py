@@ -88,7 +88,9 @@ def test_an_empty_sample_gives_zeros_of_every_trained_parameter(kind: str) -> No
 def test_exactly_the_image_side_is_noised(kind: str) -> None:
     case = private(kind)
     module = case.module()
-    assert case.form.noised(module) == {f"adapter.{name}" for name, _ in module.get_submodule("adapter").named_parameters()}
+    assert case.form.noised(module) == {
+        f"adapter.{name}" for name, _ in module.get_submodule("adapter").named_parameters()
+    }
 
 
 def test_a_temperature_is_fitted_and_not_noised() -> None:

@@ -225,14 +225,14 @@ def test_an_epsilon_that_cannot_be_said_is_too_much(site: Site, monkeypatch: pyt
 
 
 def test_all_studies_together_stay_within_the_sites_maximum(tmp_path: Path, plain_account: None) -> None:
-    site = Site(tmp_path, rules=Rules(maximum_epsilon=10.0))
+    site = Site(tmp_path, rules=Rules(maximum_epsilon=11.0))
     site.charge("round-1", study=A, release=round_of(6))
     site.charge("round-1", study=B, release=round_of(3))
     with pytest.raises(BudgetError) as refused:
         site.charge("round-2", study=B)
     text = str(refused.value)
     assert "round-2 of study cdcdcdcdcdcd would exceed the privacy budget of this site over all its studies" in text
-    assert "epsilon 9.0000 is spent (delta 1e-05), 2.0000 more is asked for, 1.0000 of 10 is left" in text
+    assert "epsilon 9.9000 is spent (delta 1e-05), 2.2000 more is asked for, 1.1000 of 11 is left" in text
     assert "policy key budget.maximum_epsilon" in text
     assert site.budget.spent(1e-5).epsilon == 9.0
     assert site.budget.spent(1e-5, B).epsilon == 3.0
@@ -242,16 +242,16 @@ def test_all_studies_together_stay_within_the_sites_maximum(tmp_path: Path, plai
 
 def test_studies_of_different_deltas_are_added_up_at_one(tmp_path: Path, plain_account: None) -> None:
     """Without a maximum delta in the policy that is the smallest: at it everything costs most."""
-    site = Site(tmp_path, rules=Rules(maximum_epsilon=10.0))
+    site = Site(tmp_path, rules=Rules(maximum_epsilon=11.0))
     site.charge(study=A)
     assert site.budget.common_delta == 1e-5
-    with pytest.raises(BudgetError, match=r"epsilon 4.0000 is spent \(delta 1e-10\), 8.0000 more is asked for"):
+    with pytest.raises(BudgetError, match=r"epsilon 4.4000 is spent \(delta 1e-10\), 8.8000 more is asked for"):
         site.charge(study=B, release=round_of(4), limit=(8.0, 1e-10))
     site.charge(study=B, release=round_of(3), limit=(8.0, 1e-10))
     assert site.budget.common_delta == 1e-10
     site.close()
     (tmp_path / "other").mkdir()
-    other = Site(tmp_path / "other", rules=Rules(maximum_epsilon=10.0, maximum_delta=1e-5))
+    other = Site(tmp_path / "other", rules=Rules(maximum_epsilon=11.0, maximum_delta=1e-5))
     assert other.budget.common_delta == 1e-5
     other.charge(study=A)
     other.charge(study=B, release=round_of(4), limit=(8.0, 1e-10))
@@ -261,19 +261,19 @@ def test_studies_of_different_deltas_are_added_up_at_one(tmp_path: Path, plain_a
 
 
 def test_declared_cohorts_do_not_add_up_but_everything_else_does(tmp_path: Path, plain_account: None) -> None:
-    site = Site(tmp_path, rules=Rules(maximum_epsilon=10.0, disjoint={A: "north", B: "south", C: "north"}))
+    site = Site(tmp_path, rules=Rules(maximum_epsilon=11.0, disjoint={A: "north", B: "south", C: "north"}))
     site.charge(study=A, release=round_of(4))
     site.charge(study=B, release=round_of(6))
     assert site.budget.spent(1e-5).epsilon == 6.0
     site.charge(study=C, release=round_of(3))
     assert site.budget.spent(1e-5).epsilon == 7.0  # A and C share patients
-    with pytest.raises(BudgetError, match=r"7.0000 is spent .* 4.0000 more is asked for, 3.0000 of 10"):
+    with pytest.raises(BudgetError, match=r"7.7000 is spent .* 4.4000 more is asked for, 3.3000 of 11"):
         site.charge("round-2", study=C, release=round_of(4))
-    with pytest.raises(BudgetError, match=r"7.0000 is spent .* 4.0000 more"):
+    with pytest.raises(BudgetError, match=r"7.7000 is spent .* 4.4000 more"):
         site.charge(study=D, release=round_of(4))  # D is undeclared: it may overlap with the worst of them
     site.charge(study=D, release=round_of(3))
     assert site.budget.spent(1e-5).epsilon == 10.0
-    with pytest.raises(BudgetError, match=r"9.0000 is spent .* 2.0000 more is asked for, 1.0000 of 10"):
+    with pytest.raises(BudgetError, match=r"9.9000 is spent .* 2.2000 more is asked for, 1.1000 of 11"):
         site.charge("round-2", study=B)
     assert [charge["cohort"] for charge in site.content["charges"]] == ["north", "south", "north", ""]
     site.close()
@@ -383,15 +383,36 @@ def test_a_plan_that_is_too_large_refuses_nothing_that_fits(site: Site) -> None:
 
 
 def test_a_plan_does_not_let_a_study_beyond_the_sites_maximum(tmp_path: Path, plain_account: None) -> None:
-    site = Site(tmp_path, rules=Rules(maximum_epsilon=10.0))
+    site = Site(tmp_path, rules=Rules(maximum_epsilon=11.0))
     site.charge(study=B, release=round_of(6))
     site.budget.plan(A, (round_of(4),))
     site.charge("round-1", study=A)
     site.charge("round-2", study=A)
     assert site.budget.spent(1e-5).epsilon == 10.0
     site.budget.plan(A, (round_of(8),))
-    with pytest.raises(BudgetError, match=r"10.0000 is spent .* 2.0000 more"):
+    with pytest.raises(BudgetError, match=r"11.0000 is spent .* 4.4000 more"):
         site.charge("round-3", study=A)
+    site.close()
+
+
+def test_one_study_is_held_to_the_figure_and_several_to_the_larger(tmp_path: Path, plain_account: None) -> None:
+    """A second study is chosen with the first one's results known: there the Renyi sum holds, here 1.1 as much."""
+    site = Site(tmp_path, rules=Rules(maximum_epsilon=10.0))
+    site.charge(study=A, release=round_of(7), limit=(20.0, 1e-5))
+    site.charge("round-2", study=A, release=round_of(2), limit=(20.0, 1e-5))
+    with pytest.raises(BudgetError, match=r"9.9000 is spent .* 1.1000 more is asked for, 0.1000 of 10"):
+        site.charge(study=B, release=round_of(1))
+    site.charge("round-3", study=A, release=round_of(1), limit=(20.0, 1e-5))
+    assert site.budget.spent(1e-5).epsilon == 10.0
+    site.close()
+
+
+def test_a_study_that_would_not_fit_is_refused_before_its_first_release(tmp_path: Path, plain_account: None) -> None:
+    site = Site(tmp_path, rules=Rules(maximum_epsilon=10.0))
+    site.budget.plan(A, (round_of(12),))
+    with pytest.raises(BudgetError, match=r"0.0000 is spent .* 12.0000 more is asked for"):
+        site.charge(study=A, release=round_of(2), limit=(20.0, 1e-5))
+    assert site.budget.charges == ()
     site.close()
 
 

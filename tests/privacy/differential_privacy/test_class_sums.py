@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from wardround.privacy.differential_privacy.class_sums import class_sums_release, noisy_class_sums
+from wardround.privacy.differential_privacy.class_sums import GRID, class_sums_release, noisy_class_sums
 from wardround.privacy.differential_privacy.randomness import SecretStream
 from wardround.privacy.differential_privacy.releases import Release
 from wardround.privacy.errors import MechanismError
@@ -75,9 +75,10 @@ def test_no_unit_changes_more_than_the_sensitivity(batch):
         rest = [row for row, owner in enumerate(owners) if owner != unit]
         without = released(vectors[rest], [labels[r] for r in rest], [owners[r] for r in rest], 5, 4)
         sums, counts = float((whole.sums - without.sums).norm()), float((whole.counts - without.counts).norm())
-        assert sums <= 1.0 + 1e-9
-        assert counts <= 1.0 + 1e-9
-        assert math.hypot(sums, counts) <= math.sqrt(2.0) + 1e-9
+        step = 2.0 * GRID  # of rounding, which the noise is enlarged for
+        assert sums <= 1.0 + step
+        assert counts <= 1.0 + step
+        assert math.hypot(sums, counts) <= math.sqrt(2.0) + step
 
 
 def test_a_unit_of_one_long_row_attains_the_sensitivity():
@@ -156,3 +157,33 @@ def test_a_standard_deviation_is_a_positive_number(std):
 def test_what_does_not_fit_is_refused(vectors, labels, owners, units, classes):
     with pytest.raises(MechanismError, match="class sums"):
         released(vectors, labels, owners, units, classes)
+
+
+def test_the_last_bits_do_not_tell_what_was_added():
+    """Every candidate differs from the released number by a multiple of one grid, the right one no more than others."""
+    vectors = vectors_of(40, 1.0, 7)
+    labels, owners = [i % 4 for i in range(40)], list(range(40))
+    found = released(vectors, labels, owners, 40, 4, noise_std=10.0)
+    right, _ = slow(vectors, labels, owners, 4)
+    wrong, _ = slow(vectors[1:], labels[1:], owners[1:], 4)
+    for candidate in (right, wrong):
+        steps = (found.sums - torch.round(candidate / GRID) * GRID) / GRID
+        assert torch.equal(steps, steps.round())
+        float32 = ((found.sums - candidate) / 10.0).float().double() * 10.0 == found.sums - candidate
+        assert not bool(float32.any())
+
+
+def test_noise_has_digits_below_those_of_float32():
+    found = noisy_class_sums(
+        torch.zeros(0, 512),
+        torch.zeros(0, dtype=torch.int64),
+        torch.zeros(0, dtype=torch.int64),
+        5,
+        4,
+        noise_std=10.0,
+        stream=SecretStream(KEY),
+    ).sums
+    assert bool((found / GRID == (found / GRID).round()).all())
+    odd = float(((found / GRID) % 2 == 1).double().mean())
+    assert 0.4 < odd < 0.6  # the finest step is used as often as not
+    assert 9.3 < float(found.std()) < 10.7

@@ -22,6 +22,7 @@ from wardround.privacy.differential_privacy.leakage import (
 )
 from wardround.privacy.differential_privacy.mechanism import TrainingMechanism
 from wardround.privacy.differential_privacy.randomness import SecretStream
+from wardround.privacy.errors import AuditError
 from wardround.privacy.secure_aggregation.encoding import encode
 from wardround.privacy.secure_aggregation.parameters import Block
 from wardround.privacy.secure_aggregation.primitives import apply_masks
