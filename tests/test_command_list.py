@@ -30,7 +30,7 @@ wardround audit verify-proof FILE
 wardround audit export RUN --format fhir|csv|jsonl
 wardround privacy show RUN
 wardround privacy plan [STUDY.toml] [--epsilon E…] [--units N…] [--rounds N] [--batch N] [--epochs N] [--delta D]
-wardround privacy audit
+wardround privacy audit RUN [--noise FACTOR]
 wardround consortium new
 wardround consortium add-site
 wardround consortium provision
@@ -67,6 +67,7 @@ PROMISED_NOW = {
     "data check",
     "data list",
     "report build",
+    "privacy audit",
     "privacy show",
     "privacy plan",
     "doctor",

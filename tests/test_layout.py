@@ -115,6 +115,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                 "means_loop",
                 "noise_plan",
                 "predicting",
+                "privacy_audit",
                 "privacy_figures",
                 "results",
                 "round_loop",

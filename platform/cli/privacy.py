@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from . import privacy_audit
 from .console import ERR, OUT, RichWatcher, one_line, print_json, print_table
 from .privacy_tables import noise_table, print_plot, releases_table, spent_table
 
@@ -21,6 +22,9 @@ app = typer.Typer(no_args_is_help=True, help="Differential privacy. Example: war
 @app.callback()
 def group() -> None:
     """See what differential privacy costs, before a study and after."""
+
+
+app.command("audit")(privacy_audit.audit)
 
 
 @app.command("show")

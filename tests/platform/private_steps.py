@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-from torch.nn import functional as F
 from wardround.platform.adapters import State, state_of
 from wardround.platform.config import Study
 from wardround.platform.methods.method import Method, SharedInputs, TrainingPart
@@ -130,7 +129,7 @@ def alignment_of(kind: str, shared: SharedInputs) -> Alignment | None:
     if kind not in ("facmic", "facmic, depth 8", "faa-clip", "faa-clip, depth 8") and "facmic by" not in kind:
         return None
     classes, width = shared.text.shape
-    shares = torch.tensor([0.5, 0.3, 0.1, *[0.0] * (classes - 3)])
+    shares = torch.tensor([0.5, 0.25, 0.125, *[0.0] * (classes - 3)])
     proxies = unit_rows(15, 5, width=width, dtype=shared.text.dtype)
     aligned = Alignment(proxies, torch.arange(15) % (classes - 1), shares)
     if "by record" not in kind:
@@ -166,7 +165,7 @@ def _loss_of(case: Private, module: nn.Module, expected: int) -> Callable[[dict[
         adapted = attention * feature
         adapted = adapted / adapted.square().sum().sqrt()
         logits = scale * (text @ adapted)
-        own = F.one_hot(label, len(text)).to(text)
+        own = (torch.arange(len(text)) == label).to(text)
         value = torch.logsumexp(logits, dim=0) - (own * logits).sum()
         if by_record and domain is not None:
             reversed_ = 2.0 * adapted.detach() - adapted
@@ -176,7 +175,7 @@ def _loss_of(case: Private, module: nn.Module, expected: int) -> Callable[[dict[
             angles = aligned.frequencies.double() @ adapted
             waves = torch.cat([angles.cos(), angles.sin()]) / FREQUENCIES**0.5
             # Three of the classes are known, and the kernel is a sum of five.
-            factors = torch.tensor([2 * 5 / 3 / 0.5, 2 * 5 / 3 / 0.3, 2 * 5 / 3 / 0.1, 0.0]).double()
+            factors = torch.tensor([2 * 5 / 3 * over for over in (2.0, 4.0, 8.0, 0.0)], dtype=torch.float64)
             pulls = (aligned.gap.double() @ waves) * factors
             value = value + weight * (own * pulls).sum()
         return value
