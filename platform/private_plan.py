@@ -140,6 +140,16 @@ def check_units(study: Study, data: StudyData) -> Iterator[str]:
         yield f"{doubled} groups of images lie at several sites: each of these sites spends its own epsilon on them"
 
 
+def rehearse_plans(study: Study, data: StudyData) -> None:
+    """Plan every site's releases, so that an epsilon or delta that cannot be shows before anything is made.
+
+    Raises:
+        StudyFileError, AccountError: as :func:`plan_of`.
+    """
+    for site in data.sites:
+        plan_of(study, units_of(study, site.train).count)
+
+
 def _check_groups(cohort: Cohort, unit: str, rows: Sequence[int]) -> None:
     if cohort.synthetic:  # phantoms have patients
         known = unit == "patient"

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..medical_datasets.errors import DataError
 from ..privacy.atomic import make_private
-from ..privacy.errors import ParameterError, RosterError
+from ..privacy.errors import AccountError, ParameterError, RosterError
 from .adapter_file import write_adapter
 from .assessment import assess_local_only, assess_shared, trained, zero_shot
 from .backbone import Backbone, load_backbone
@@ -31,7 +31,7 @@ from .features import default_cache
 from .federation import Federated, assess_federated, federate
 from .methods.method import Method
 from .methods.table import method_of, without_adaptation
-from .private_plan import check_units
+from .private_plan import check_units, rehearse_plans
 from .results import Results
 from .run_folder import RunFolder
 from .study_data import StudyData, encode_study
@@ -104,6 +104,7 @@ def simulate(
             if study.private:
                 for known in check_units(study, data):
                     watch.note(known)
+                rehearse_plans(study, data)
             rehearse_roster(study, method, data)
             _check_faults(study, data)
         for skip in skipped:
@@ -171,7 +172,7 @@ def _nothing_half_made(run: RunFolder | None) -> Iterator[None]:
     """A study that cannot be run takes its new run folder with it, so that the mended one can use the same --out."""
     try:
         yield
-    except (StudyFileError, MethodError, DataError, ParameterError, RosterError):
+    except (StudyFileError, MethodError, DataError, ParameterError, RosterError, AccountError):
         if run is not None:
             run.study.unlink()
             run.lock.unlink(missing_ok=True)

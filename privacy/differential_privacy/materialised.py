@@ -30,7 +30,7 @@ def clip_materialised(gradients: Mapping[str, Tensor], clip: float) -> ClippedSu
     if len(units) != 1:
         raise MechanismError(f"gradients of {sorted(units)} units", where="clipping", remedy="Give one to each unit")
     with torch.no_grad():
-        flat = [gradient.reshape(len(gradient), -1) for gradient in gradients.values()]
+        flat = [gradient.reshape(len(gradient), gradient.shape[1:].numel()) for gradient in gradients.values()]
         squares = torch.stack([rows.double().square().sum(dim=1) for rows in flat]).sum(dim=0)
         slack = SLACK * max(torch.finfo(rows.dtype).eps for rows in flat)
         norms = squares.sqrt() * (1.0 + slack)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..errors import MechanismError
 from .layers import layers_of, output_gradients, watched
 
 
@@ -44,7 +45,8 @@ class Subspace:
             directions: at most so many on each side, >= 1.
 
         Raises:
-            MechanismError: module or losses are not of the legal form; see :mod:`.clipping`.
+            MechanismError: module or losses are not of the legal form, see :mod:`.clipping`; or gradients of public
+                rows are not finite.
         """
         layers = layers_of(module, trained)
         with watched(layers), torch.enable_grad():
@@ -79,6 +81,12 @@ class Subspace:
 def _principal(rows: Tensor, directions: int) -> Tensor:
     """(d, n) orthonormal: the strongest directions of rows (R, n), their mean included."""
     gram = rows.double().T @ rows.double()
+    if not bool(torch.isfinite(gram).all()):
+        raise MechanismError(
+            "gradients of public rows are not finite",
+            where="public directions",
+            remedy="The adapter that was received is damaged, or training diverged; lower training.lr",
+        )
     _, axes = torch.linalg.eigh(gram)
     kept: Tensor = axes[:, -min(directions, len(rows)) :].T
     return kept.to(rows).contiguous()

@@ -1,4 +1,4 @@
-"""Small methods under differential privacy: module, data, units and alignment, and the slow way to their clipped sums."""
+"""Small methods under differential privacy: module, data, units, alignment, and the slow way to their clipped sums."""
 
 from __future__ import annotations
 
@@ -194,6 +194,20 @@ def clip_slowly(gradients: Mapping[str, Tensor], clip: float, owners: Tensor | N
         for name, part in summed.items():
             total[name] += part * min(1.0, clip / max(norm, 1e-300))
     return total
+
+
+def check_sum(case: Private, owners: list[int] | None, *, clip: float, seed: int = 0, expected: int = 8) -> None:
+    """The form's clipped sum beside gradients that were made row by row, in float64."""
+    module = case.module(seed)
+    unit_of = None if owners is None else torch.tensor(owners, dtype=torch.int64)
+    units = len(case.part.labels) if owners is None else max(owners, default=0) + 2  # the last unit has no rows
+    found = case.form.clipped(module, case.part, unit_of, units, clip, case.shared, case.alignment, expected)
+    wanted = clip_slowly(row_gradients(case, module, case.part, expected), clip, unit_of)
+    assert set(found.gradients) == set(wanted) == set(case.form.noised(module))
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found.gradients[name], gradient, rtol=1e-10, atol=1e-10)
+    assert found.dropped == 0
+    assert all(parameter.grad is None for parameter in module.parameters())
 
 
 def flat(gradients: Mapping[str, Tensor]) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from wardround.platform.methods.private import (
 )
 
 from .. import slow_methods as slow
-from ..private_steps import HIDDEN, SCALE, Private, clip_slowly, private, row_gradients
+from ..private_steps import HIDDEN, SCALE, Private, check_sum, private
 from .small_steps import numbers
 
 FORMS = ("fedclip", "facmic", "facmic, depth 8", "facmic, off", "faa-clip", "faa-clip, depth 8")
@@ -39,23 +38,8 @@ UNITS = {
 
 
 @pytest.fixture(autouse=True)
-def small_classifier(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def small_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(domain, "HIDDEN", HIDDEN)
-    yield
-
-
-def check_sum(case: Private, owners: list[int] | None, *, clip: float, seed: int = 0, expected: int = 8) -> None:
-    """The form's clipped sum beside gradients that were made row by row, in float64."""
-    module = case.module(seed)
-    unit_of = None if owners is None else torch.tensor(owners, dtype=torch.int64)
-    units = len(case.part.labels) if owners is None else max(owners, default=0) + 2  # the last unit has no rows
-    found = case.form.clipped(module, case.part, unit_of, units, clip, case.shared, case.alignment, expected)
-    wanted = clip_slowly(row_gradients(case, module, case.part, expected), clip, unit_of)
-    assert set(found.gradients) == set(wanted) == set(case.form.noised(module))
-    for name, gradient in wanted.items():
-        torch.testing.assert_close(found.gradients[name], gradient, rtol=1e-10, atol=1e-10)
-    assert found.dropped == 0
-    assert all(parameter.grad is None for parameter in module.parameters())
 
 
 @pytest.mark.parametrize("clip", [0.1, 1e6], ids=["clipped", "whole"])

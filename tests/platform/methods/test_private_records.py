@@ -20,7 +20,7 @@ from wardround.platform.methods.private_records import (
     fourier_features,
 )
 
-from ..private_steps import HIDDEN, Private, clip_slowly, private, row_gradients, unit_rows
+from ..private_steps import HIDDEN, check_sum, private, unit_rows
 
 FOURIER = ("facmic by record", "facmic by record, depth 8")
 JOINT = ("faa-clip by record", "faa-clip by record, depth 8")
@@ -35,19 +35,6 @@ UNITS = {
 @pytest.fixture(autouse=True)
 def small_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(domain, "HIDDEN", HIDDEN)
-
-
-def check_sum(case: Private, owners: list[int] | None, *, clip: float, seed: int = 0, expected: int = 8) -> None:
-    """The form's clipped sum beside gradients that were made row by row, in float64."""
-    module = case.module(seed)
-    unit_of = None if owners is None else torch.tensor(owners, dtype=torch.int64)
-    units = len(case.part.labels) if owners is None else max(owners, default=0) + 2  # the last unit has no rows
-    found = case.form.clipped(module, case.part, unit_of, units, clip, case.shared, case.alignment, expected)
-    wanted = clip_slowly(row_gradients(case, module, case.part, expected), clip, unit_of)
-    assert set(found.gradients) == set(wanted) == set(case.form.noised(module))
-    for name, gradient in wanted.items():
-        torch.testing.assert_close(found.gradients[name], gradient, rtol=1e-10, atol=1e-10)
-    assert found.dropped == 0
 
 
 @pytest.mark.parametrize("clip", [0.1, 1e6], ids=["clipped", "whole"])
@@ -214,7 +201,7 @@ def test_the_classifiers_pull_is_reversed_for_the_adapter_and_not_for_itself() -
     before = told()
     plain = private("fedclip").form.losses(module, case.part, case.shared, None, 32).sum()
     losses = case.form.losses(module, case.part, case.shared, None, 32).sum() - plain
-    named = {n: p for n, p in module.named_parameters()}
+    named = dict(module.named_parameters())
     gradients = dict(zip(named, torch.autograd.grad(losses, list(named.values())), strict=True))
     for prefix, falls in (("domain.", True), ("adapter.", False)):
         with torch.no_grad():
