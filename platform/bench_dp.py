@@ -72,10 +72,10 @@ def measure(*, records: int = RECORDS, repeats: int = 7, seed: int = 0) -> DpBen
     """
     study = _study()
     method, (part, shared) = method_of(study), _drawn(records, seed)
-    start = start_state(study, method, shared)
+    start, work = start_state(study, method, shared), _work(study, method, len(part.labels))
     ways: dict[str, Callable[[], None]] = {
         "plain": lambda: _plain(study, method, start, part, shared),
-        "dp": lambda: _private(study, method, start, part, shared),
+        "dp": lambda: _private(work, study, method, start, part, shared),
         "ghost": lambda: _opacus(study, method, start, part, shared, ghost=True),
         "hooks": lambda: _opacus(study, method, start, part, shared, ghost=False),
     }
@@ -123,10 +123,14 @@ def _plain(study: Study, method: Method, start: State, part: TrainingPart, share
     train_locally(method, start, part, shared, study.training, seed=1)
 
 
-def _private(study: Study, method: Method, start: State, part: TrainingPart, shared: SharedInputs) -> None:
-    count = len(part.labels)
+def _work(study: Study, method: Method, count: int) -> PrivateWork:
     plan = PrivatePlan(count, BATCH / count, float(BATCH), math.ceil(count / BATCH), 1, NOISE, ())
-    work = PrivateWork(private_form(method, study), Units.records(count), plan, study.privacy.clip, 1)
+    return PrivateWork(private_form(method, study), Units.records(count), plan, study.privacy.clip, 1)
+
+
+def _private(
+    work: PrivateWork, study: Study, method: Method, start: State, part: TrainingPart, shared: SharedInputs
+) -> None:
     train_privately(work, method, start, part, shared, study, seed=1, stream=SecretStream())
 
 

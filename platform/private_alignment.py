@@ -135,6 +135,7 @@ def with_gap(
     used = known.believed & present
     target = weights.T @ phi / np.maximum(weights.sum(axis=0), 1e-12)[:, None]
     own = sums / np.where(used, known.counts, 1.0)[:, None]
+    used &= np.isfinite(own - target).all(axis=1)  # an adapter that gives no numbers aligns nothing
     gap = np.where(used[:, None], own - target, 0.0).astype(np.float32)
     return replace(alignment, gap=torch.from_numpy(gap), frequencies=frequencies)
 

@@ -8,7 +8,7 @@ Sampling and noise come from the operating system's randomness, so two runs diff
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -50,6 +50,7 @@ class PrivateWork:
         plan: sampling, steps and noise.
         clip: bound of a unit's gradient.
         most: rows of a unit that a step can use.
+        probed: names of modules on which the form's independence was checked in this process; once is enough.
     """
 
     form: PrivateForm
@@ -57,6 +58,7 @@ class PrivateWork:
     plan: PrivatePlan
     clip: float
     most: int
+    probed: set[str] = field(default_factory=set)
 
     @property
     def mechanism(self) -> TrainingMechanism:
@@ -139,7 +141,9 @@ def train_privately(
     kept, settings, form = carried or Carried(), study.training, work.form
     with one_thread():
         module = module_from(method, start, kept.local, shared)
-        check_form(form, module, shared, alignment)
+        if type(module).__name__ not in work.probed:
+            check_form(form, module, shared, alignment)
+            work.probed.add(type(module).__name__)
         optimiser = optimiser_of(module, method.lr or settings.lr, settings, kept.moments)
         named = {name: p for name, p in module.named_parameters() if p.requires_grad}
         noised, mechanism = form.noised(module), work.mechanism

@@ -57,3 +57,142 @@ def test_a_contradiction_is_refused(toy_study: Make, changes: dict[str, Any], me
 )
 def test_what_holds_together_is_accepted(toy_study: Make, changes: dict[str, Any]) -> None:
     assert toy_study(**changes).name == "toy"
+
+
+# --- differential privacy --------------------------------------------------------------------------------------------
+
+PRIVATE: dict[str, Any] = {"privacy": {"epsilon": 8.0}}
+LAYER: dict[str, Any] = {"normalisation": "layer"}
+
+
+def refused(toy_study: Make, changes: dict[str, Any]) -> str:
+    with pytest.raises(StudyFileError) as caught:
+        toy_study(**changes)
+    return caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "legal"),
+    [
+        ({"method": "facmic"}, "facmic.normalisation", "facmic.normalisation = 'layer'"),
+        (
+            {"method": "facmic", "facmic": {"normalisation": "batch-local"}},
+            "facmic.normalisation",
+            "facmic.normalisation = 'layer'",
+        ),
+        ({"method": "faa-clip"}, "faa_clip.normalisation", "faa_clip.normalisation = 'layer'"),
+        ({"method": "fedclip", "fedclip": {"loss": "in-batch"}}, "fedclip.loss", "fedclip.loss = 'class-prompt'"),
+        (
+            {"method": "facmic", "facmic": {**LAYER, "loss": "in-batch"}},
+            "facmic.loss",
+            "facmic.loss = 'class-prompt'",
+        ),
+        (
+            {"method": "faa-clip", "faa_clip": {**LAYER, "loss": "in-batch"}},
+            "faa_clip.loss",
+            "faa_clip.loss = 'class-prompt'",
+        ),
+        (
+            {"method": "fedclip", "fedclip": {"text_adapter": True}},
+            "fedclip.text_adapter",
+            "fedclip.text_adapter = false",
+        ),
+        (
+            {"method": "facmic", "facmic": {**LAYER, "text_adapter": True}},
+            "facmic.text_adapter",
+            "facmic.text_adapter = false",
+        ),
+        ({"method": "fedclip", "calibration": {"method": "federated-head"}}, "calibration.method", "'after'"),
+        ({"method": "fedclip", "training": {"logit_adjustment": 1.0}}, "training.logit_adjustment", "set it to 0"),
+        (
+            {"method": "facmic", "facmic": LAYER, "reference": {"source": "class-means"}},
+            "reference.source",
+            "use 'fraction' or 'site'",
+        ),
+        ({"method": "prompt-fl", "privacy": {"directions": 8}}, "privacy.directions", "leave the key out"),
+        ({"method": "fedclip", "privacy": {"fourier_features": 64}}, "privacy.fourier_features", "'per-record'"),
+        (
+            {"method": "facmic", "facmic": LAYER, "privacy": {"fourier_every": 2}},
+            "privacy.fourier_every",
+            "privacy.alignment = 'per-record'",
+        ),
+        (
+            {"method": "faa-clip", "faa_clip": LAYER, "privacy": {"alignment": "per-record", "fourier_every": 2}},
+            "privacy.fourier_every",
+            "only FACMIC",
+        ),
+    ],
+)
+def test_what_differential_privacy_does_not_allow_is_refused_with_what_it_does(
+    toy_study: Make, changes: dict[str, Any], key: str, legal: str
+) -> None:
+    said = refused(toy_study, {**changes, "privacy": {**PRIVATE["privacy"], **changes.get("privacy", {})}})
+    assert key in said
+    assert legal in said
+    own = {name: value for name, value in changes.items() if name != "privacy"}
+    assert toy_study(**own).name == "toy"  # without differential privacy it is a study like others
+
+
+@pytest.mark.parametrize("method", ["fedavg", "fedprox", "moon", "lora"])
+def test_methods_inside_the_towers_are_refused_with_those_that_are_not(toy_study: Make, method: str) -> None:
+    said = refused(toy_study, {"method": method, **PRIVATE})
+    assert f"privacy.epsilon: '{method}' cannot be trained so" in said
+    assert "many rows of one image" in said
+    for legal in ("fedclip", "facmic", "faa-clip", "prompt-fl"):
+        assert legal in said
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"unit": "record"},
+        {"delta": 1e-6},
+        {"records_per_unit": 2},
+        {"clip": 0.5},
+        {"alignment": "per-record"},
+        {"class_noise": 5.0},
+        {"directions": 0},
+        {"fourier_features": 64},
+        {"fourier_every": 2},
+    ],
+)
+def test_a_key_of_differential_privacy_has_no_effect_without_an_epsilon(
+    toy_study: Make, changes: dict[str, Any]
+) -> None:
+    said = refused(toy_study, {"privacy": changes})
+    assert f"privacy.{next(iter(changes))}: has no effect without privacy.epsilon" in said
+    assert "leave the key out" in said
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "fedclip"},
+        {"method": "fedclip", "reference": {"source": "none"}},
+        {"method": "prompt-fl"},
+        {"method": "facmic", "facmic": LAYER},
+        {"method": "facmic", "facmic": {**LAYER, "depth": 8}},
+        {"method": "facmic", "facmic": {**LAYER, "adaptation_weight": 0.0}, "reference": {"source": "none"}},
+        {"method": "facmic", "facmic": LAYER, "reference": {"labels_known": True}},
+        {"method": "faa-clip", "faa_clip": {**LAYER, "domain_classifier": "shared"}},
+        {
+            "method": "facmic",
+            "facmic": LAYER,
+            "privacy": {"alignment": "per-record", "fourier_features": 64, "fourier_every": 2},
+        },
+        {"method": "faa-clip", "faa_clip": LAYER, "privacy": {"alignment": "per-record"}},
+        {"method": "fedclip", "training": {"proximal": 0.1}},
+        {"method": "fedclip", "calibration": {"method": "after"}},
+    ],
+)
+def test_what_differential_privacy_allows_is_accepted(toy_study: Make, changes: dict[str, Any]) -> None:
+    study = toy_study(**{**changes, "privacy": {**PRIVATE["privacy"], **changes.get("privacy", {})}})
+    assert study.private
+    assert study.digest() != toy_study(**{name: value for name, value in changes.items() if name != "privacy"}).digest()
+
+
+@pytest.mark.parametrize("method", ["local-only", "pooled", "zero-shot"])
+def test_where_nothing_leaves_a_site_there_is_nothing_to_make_private(toy_study: Make, method: str) -> None:
+    study = toy_study(method=method, **PRIVATE)
+    assert not study.private
+    assert study.digest() == toy_study(method=method).digest()

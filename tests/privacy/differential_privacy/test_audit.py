@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from wardround.privacy.differential_privacy.audit import (
-    AuditError,
     audit,
     ceiling,
     flip_coins,
@@ -20,6 +19,7 @@ from wardround.privacy.differential_privacy.audit import (
     lower_bound,
     p_value,
 )
+from wardround.privacy.errors import AuditError
 
 
 def exact_p_value(epsilon: float, canaries: int, guesses: int, right: int, delta: float) -> float:

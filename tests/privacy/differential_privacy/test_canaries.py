@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 from wardround.privacy.differential_privacy.accountant import noise_multiplier_for
-from wardround.privacy.differential_privacy.audit import AuditError, AuditResult
+from wardround.privacy.differential_privacy.audit import AuditResult
 from wardround.privacy.differential_privacy.canaries import (
     Scorer,
     audit_training,
@@ -24,7 +24,7 @@ from wardround.privacy.differential_privacy.canaries import (
 from wardround.privacy.differential_privacy.clipping import clipped_sum
 from wardround.privacy.differential_privacy.mechanism import TrainingMechanism
 from wardround.privacy.differential_privacy.randomness import SecretStream
-from wardround.privacy.errors import MechanismError
+from wardround.privacy.errors import AuditError, MechanismError
 
 DELTA = 1e-5
 

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, norm
 from sklearn.metrics import roc_auc_score
-from wardround.privacy.differential_privacy.audit import AuditError
 from wardround.privacy.differential_privacy.membership import (
     attack,
     auc,
@@ -19,6 +18,7 @@ from wardround.privacy.differential_privacy.membership import (
     margins,
     true_positive_rate,
 )
+from wardround.privacy.errors import AuditError
 
 DELTA = 1e-5
 
