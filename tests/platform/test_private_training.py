@@ -474,7 +474,7 @@ def test_it_learns_with_little_noise(run: Run) -> None:
 
     start = case.method.new_module(case.shared, 5).state_dict()
     plan = {"noise_multiplier": 0.1, "steps": 150, "sample_rate": 0.5, "expected_batch": 12.0}
-    end = run(case, units, SecretStream(), start=start, **plan).result.state
+    end = run(case, units, SecretStream(bytes(32)), start=start, **plan).result.state
     assert loss(end) < 0.7 * loss(start)
 
 
