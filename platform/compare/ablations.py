@@ -187,18 +187,18 @@ ABLATIONS: dict[str, Ablation] = {
         dealt=True,
         unpaired="Each value deals out other sites, so rows are not paired: they were tested on different images.",
     ),
-    # The rest of [privacy] is the study's; with epsilon 0 it has no effect.
+    # The rest of [privacy] is the study's; with epsilon 0 it has no effect. LayerNorm in all: noise alone differs.
     "epsilon": Ablation(
-        "differential privacy",
-        FEATURES,
-        (
-            Variant("off", {"privacy.epsilon": 0.0}),
-            *_sweep("privacy.epsilon", (16.0, 8.0, 4.0, 2.0, 1.0)),
+        "differential privacy, with LayerNorm",
+        ATTENTION,
+        tuple(
+            Variant(label, {"privacy.epsilon": epsilon, "{table}.normalisation": "layer"})
+            for label, epsilon in (("off", 0.0), ("16", 16.0), ("8", 8.0), ("4", 4.0), ("2", 2.0), ("1", 1.0))
         ),
     ),
     "images": Ablation(
         "training images of a site",
-        TRAINED,
+        (*BASED, *FEATURES),
         (Variant("all"), *_sweep("data.max_train_images", (3000, 1000, 300, 100))),
     ),
     "feature-shift": Ablation("camera shift of the sites", EVERY, _sweep("sites.feature_shift", (0.0, 0.5, 1.0))),

@@ -255,10 +255,14 @@ def test_what_the_machine_breaks_off_is_computed_under_the_same_charge(
     assert site.spent() == ["round-1"]
 
 
+@pytest.mark.parametrize("fails", [False, True])
 def test_an_update_that_was_stored_and_not_sealed_never_left_and_is_made_anew(
-    opened: Open, monkeypatch: pytest.MonkeyPatch
+    opened: Open, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
     site = opened()
+
+    def broken(*_: object, **__: object) -> Any:
+        raise ZeroDivisionError
 
     def killed(*_: object) -> Any:
         raise KeyboardInterrupt
@@ -269,6 +273,12 @@ def test_an_update_that_was_stored_and_not_sealed_never_left_and_is_made_anew(
             site.update(1)
     raw = site.path(1).read_bytes()
     site.restart()
+    if fails:
+        monkeypatch.setattr(private_site, "train_privately", broken)
+        with pytest.raises(ZeroDivisionError):
+            site.update(1)
+        assert not site.path(1).exists()  # nor is it what the next round goes on from
+        return
     site.update(1)
     assert site.path(1).read_bytes() != raw  # fresh randomness
     assert site.sealed("round-1") == hashlib.sha256(site.path(1).read_bytes()).hexdigest()
@@ -511,6 +521,24 @@ def test_class_sums_of_a_patient_count_one(opened: Open, monkeypatch: pytest.Mon
     monkeypatch.setattr(private_site, "noisy_class_sums", watched)
     site.alignment(1)
     assert seen == [(list(range(24)), 24, 3, 10.0, True)]
+
+
+def test_every_release_has_the_noise_that_was_charged_for_it(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    site, made = opened("facmic by record", rounds=4, privacy=QUIET), []
+    sums = private_site.noisy_class_sums
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        noisy = sums(*arguments, **options)
+        made.append(noisy.release("fourier-sums" if len(made) else "class-sums"))
+        return noisy
+
+    monkeypatch.setattr(private_site, "noisy_class_sums", watched)
+    site.update(1)
+    site.alignment(3)
+    charged = {charge.key: charge.release for charge in site.budget.charges}
+    assert made == [charged["class-sums"], charged["fourier-1"], charged["fourier-3"]]
+    assert charged["round-1"] == site.private.work.mechanism.release() == site.private.plan.round
+    assert [release.noise_multiplier for release in made] == [0.5 / 2**0.5, 0.5 * 2**0.5, 0.5 * 2**0.5]
 
 
 QUIET = {**PRIVATE, "epsilon": 1000.0, "class_noise": 0.5, "alignment": "per-record", "fourier_every": 2}

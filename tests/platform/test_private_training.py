@@ -101,7 +101,11 @@ Run = Callable[..., Round]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """``run(case, units, stream, start=…, part=…, alignment=…, seed=…, **plan)``: one private round, watched."""
+    """``run(case, units, stream, start=…, part=…, alignment=…, seed=…, **plan)``: one private round, watched.
+
+    As within one process, a test's first round probes the form, and the others do not.
+    """
+    probed: set[str] = set()
 
     def ran(
         case: Private,
@@ -128,7 +132,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 
         monkeypatch.setattr(private_training, "optimiser_of", watched)
         form = Watched(case.form)
-        work = replace(case.work(units, **plan), form=form)  # type: ignore[arg-type]
+        work = replace(case.work(units, **plan), form=form, probed=probed)  # type: ignore[arg-type]
         result = train_privately(
             work,
             case.method,
