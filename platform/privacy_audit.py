@@ -3,7 +3,8 @@
 The real training (method, clip, optimiser) runs once more on canaries: drawn features that belong to nobody, with the
 noise that the same epsilon needs for this many steps. An auditor who sees every noisy sum then guesses which were in.
 A membership attack looks at the final adapter alone, and a third part reads an image's features off one plain update
-and fails to read it off the masked one. No patient's image takes part in any of it.
+and fails to read it off the masked one. No patient's image takes part in any of it. Prompts are drawn too, and there is
+no reference set: what is public comes after the noise and makes no difference to the claim.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from ..privacy.differential_privacy.canaries import Canaries, Observer, audit_tr
 from ..privacy.differential_privacy.leakage import Leakage, leakage, read_as_plain
 from ..privacy.differential_privacy.membership import MembershipResult, attack, margins
 from ..privacy.differential_privacy.randomness import SecretStream
+from ..privacy.differential_privacy.releases import Release
 from ..privacy.differential_privacy.units import Units
 from ..privacy.secure_aggregation.encoding import encode
 from ..privacy.secure_aggregation.parameters import Block
@@ -50,6 +53,7 @@ from .training import module_from, train_locally
 SAMPLE_RATE, STEPS = 0.02, 300  # six draws of each canary on average, in many steps: see canaries.Scorer
 AUDIT_FILE = "privacy-audit.json"
 GALLERY = 500
+IMAGES = 9  # that are read off an update each: the place of a single one can look like a find by chance
 READ = "adapter.project_in"  # the layer that sees an image's features
 
 
@@ -59,13 +63,15 @@ class RunAudit:
 
     Attributes:
         epsilon, delta: claimed for the audited training by the accountant; epsilon is None where the noise was lowered.
+        full_epsilon: the accountant's figure with all of the noise, lowered or not.
         noise_multiplier: of the audited training. divisor: what the noise was divided by; 1 is the real thing.
         sample_rate, steps: of the audited training.
         bound: of the one-run audit. membership: of the final adapter.
-        unmasked, masked, private: what one update of one image shows as it is, masked, and noised.
+        unmasked, masked, private: what one update of one image shows as it is, masked, and noised; medians over nine.
     """
 
     epsilon: float | None
+    full_epsilon: float
     delta: float
     noise_multiplier: float
     divisor: float
@@ -78,8 +84,8 @@ class RunAudit:
     private: Leakage
 
     def as_dict(self) -> dict[str, Any]:
-        """For ``--json`` and privacy-audit.json."""
-        return asdict(self)
+        """For ``--json`` and privacy-audit.json; a divisor of None: no noise at all."""
+        return {**asdict(self), "divisor": self.divisor if math.isfinite(self.divisor) else None}
 
     def facts(self) -> AuditFacts:
         """For the dossier."""
@@ -136,8 +142,10 @@ def audit_study(
         )
     stream, delta = SecretStream(), study.privacy.delta
     shared = _drawn_prompts(width, classes, stream)
-    sigma = noise_multiplier_for(epsilon, delta, sample_rate=sample_rate, steps=steps) / divisor
-    plan = PrivatePlan(canaries, sample_rate, sample_rate * canaries, steps, 1, sigma, ())
+    full = noise_multiplier_for(epsilon, delta, sample_rate=sample_rate, steps=steps)
+    full_epsilon = epsilon_of([Release("training", full, sample_rate, steps)], delta)
+    plan = PrivatePlan(canaries, sample_rate, sample_rate * canaries, steps, 1, full / divisor, ())
+    batch = round(plan.expected_batch)  # as in training: the weight of adaptation depends on it
     start = start_state(study, method, shared)
     drawn, coins = draw_canaries(width, classes, stream, canaries), flip_coins(canaries)
     final: State = {}
@@ -152,7 +160,7 @@ def audit_study(
     bound = audit_training(
         train,
         drawn,
-        lambda module, features, labels: form.losses(module, TrainingPart(features, labels), shared, None, 1),
+        lambda module, features, labels: form.losses(module, TrainingPart(features, labels), shared, None, batch),
         clip=study.privacy.clip,
         trained=form.noised(module_from(method, start, {}, shared)),
         sample_rate=sample_rate,
@@ -163,9 +171,10 @@ def audit_study(
     inside = attack(_margins(method, final, drawn, shared), _margins(method, start, drawn, shared), coins, delta=delta)
     unmasked, masked, private = _leaks(study, method, start, shared, stream, plan)
     return RunAudit(
-        epsilon=epsilon_of((plan.round,), delta) if divisor == 1.0 else None,
+        epsilon=full_epsilon if divisor == 1.0 else None,
+        full_epsilon=full_epsilon,
         delta=delta,
-        noise_multiplier=sigma,
+        noise_multiplier=plan.noise_multiplier,
         divisor=divisor,
         sample_rate=sample_rate,
         steps=steps,
@@ -186,12 +195,12 @@ def audit_run(root: Path, *, divisor: float = 1.0, **settings: Any) -> RunAudit:
 
     Raises:
         RunFolderError: no run, not a private one, or not complete.
-        MethodError: the divisor is not above 0, or as :func:`audit_study`.
+        MethodError: the divisor is below 1, or as :func:`audit_study`.
         BudgetError: a site's budget and ledger disagree.
     """
-    if not divisor > 0:
+    if not divisor >= 1:
         raise MethodError(
-            f"noise cannot be divided by {divisor:g}", where="--noise", remedy="Use 1, or 4 to see a fault"
+            f"noise cannot be divided by {divisor:g}", where="--noise", remedy="Use 1, or 4 to see a fault found"
         )
     run, study = RunFolder.open(root)
     if not study.private:
@@ -210,14 +219,19 @@ def audit_run(root: Path, *, divisor: float = 1.0, **settings: Any) -> RunAudit:
         card = json.loads(run.card.read_bytes())
         width, classes = int(card["backbone"]["embed_dim"]), len(card["classes"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise RunFolderError("the model card is damaged", where=str(run.card), remedy="Restore it") from None
+        raise RunFolderError(
+            "the model card is missing or damaged",
+            where=str(run.card),
+            remedy="Restore it from a backup, or run the study again",
+        ) from None
     spent = max(site.epsilon for site in run_privacy(run, study))
     found = audit_study(study, width=width, classes=classes, epsilon=spent, divisor=divisor, **settings)
     if divisor == 1.0:
-        write_json(run.root / AUDIT_FILE, found.as_dict())
-        source = run.root / "dossier.json"
-        write_atomic(source, to_json(replace(dossier_from_json(source.read_bytes()), audit=found.facts())))
-        build_pages(run)
+        with run.locked():
+            write_json(run.root / AUDIT_FILE, found.as_dict())
+            source = run.root / "dossier.json"
+            write_atomic(source, to_json(replace(dossier_from_json(source.read_bytes()), audit=found.facts())))
+            build_pages(run)
     return found
 
 
@@ -238,25 +252,34 @@ def _margins(method: Method, state: Mapping[str, Tensor], drawn: Canaries, share
 def _leaks(
     study: Study, method: Method, start: State, shared: SharedInputs, stream: SecretStream, plan: PrivatePlan
 ) -> tuple[Leakage, Leakage, Leakage]:
-    """One image's update as it is, as it travels, and noised."""
-    width, classes = shared.text.shape[1], shared.text.shape[0]
-    images = _unit_rows(GALLERY, width, stream)
-    part = TrainingPart(images[:1], torch.zeros(1, dtype=torch.int64) % classes)
-    true, gallery = images[0].numpy(), images[1:].numpy()
-    plain = train_locally(method, start, part, shared, study.training, seed=0).state
-    one = PrivatePlan(plan.units, 1.0, plan.expected_batch, 1, 1, plan.noise_multiplier, ())
-    work = PrivateWork(private_form(method, study), Units(np.zeros(1, dtype=np.int64), plan.units), one, 1.0, 1)
-    noised = train_privately(work, method, start, part, shared, study, seed=0, stream=stream).state
+    """One image's update as it is, as it travels, and noised: medians over some images, each at a site of its own."""
     names = (f"{READ}.weight", f"{READ}.bias")
-    update = np.concatenate([(plain[name] - start[name]).numpy().ravel() for name in names]).astype(np.float32)
-    block = Block("adapter", len(update), 1.0, study.secure_aggregation.fraction_bits)
-    words = encode({"adapter": update}, (block,), 1.0).words
-    apply_masks(words, [os.urandom(32)], [])
-    travelling = read_as_plain(words, block.fraction_bits)
-    size = math.prod(start[names[0]].shape)
+    shape = tuple(start[names[0]].shape)
+    size = math.prod(shape)
+    images = _unit_rows(GALLERY, shared.text.shape[1], stream)
+    block = Block("adapter", size + shape[0], 1.0, study.secure_aggregation.fraction_bits)
+    one = PrivatePlan(plan.units, 1.0, plan.expected_batch, 1, 1, plan.noise_multiplier, ())
+    units = Units(np.zeros(1, dtype=np.int64), plan.units)
+    work = PrivateWork(private_form(method, study), units, one, study.privacy.clip, 1)
 
-    def read(values: NDArray[np.floating]) -> Leakage:
-        return leakage(values[:size].reshape(tuple(start[names[0]].shape)), values[size:], true, gallery)
+    def moved(state: State) -> NDArray[np.float32]:
+        return np.concatenate([(state[name] - start[name]).numpy().ravel() for name in names])
 
-    private = np.concatenate([(noised[name] - start[name]).numpy().ravel() for name in names])
-    return read(update), read(travelling), read(private)
+    found: list[tuple[Leakage, ...]] = []
+    for image in range(IMAGES):
+        part = TrainingPart(images[image : image + 1], torch.tensor([image % len(shared.text)]))
+        update = moved(train_locally(method, start, part, shared, study.training, seed=0).state)
+        noised = moved(train_privately(work, method, start, part, shared, study, seed=0, stream=stream).state)
+        words = encode({"adapter": update}, (block,), 1.0).words
+        apply_masks(words, [os.urandom(32)], [])
+        true, gallery = images[image].numpy(), np.delete(images.numpy(), image, axis=0)
+        seen = (update, read_as_plain(words, block.fraction_bits), noised)
+        found.append(tuple(leakage(v[:size].reshape(shape), v[size:], true, gallery) for v in seen))
+    plain, masked, private = (_median(each) for each in zip(*found, strict=True))
+    return plain, masked, private
+
+
+def _median(leaks: Sequence[Leakage]) -> Leakage:
+    """The middle one by cosine and the middle one by place, of an odd number."""
+    cosine = statistics.median(leak.cosine for leak in leaks)
+    return Leakage(cosine, statistics.median_low([leak.rank for leak in leaks]), leaks[0].others, None)

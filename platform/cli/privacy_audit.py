@@ -21,7 +21,9 @@ def audit(
     noise: Annotated[
         float,
         typer.Option(
-            "--noise", metavar="FACTOR", help="Divide the noise by this, to see the audit find a fault; not recorded."
+            "--noise",
+            metavar="FACTOR",
+            help="Divide the noise by this, at least 1, to see the audit find a fault; inf: no noise. Not recorded.",
         ),
     ] = 1.0,
     json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
@@ -48,16 +50,16 @@ def _table(found: RunAudit) -> Table:
     table = Table(title="An attack on the training", title_justify="left")
     table.add_column("what")
     table.add_column("value", justify="right")
-    claimed = "none: less noise than that" if found.epsilon is None else f"{found.epsilon:.3f}"
+    lowered = "" if found.epsilon is not None else ", with all of the noise"
     for what, value in (
-        (f"epsilon by the accountant, delta {found.delta:g}", claimed),
+        (f"epsilon by the accountant, delta {found.delta:g}{lowered}", f"{found.full_epsilon:.3f}"),
         (f"noise multiplier, {found.steps} steps at {found.sample_rate:g}", f"{found.noise_multiplier:.3f}"),
         (f"canaries guessed right, of {bound.guesses} of {bound.canaries}", str(bound.right)),
         (f"epsilon is at least, {bound.confidence:.0%} sure", f"{bound.lower_bound:.3f}"),
         ("the most that so many guesses could show", f"{bound.ceiling:.3f}"),
         ("membership attack on the final adapter: AUC", f"{member.auc:.3f}"),
         ("epsilon by that attack is at least", f"{member.lower_bound:.3f}"),
-        (f"plain update of one image: cosine, rank of {found.unmasked.others + 1}", _leak(found.unmasked)),
+        (f"plain update of one image: cosine, place of {found.unmasked.others + 1}", _leak(found.unmasked)),
         ("the same masked", _leak(found.masked)),
         ("the same noised", _leak(found.private)),
     ):
@@ -70,11 +72,17 @@ def _leak(leak: Leakage) -> str:
 
 
 def _meaning(found: RunAudit) -> str:
+    bound, claim = found.bound.lower_bound, found.full_epsilon
+    weak = found.bound.ceiling < claim
+    short = " With so few guesses even a perfect attack would have stayed below that." if weak else ""
     if found.epsilon is None:
-        return "The noise was divided, so nothing was claimed and nothing was recorded."
-    if found.bound.lower_bound > found.epsilon:
+        told = f"With so little noise the measured bound is {bound:.3f}; all of it would give epsilon {claim:.3f}. "
+        if bound > claim:
+            return f"{told}Such a fault is found. Nothing was recorded."
+        return f"{told}Such a fault is not found.{short} Nothing was recorded."
+    if bound > claim:
         return "The measured bound is ABOVE what the accountant says: there is a fault. Do not use this training."
     return (
         "The measured bound is not above what the accountant says. That proves no privacy; a bound above it would have "
-        "proved a fault."
+        f"proved a fault.{short}"
     )
