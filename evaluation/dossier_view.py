@@ -102,7 +102,7 @@ def dossier_view(dossier: Dossier) -> DossierView:
                     Cell(f"{row.seconds:.1f}"),
                     Cell(byte_size(row.bytes_up)),
                     Cell(byte_size(row.bytes_down)),
-                    Cell(number(row.train_loss, 3)),
+                    Cell("not sent" if dossier.privacy_sites else number(row.train_loss, 3)),
                     Cell(number(row.validation_balanced_accuracy)),
                     *([Cell("; ".join(row.remarks))] if any(r.remarks for r in dossier.rounds) else []),
                 )

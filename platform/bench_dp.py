@@ -32,7 +32,7 @@ from .private_training import PrivateWork, private_form, train_privately
 from .study_file import parse_study
 from .training import module_from, one_thread, train_locally
 
-RECORDS, WIDTH, BATCH, NOISE = 2000, 512, 64, 1.0
+RECORDS, WIDTH, BATCH, NOISE = 2048, 512, 64, 1.0  # whole batches: the same number of rows each way
 MEMORY = Path("/proc/self/status")
 RESET_PEAK = Path("/proc/self/clear_refs")
 

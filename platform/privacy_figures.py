@@ -119,11 +119,32 @@ def run_privacy(run: RunFolder, study: Study) -> list[SitePrivacy]:
     found = []
     for site, folder in sorted(folders.items()):
         budget = read_site_budget(folder, site, under_way=not run.summary.is_file())
+        if budget.charges and all(charge.study != study.digest() for charge in budget.charges):
+            raise RunFolderError(
+                f"the privacy budget of '{site}' knows other studies only: study.toml was changed",
+                where=str(run.study),
+                remedy="Restore it from a backup",
+            )
         units = _units(run, study, site, budget.charges)
         # What ledgers say between two rounds is a bound, some per cent above the figure; a long study takes it.
         stated = budget.stated if len(budget.charges) > MANY else None
         found.append(site_privacy(budget.charges, site, study, units, stated=stated))
     return found
+
+
+def check_nothing_spent(run: RunFolder) -> None:
+    """Refuse a run whose study is not private and whose sites have spent something all the same.
+
+    Raises:
+        RunFolderError: names the budget; study.toml is not the one that the run was made with.
+    """
+    for folder in _folders(run).values():
+        if (folder / BUDGET).is_file():
+            raise RunFolderError(
+                "a site has a privacy budget, and the study is not private: study.toml was changed",
+                where=str(folder / BUDGET),
+                remedy=f"Restore {run.study} from a backup",
+            )
 
 
 def _folders(run: RunFolder) -> dict[str, Path]:

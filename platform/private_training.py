@@ -34,7 +34,7 @@ from .private_plan import PrivatePlan
 from .training import Carried, LocalResult, module_from, moments_of, one_thread, optimiser_of, reference_rows
 
 PUBLIC_ROWS = 256  # that say where gradients lie
-PROBED = 16  # public rows on which a form's independence is checked
+PROBED = 16  # drawn rows on which a form's independence is checked
 
 Observer = Callable[[int, nn.Module, Mapping[str, Tensor]], None]
 """Told of each step: its index, the module before it, and the noisy sum of gradients by parameter name."""
@@ -50,7 +50,7 @@ class PrivateWork:
         plan: sampling, steps and noise.
         clip: bound of a unit's gradient.
         most: rows of a unit that a step can use.
-        probed: names of modules on which the form's independence was checked in this process; once is enough.
+        probed: what the form's independence was checked on in this process: module, and whether there was a gap.
     """
 
     form: PrivateForm
@@ -141,14 +141,17 @@ def train_privately(
     kept, settings, form = carried or Carried(), study.training, work.form
     with one_thread():
         module = module_from(method, start, kept.local, shared)
-        if type(module).__name__ not in work.probed:
+        # Whether a term is there that was not before decides what is to be probed.
+        probe = f"{type(module).__name__} {alignment is not None and alignment.gap.numel() > 0}"
+        if probe not in work.probed:
             check_form(form, module, shared, alignment)
-            work.probed.add(type(module).__name__)
+            work.probed.add(probe)
         optimiser = optimiser_of(module, method.lr or settings.lr, settings, kept.moments)
         named = {name: p for name, p in module.named_parameters() if p.requires_grad}
         noised, mechanism = form.noised(module), work.mechanism
         generator = torch.Generator().manual_seed(seed)
         batch = round(work.plan.expected_batch)
+        weight = form.public_weight(batch)
         subspace = public_subspace(form, module, shared, alignment, study.privacy.directions)
         module.train()
         for index in range(work.plan.steps):
@@ -170,12 +173,10 @@ def train_privately(
                 observer(index, module, {name: mean * mechanism.expected_batch for name, mean in noisy.items()})
             if subspace is not None:
                 noisy = subspace.project(noisy)
-            optimiser.zero_grad()
-            public = form.public_loss(module, _public_step(shared, alignment, batch, generator), shared, alignment)
-            if public is not None:
-                public.backward()  # type: ignore[no-untyped-call]
-                # Clipping shrinks the private gradient; the public one is held to the same measure, or it would rule.
-                nn.utils.clip_grad_norm_(named.values(), work.clip * form.public_weight(batch), foreach=False)
+            for parameter in named.values():
+                parameter.grad = None
+            step = _public_step(shared, alignment, batch, generator)
+            _add_public(form.public_loss(module, step, shared, alignment), named, work.clip * weight)
             _add(named, noisy, start if settings.proximal > 0 else {}, settings.proximal, noised)
             optimiser.step()
         if not all(bool(torch.isfinite(parameter).all()) for parameter in named.values()):
@@ -217,6 +218,13 @@ def _public_step(
     available = 0 if alignment is None else len(alignment.proxies)
     proxies = torch.randperm(available, generator=generator)[:batch]
     return PublicStep(reference_rows(shared, batch, generator), proxies, batch)
+
+
+def _add_public(loss: Tensor | None, named: Mapping[str, nn.Parameter], most: float) -> None:
+    """The public gradient, held to the measure of the clip: clipping shrinks the private one, which it would rule."""
+    if loss is not None:
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(named.values(), most, foreach=False)
 
 
 def _add(

@@ -181,7 +181,8 @@ class Site:
             return () if reply is None else (self.gate.release(reply, peer=COORDINATOR),)
         except ProtocolError as error:
             return self._refuse(session, error.code, stage, error.site)
-        except EgressRefusedError:
+        except EgressRefusedError as error:
+            self.failure = str(error)
             return self._refuse(session, Refusal.POLICY, stage)
         except (MethodError, EncodingError, BudgetError, AccountError, MechanismError) as error:
             # The round cannot be trained or encoded here; the reason is shown at the site and does not leave.

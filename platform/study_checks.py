@@ -140,15 +140,20 @@ def _privacy(study: Study) -> Iterator[str]:
             "reference.source: 'class-means' sums class features without noise, and there is nothing public to align "
             "to; use 'fraction' or 'site', and noisy class sums are released within the budget"
         )
-    if (
-        study.method == "prompt-fl"
-        and study.privacy.directions != type(study.privacy).model_fields["directions"].default
-    ):
+    yield from _without_effect(study)
+
+
+def _without_effect(study: Study) -> Iterator[str]:
+    """Keys of ``[privacy]`` that are set although nothing looks at them."""
+    changed = study.privacy.model_dump(exclude_defaults=True)
+    if study.method == "prompt-fl" and "directions" in changed:
         yield "privacy.directions: prompt-fl's gradient is not taken layer by layer; leave the key out"
-    if not study.adapts or study.method != "facmic" or study.privacy.alignment != "per-record":
-        for key in ("fourier_features", "fourier_every"):
-            if getattr(study.privacy, key) != type(study.privacy).model_fields[key].default:
-                yield f"privacy.{key}: only FACMIC with privacy.alignment = 'per-record' has it; leave the key out"
+    for key in sorted({"alignment", "class_noise"} & changed.keys()):
+        if not study.adapts:
+            yield f"privacy.{key}: '{study.method}' as set here aligns to nothing; leave the key out"
+    for key in sorted({"fourier_features", "fourier_every"} & changed.keys()):
+        if not study.adapts or study.method != "facmic" or study.privacy.alignment != "per-record":
+            yield f"privacy.{key}: only FACMIC with privacy.alignment = 'per-record' has it; leave the key out"
 
 
 def _faults(study: Study) -> Iterator[str]:

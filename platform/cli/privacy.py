@@ -40,6 +40,9 @@ def show(
 
     folder, study = RunFolder.open(run)
     if not study.private:
+        from ..privacy_figures import check_nothing_spent
+
+        check_nothing_spent(folder)
         if json_:
             print_json({"private": False})
         else:

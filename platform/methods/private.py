@@ -102,8 +102,24 @@ class PrivateForm(Protocol):
         """Weight of the public loss beside a private one of 1; it also bounds its gradient, in units of the clip."""
 
 
+class NothingPublic:
+    """A form without a public part."""
+
+    __slots__ = ()
+
+    def public_loss(
+        self, module: nn.Module, step: PublicStep, shared: SharedInputs, alignment: Alignment | None
+    ) -> Tensor | None:
+        """Nothing."""
+        return None
+
+    def public_weight(self, expected: int) -> float:
+        """0."""
+        return 0.0
+
+
 @dataclass(frozen=True, slots=True)
-class ClassPrompt:
+class ClassPrompt(NothingPublic):
     """FedCLIP, and every adapter without adaptation: cross-entropy of each image with the class prompts."""
 
     independent: ClassVar[bool] = True
@@ -137,16 +153,6 @@ class ClassPrompt:
         """By the closed form, layer by layer."""
         losses = partial(self.losses, module, batch, shared, alignment, expected)
         return clipped_sum(module, losses, clip=clip, trained=self.noised(module), owners=owners, units=units)
-
-    def public_loss(
-        self, module: nn.Module, step: PublicStep, shared: SharedInputs, alignment: Alignment | None
-    ) -> Tensor | None:
-        """Nothing."""
-        return None
-
-    def public_weight(self, expected: int) -> float:
-        """0."""
-        return 0.0
 
 
 @dataclass(frozen=True, slots=True)

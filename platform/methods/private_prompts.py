@@ -17,12 +17,12 @@ from ...privacy.differential_privacy.clipping import ClippedSum
 from ...privacy.differential_privacy.materialised import clip_materialised
 from .clip_inputs import required_clip
 from .method import SharedInputs, TrainingPart
-from .private import Alignment, PublicStep, names_under
+from .private import Alignment, NothingPublic, names_under
 from .prompt_fl import PromptFl, context_of
 
 
 @dataclass(frozen=True, slots=True)
-class PromptsByJacobian:
+class PromptsByJacobian(NothingPublic):
     """Cross-entropy of each image with the learned prompts."""
 
     independent: ClassVar[bool] = False  # each image's gradient is made on its own, row by row
@@ -66,13 +66,3 @@ class PromptsByJacobian:
             by_unit = torch.zeros((count, *outer.shape[1:]), dtype=outer.dtype).index_add_(0, index, outer)
         (gradients,) = torch.autograd.grad(text, vectors, grad_outputs=by_unit, is_grads_batched=True)
         return clip_materialised({name: gradients}, clip)
-
-    def public_loss(
-        self, module: nn.Module, step: PublicStep, shared: SharedInputs, alignment: Alignment | None
-    ) -> Tensor | None:
-        """Nothing."""
-        return None
-
-    def public_weight(self, expected: int) -> float:
-        """0."""
-        return 0.0

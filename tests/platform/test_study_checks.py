@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -180,3 +181,18 @@ def test_where_nothing_leaves_a_site_there_is_nothing_to_make_private(toy_study:
     study = toy_study(method=method, **PRIVATE)
     assert not study.private
     assert study.digest() == toy_study(method=method).digest()
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "told"),
+    [
+        ("fedclip", {"alignment": "per-record"}, "privacy.alignment: 'fedclip' as set here aligns to nothing"),
+        ("prompt-fl", {"class_noise": 5.0}, "privacy.class_noise: 'prompt-fl' as set here aligns to nothing"),
+        ("prompt-fl", {"directions": 8}, "privacy.directions: prompt-fl's gradient"),
+    ],
+)
+def test_a_key_of_differential_privacy_that_nothing_looks_at_is_refused(
+    toy_study: Make, method: str, changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(StudyFileError, match=re.escape(told)):
+        toy_study(method=method, privacy={"epsilon": 8.0, **changes})
