@@ -15,10 +15,18 @@ from typing import Any
 
 from ..evaluation.privacy_model import ReleaseRow, SitePrivacy
 from ..privacy.differential_privacy.accountant import epsilon_of, spent_on
-from ..privacy.differential_privacy.budget_file import GENESIS, Charge, Content, digest_of, parse_budget, read_budget
+from ..privacy.differential_privacy.budget_file import (
+    GENESIS,
+    Charge,
+    Content,
+    digest_of,
+    load_budget,
+    parse_budget,
+    read_budget,
+)
 from ..privacy.errors import BudgetError, RosterError
 from ..privacy.ledger import verify
-from ..privacy.secure_aggregation.roster import Roster
+from ..privacy.secure_aggregation.roster import Roster, RosterSite
 from .config import Study
 from .errors import RunFolderError
 from .run_folder import RunFolder
@@ -118,14 +126,16 @@ def run_privacy(run: RunFolder, study: Study) -> list[SitePrivacy]:
         )
     found = []
     for site, folder in sorted(folders.items()):
-        budget = read_site_budget(folder, site, under_way=not run.summary.is_file())
+        known = _in_roster(run, study, site)
+        key = bytes.fromhex(known.public_key) if known else None
+        budget = read_site_budget(folder, site, under_way=not run.summary.is_file(), public_key=key)
         if budget.charges and all(charge.study != study.digest() for charge in budget.charges):
             raise RunFolderError(
                 f"the privacy budget of '{site}' knows other studies only: study.toml was changed",
                 where=str(run.study),
                 remedy="Restore it from a backup",
             )
-        units = _units(run, study, site, budget.charges)
+        units = known.samples if known else _sampled_units(study, budget.charges)
         # What ledgers say between two rounds is a bound, some per cent above the figure; a long study takes it.
         stated = budget.stated if len(budget.charges) > MANY else None
         found.append(site_privacy(budget.charges, site, study, units, stated=stated))
@@ -153,7 +163,7 @@ def _folders(run: RunFolder) -> dict[str, Path]:
     return homes | copies if run.summary.is_file() else copies | homes
 
 
-def read_site_budget(folder: Path, site: str, *, under_way: bool = True) -> ReadBudget:
+def read_site_budget(folder: Path, site: str, *, under_way: bool = True, public_key: bytes | None = None) -> ReadBudget:
     """Read a site's budget beside its ledger, and check that it is the version that the ledger names last.
 
     A file that is one version ahead of the ledger is what a run under way, or a crash, shows for a moment.
@@ -162,9 +172,10 @@ def read_site_budget(folder: Path, site: str, *, under_way: bool = True) -> Read
         folder: with ``budget.json`` and ``ledger.jsonl``: a site's home, or a copy of these files.
         site: whose budget it must be.
         under_way: whether a file one version ahead is possible; in a complete run it is not.
+        public_key: of the site's identity, 32 bytes; None where no roster names it, and the signature is not looked at.
 
     Raises:
-        BudgetError: the ledger is broken, or the budget is not the one that it names; both are named.
+        BudgetError: the ledger is broken, or the budget is not the one that it names or not signed by the site.
         LedgerError: the ledger cannot be read.
     """
     path = folder / BUDGET
@@ -177,11 +188,11 @@ def read_site_budget(folder: Path, site: str, *, under_way: bool = True) -> Read
                 return ReadBudget()
             wrong = "is missing"
         elif last[1] == digest_of(data):
-            return _checked(parse_budget(data, str(path)), entries, site, path)
+            return _checked(_loaded(data, site, public_key, path), entries, site, path)
         else:
             content = parse_budget(data, str(path))
             if under_way and (content.sequence - 1, content.previous) == last:
-                return _checked(content, entries, site, path)
+                return _checked(_loaded(data, site, public_key, path), entries, site, path)
             wrong = f"is version {content.sequence} with SHA-256 {digest_of(data)[:12]}"
     raise BudgetError(
         f"the privacy budget of '{site}' {wrong}, and its ledger names version {last[0]} with SHA-256 {last[1][:12]}: "
@@ -189,6 +200,12 @@ def read_site_budget(folder: Path, site: str, *, under_way: bool = True) -> Read
         where=str(path),
         remedy=f"Keep both files as evidence; restore {BUDGET} and {LEDGER} from one and the same backup",
     )
+
+
+def _loaded(data: bytes, site: str, public_key: bytes | None, path: Path) -> Content:
+    if public_key is None:
+        return parse_budget(data, str(path))
+    return load_budget(data, site=site, public_key=public_key, where=str(path))
 
 
 def _checked(content: Content, entries: Sequence[Mapping[str, Any]], site: str, path: Path) -> ReadBudget:
@@ -219,15 +236,19 @@ def _budget_entries(ledger: Path) -> list[dict[str, Any]]:
     return [entry for entry in map(json.loads, lines) if entry["kind"] == "budget"]
 
 
-def _units(run: RunFolder, study: Study, site: str, charges: Sequence[Charge]) -> int | None:
-    """The public number of a site's units: by the roster that it pinned, else by how it samples."""
+def _in_roster(run: RunFolder, study: Study, site: str) -> RosterSite | None:
+    """What the roster that a site pinned says of it; None without one, as in a copy of a run."""
     roster = run.homes / site / "state" / study.digest() / ROSTER
-    if roster.is_file():
-        try:
-            known = Roster.from_bytes(roster.read_bytes())
-        except RosterError as error:
-            raise RosterError(error.what, where=str(roster), remedy="Restore it from a backup") from None
-        return next((each.samples for each in known.sites if each.name == site), None)
+    if not roster.is_file():
+        return None
+    try:
+        known = Roster.from_bytes(roster.read_bytes())
+    except RosterError as error:
+        raise RosterError(error.what, where=str(roster), remedy="Restore it from a backup") from None
+    return next((each for each in known.sites if each.name == site), None)
+
+
+def _sampled_units(study: Study, charges: Sequence[Charge]) -> int | None:
+    """The public number of a site's units, by how it samples: a batch holds batch_size / units of them, or all."""
     rates = [c.release.sample_rate for c in charges if c.study == study.digest() and c.release.kind == "training"]
-    # A batch holds batch_size / units of the units, unless it holds them all.
     return round(study.training.batch_size / rates[-1]) if rates and rates[-1] < 1 else None

@@ -154,31 +154,32 @@ def train_privately(
         weight = form.public_weight(batch)
         subspace = public_subspace(form, module, shared, alignment, study.privacy.directions)
         module.train()
-        for index in range(work.plan.steps):
-            chosen = stream.include(work.units.count, work.plan.sample_rate)
-            rows, owners = work.units.rows_of(chosen, work.most, stream)
-            taken = torch.from_numpy(rows)
-            clipped = form.clipped(
-                module,
-                TrainingPart(part.inputs[taken], part.labels[taken]),
-                torch.from_numpy(owners),
-                len(chosen),
-                work.clip,
-                shared,
-                alignment,
-                batch,
-            )
-            noisy = mechanism.noisy_mean(clipped, stream)
-            if observer is not None:
-                observer(index, module, {name: mean * mechanism.expected_batch for name, mean in noisy.items()})
-            if subspace is not None:
-                noisy = subspace.project(noisy)
-            for parameter in named.values():
-                parameter.grad = None
-            step = _public_step(shared, alignment, batch, generator)
-            _add_public(form.public_loss(module, step, shared, alignment), named, work.clip * weight)
-            _add(named, noisy, start if settings.proximal > 0 else {}, settings.proximal, noised)
-            optimiser.step()
+        with mechanism.noise_ahead(sum(named[name].numel() for name in noised), stream.split()) as noise:
+            for index in range(work.plan.steps):
+                chosen = stream.include(work.units.count, work.plan.sample_rate)
+                rows, owners = work.units.rows_of(chosen, work.most, stream)
+                taken = torch.from_numpy(rows)
+                clipped = form.clipped(
+                    module,
+                    TrainingPart(part.inputs[taken], part.labels[taken]),
+                    torch.from_numpy(owners),
+                    len(chosen),
+                    work.clip,
+                    shared,
+                    alignment,
+                    batch,
+                )
+                noisy = mechanism.noisy_mean(clipped, noise)
+                if observer is not None:
+                    observer(index, module, {name: mean * mechanism.expected_batch for name, mean in noisy.items()})
+                if subspace is not None:
+                    noisy = subspace.project(noisy)
+                for parameter in named.values():
+                    parameter.grad = None
+                step = _public_step(shared, alignment, batch, generator)
+                _add_public(form.public_loss(module, step, shared, alignment), named, work.clip * weight)
+                _add(named, noisy, start if settings.proximal > 0 else {}, settings.proximal, noised)
+                optimiser.step()
         if not all(bool(torch.isfinite(parameter).all()) for parameter in named.values()):
             raise MethodError(
                 "the parameters are not finite after the round", remedy="Lower training.lr, or the method's own lr"

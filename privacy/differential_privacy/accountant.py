@@ -35,6 +35,10 @@ class Spent:
     delta: float
 
 
+_SENSIBLE = 20.0
+"""An epsilon above this promises nothing worth advising."""
+
+
 def epsilon_of(releases: Sequence[Release], delta: float) -> float:
     """Epsilon of all the releases together, at one delta; 0 for none. Their order and kind have no influence.
 
@@ -101,8 +105,9 @@ def noise_multiplier_for(
 
     unreachable = AccountError(
         f"no noise keeps {steps} steps within epsilon {epsilon:g} at delta {delta:g}: "
-        f"what is released beside them costs {before:.3f}",
-        remedy=f"Allow an epsilon well above {before:.3f}, or make the other releases noisier or fewer.",
+        f"what is released beside them costs {before:.4g}",
+        remedy="Make the other releases noisier or fewer"
+        + (f", or allow an epsilon well above {before:.4g}." if before < _SENSIBLE else "."),
     )
     if before >= epsilon:
         raise unreachable

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import MechanismError
 from .clipping import ClippedSum
+from .noise_ahead import NoiseAhead
 from .randomness import SecretStream
 from .releases import Release
 
@@ -59,20 +60,39 @@ class TrainingMechanism:
         """
         return Release("training", self.noise_multiplier, self.sample_rate, self.steps)
 
-    def noisy_mean(self, clipped: ClippedSum, stream: SecretStream) -> dict[str, Tensor]:
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the noise in a mean."""
+        return self.noise_multiplier * self.clip / self.expected_batch
+
+    def noise_ahead(self, count: int, stream: SecretStream) -> NoiseAhead:
+        """Noise for all steps of the round, each step's drawn during the one before.
+
+        Args:
+            count: noised coordinates. stream: used by nothing else until the source is closed.
+        """
+        return NoiseAhead(stream, count=count, scale=self.deviation, draws=self.steps)
+
+    def noisy_mean(self, clipped: ClippedSum, source: SecretStream | NoiseAhead) -> dict[str, Tensor]:
         """(sum + N(0, (noise_multiplier * clip)^2)) / expected_batch of every coordinate, in an empty batch too.
 
         Args:
             clipped: the sum, clipped to this mechanism's clip.
-            stream: fresh noise.
+            source: fresh noise.
 
         Returns:
-            By parameter name. The tensors share a buffer that the next call writes over.
+            By parameter name. The tensors share a buffer that a later call writes over.
+
+        Raises:
+            MechanismError: a source that draws something else ahead.
         """
         sums = clipped.gradients
         sizes = [gradient.numel() for gradient in sums.values()]
-        noise = self._buffer(sum(sizes))
-        stream.normals(noise.numpy(), self.noise_multiplier * self.clip / self.expected_batch)
+        if isinstance(source, NoiseAhead):
+            noise = torch.from_numpy(source.take(sum(sizes), self.deviation))
+        else:
+            noise = self._buffer(sum(sizes))
+            source.normals(noise.numpy(), self.deviation)
         means = {}
         for (name, gradient), piece in zip(sums.items(), torch.split_with_sizes(noise, sizes), strict=True):
             own = piece.view(gradient.shape).to(gradient)  # no copy of float32 on the CPU

@@ -69,6 +69,10 @@ class SecretStream:
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise MechanismError("a stream of secret randomness cannot be copied or stored", remedy="Make a new one")
 
+    def split(self) -> SecretStream:
+        """Another stream, under a key that this one gives: for a second thread."""
+        return SecretStream(self._fill(KEY_BYTES).tobytes())
+
     def words(self, count: int) -> NDArray[np.uint64]:
         """`count` >= 0 uniform 64-bit words; (count,) uint64, a new array."""
         out = np.empty(count, dtype=np.uint64)

@@ -39,12 +39,17 @@ def private_study(**privacy: Any) -> Study:
     return parse_study(values, where=Path("study"))
 
 
+def identity_of(site: str) -> Identity:
+    """The keys with which a site signs here."""
+    return Identity.from_seed(hashlib.sha256(site.encode()).digest())
+
+
 def spend(
     folder: Path, site: str, study: Study, planned: Sequence[tuple[str, Release]] = PLANNED, *, first: int = 0
 ) -> None:
     """Charge and seal releases as the site does it, from ``first`` on."""
     make_private(folder)
-    identity, digest, privacy = Identity.from_seed(bytes(32)), study.digest(), study.privacy
+    identity, digest, privacy = identity_of(site), study.digest(), study.privacy
     with Ledger.open(folder / "ledger.jsonl", owner=site, clock=lambda: datetime(2026, 1, 1, tzinfo=UTC)) as ledger:
         ledger.open_study(digest)
         budget = Budget.open(folder / "budget.json", site=site, identity=identity, ledger=ledger)
@@ -88,6 +93,8 @@ def private_run(
 
 
 def _roster(study: Study, units: int) -> Roster:
-    rows = tuple(RosterSite(site, f"{number:064x}", units + number) for number, site in enumerate(SITES))
+    rows = tuple(
+        RosterSite(site, identity_of(site).public_key.hex(), units + number) for number, site in enumerate(SITES)
+    )
     blocks = {"update": (Block("update", 1, 1.0),)}
     return Roster(bytes.fromhex(study.digest()), rows, choose_thresholds(len(SITES)), blocks)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from wardround.privacy.differential_privacy.accountant import epsilon_of, rdp_ep
 from wardround.privacy.differential_privacy.releases import Release
 from wardround.privacy.errors import BudgetError, LedgerError, RosterError
 
-from .private_runs import PLANNED, ROUND, SITES, SUMS, private_run, private_study, spend
+from .private_runs import PLANNED, ROUND, SITES, SUMS, identity_of, private_run, private_study, spend
 
 DELTA = 1e-5
 
@@ -157,6 +157,17 @@ def test_one_version_ahead_of_the_ledger_is_what_a_crash_leaves(tmp_path: Path) 
     lines = (tmp_path / "ledger.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "ledger.jsonl").write_bytes(b"".join(lines[:-1]))
     assert [charge.key for charge in read_site_budget(tmp_path, "amber").charges] == ["class-sums", "round-1"]
+
+
+def test_one_version_ahead_that_the_site_did_not_sign_is_refused(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    older(home)
+    lines = (home / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    (home / "ledger.jsonl").write_bytes(b"".join(lines[:-1]))
+    own, other = identity_of("amber"), identity_of("birch")
+    assert read_site_budget(home, "amber", public_key=own.public_key).charges
+    with pytest.raises(BudgetError, match="not signed by this site's identity"):
+        read_site_budget(home, "amber", public_key=other.public_key)
 
 
 def test_files_that_change_while_they_are_read_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
