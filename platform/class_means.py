@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..privacy.errors import ProtocolError, Refusal
+from ..privacy.messages import Message
 from ..privacy.secure_aggregation.parameters import RING_BITS, Block
-from ..privacy.secure_aggregation.session import Purpose
+from ..privacy.secure_aggregation.session import Purpose, SessionId
 from .config import Study
 from .errors import CheckpointError
 from .methods.method import SharedInputs, TrainingPart
@@ -145,3 +146,13 @@ def with_proxies(shared: SharedInputs, part: TrainingPart, constants: Mapping[st
 def _arrays(part: TrainingPart) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Features (n, D) float64 and labels (n,); sums over them run in numpy, in one order whatever the threads."""
     return part.inputs.double().numpy(), part.labels.numpy()
+
+
+def comes_before(message: Message, current: SessionId) -> bool:
+    """Whether a message is of an earlier round or attempt, or of the class means before round 1: late, not wrong."""
+    session = getattr(message, "session", None)
+    return isinstance(session, SessionId) and _place(session) < _place(current)
+
+
+def _place(session: SessionId) -> tuple[int, bool, int]:
+    return session.round, session.purpose == "update", session.attempt

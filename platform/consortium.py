@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from .. import __version__
@@ -17,9 +18,17 @@ from ..privacy.differential_privacy.budget import Budget
 from ..privacy.egress import COORDINATOR, Gate, StudyFacts
 from ..privacy.errors import LedgerError
 from ..privacy.home import SiteHome
-from ..privacy.ledger import Ledger
+from ..privacy.identity import fingerprint_hex
+from ..privacy.ledger.coordinator_witness import CoordinatorWitness
+from ..privacy.ledger.evidence import FOLDER as CHECKPOINTS
+from ..privacy.ledger.evidence import EvidenceStore
+from ..privacy.ledger.keys import LedgerKey, open_key
+from ..privacy.ledger.log import Ledger
+from ..privacy.ledger.rosters import keep_roster
+from ..privacy.ledger.site_witness import SiteWitness
 from ..privacy.messages import Limits
-from ..privacy.policy import Policy, default_policy_toml
+from ..privacy.policy import Policy
+from ..privacy.policy_file import default_policy_toml
 from ..privacy.secure_aggregation.roster import PinnedRoster
 from .adapter_file import AdapterInfo, dump_adapter
 from .adapters import State, state_of, under
@@ -27,6 +36,7 @@ from .checkpoint import Checkpoints
 from .class_means import CLASS_MEANS, check_means, constants_of
 from .config import Study
 from .coordinator import Coordinator
+from .cosigning import PATIENCE, Cosigning
 from .enrolment import draw_roster, enrol_together, open_identity
 from .errors import CheckpointError
 from .faults import DishonestSite, LyingCoordinator
@@ -34,9 +44,10 @@ from .means_memory import MEANS_FILE
 from .methods.method import Method, SharedInputs
 from .private_plan import units_of
 from .private_site import private_site
+from .progress import PROGRESS_FILE
 from .round_store import RoundStore
 from .run_folder import RunFolder
-from .site_machine import PROGRESS_FILE, Site
+from .site_machine import Site
 from .study_data import StudyData
 from .trainer import LocalTrainer
 from .training import derive_seed
@@ -44,6 +55,8 @@ from .update import Layout
 
 ADAPTER_HEADROOM = 4096  # bytes of a safetensors header beyond the one that was measured
 ROSTER_FILE = "roster.json"
+IDENTITY_FILE = "identity.pem"
+LABEL_COMMITMENT = b"wardround/v1/commitment"
 
 
 @dataclass(frozen=True)
@@ -113,7 +126,9 @@ def open_consortium(
         homes = {site.name: stack.enter_context(SiteHome.open(run.homes, site.name)) for site in data.sites}
         identities = {name: open_identity(home.folder, home.identity) for name, home in homes.items()}
         keys = {name: identity.public_key for name, identity in identities.items()}
-        roster = draw_roster(study, method, layout, keys, samples_of(study, data))
+        make_private(run.coordinator)
+        own = open_identity(run.coordinator, run.coordinator / IDENTITY_FILE)
+        roster = draw_roster(study, method, layout, keys, samples_of(study, data), own.public_key)
         for home in homes.values():
             _pin(home.state(digest) / ROSTER_FILE, roster.to_bytes())  # before anybody signs another one
         pinned = enrol_together(roster, identities, private=homes if study.private else ())
@@ -133,7 +148,7 @@ def open_consortium(
 
         lying = bool(study.faults.lying_coordinator)
 
-        def gate(owner: str, ledger_path: Path, policy_path: Path, begun: bool) -> tuple[Gate, Ledger]:
+        def gate(owner: str, ledger_path: Path, policy_path: Path, begun: bool) -> tuple[Gate, Ledger, LedgerKey]:
             ledger = stack.enter_context(Ledger.open(ledger_path, owner=owner, clock=lambda: datetime.now(UTC)))
             if begun and not ledger.knows(digest):
                 raise LedgerError(
@@ -150,17 +165,33 @@ def open_consortium(
                     # A liar's own policy does not hold it back; sites' policies are what it must get past.
                     minimum_cohort=2 if lying and owner == COORDINATOR else roster.thresholds.m,
                     purposes=list(roster.vectors),
+                    coordinators=[fingerprint_hex(own.public_key)],
                 )
                 write_atomic(policy_path, text.encode())
             policy = Policy.load(policy_path)
-            budget = None
+            budget, identity = None, own if owner == COORDINATOR else identities[owner]
             if study.private and owner != COORDINATOR:
-                home, identity = homes[owner], identities[owner]
                 budget = budgets[owner] = Budget.open(
-                    home.budget, site=owner, identity=identity, ledger=ledger, policy_budget=policy.budget
+                    homes[owner].budget, site=owner, identity=identity, ledger=ledger, policy_budget=policy.budget
                 )
-            ledger.open_study(digest)  # after the budget: nothing is opened on a doubt
-            return Gate(owner=owner, ledger=ledger, policy=policy, facts=facts, limits=limits, budget=budget), ledger
+            key = open_key(ledger_path.parent, identity, ledger)
+            keep_roster(ledger_path.parent, roster)
+            ledger.open_study(  # after the budget: nothing is opened on a doubt
+                digest,
+                roster=roster.digest.hex(),
+                identity=fingerprint_hex(identity.public_key),
+                coordinator=fingerprint_hex(own.public_key),
+            )
+            made = Gate(
+                owner=owner,
+                ledger=ledger,
+                policy=policy,
+                facts=facts,
+                limits=limits,
+                budget=budget,
+                commit=partial(identity.commit, LABEL_COMMITMENT),
+            )
+            return made, ledger, key
 
         budgets: dict[str, Budget] = {}
         sites, ledgers, trainers, entered = {}, {}, {}, dict.fromkeys(homes, False)
@@ -168,16 +199,16 @@ def open_consortium(
             name, home = site.name, homes[site.name]
             folder = home.state(digest)
             entered[name] = any((folder / file).is_file() for file in (PROGRESS_FILE, MEANS_FILE))
-            site_gate, ledgers[name] = gate(name, home.ledger, home.policy, entered[name])
+            site_gate, ledgers[name], key = gate(name, home.ledger, home.policy, entered[name])
+            store = EvidenceStore(home.folder / CHECKPOINTS)
+            witness = SiteWitness(name, identities[name], key, ledgers[name], pinned, store, time.time)
             part, held_out = (each.training(method.consumes) for each in (site.train, site.validation))
             private = private_site(study, method, site.train, budgets[name], folder) if study.private else None
             trainers[name] = LocalTrainer(name, study, method, layout, part, held_out, data.shared, folder, private)
             facts_of_site = (name, identities[name], pinned, site_gate, trainers[name], backbone, folder, study.rounds)
             cheats = tuple(fault for fault in study.faults.dishonest_share if fault.site == name)
-            sites[name] = (
-                DishonestSite(*facts_of_site, os.urandom, script=cheats) if cheats else Site(*facts_of_site, os.urandom)
-            )
-        make_private(run.coordinator)
+            parts_of_site = (*facts_of_site, os.urandom, witness)
+            sites[name] = DishonestSite(*parts_of_site, script=cheats) if cheats else Site(*parts_of_site)
         latest = max(site.last_round for site in sites.values())
         if info.round < latest - 1 or (latest and layout.constants and not constants):
             held = f"of round {info.round}" if newest else "gone"
@@ -186,13 +217,18 @@ def open_consortium(
                 where=str(checkpoints.folder),
                 remedy="Restore this folder from a backup, or start a new run: sites take no part in an older round",
             )
-        own_gate, ledgers[COORDINATOR] = gate(
+        own_gate, ledgers[COORDINATOR], own_key = gate(
             COORDINATOR, run.coordinator / "ledger.jsonl", run.coordinator / "policy.toml", any(entered.values())
         )
         unfinished = RoundStore(run.coordinator / "unfinished")
         unfinished.sweep()
         parts = (pinned, own_gate, layout, info, state, checkpoints, unfinished, limits, clock)
-        policy = (study.round_timeout, study.retries, study.server, memory, constants)
+        witnessing = CoordinatorWitness(
+            own, own_key, ledgers[COORDINATOR], pinned, run.coordinator, EvidenceStore(run.coordinator / CHECKPOINTS)
+        )
+        patience = min(PATIENCE, study.round_timeout)
+        cosigning = Cosigning(witnessing, own_gate, ledgers[COORDINATOR], digest, clock, patience)
+        policy = (study.round_timeout, study.retries, study.server, memory, constants, cosigning)
         coordinator = LyingCoordinator(*parts, *policy, script=study.faults) if lying else Coordinator(*parts, *policy)
         yield Consortium(coordinator, sites, homes, ledgers, trainers, pinned, budgets)
 

@@ -11,9 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..privacy.egress import Gate, Sealed
 from ..privacy.errors import DecodeError, ProtocolError, Refusal
 from ..privacy.messages import (
@@ -36,12 +33,13 @@ from .accusations import Accusations
 from .adapter_file import AdapterInfo, dump_adapter
 from .adapters import State
 from .checkpoint import Checkpoints
-from .class_means import CLASS_MEANS, PURPOSE, means_of
+from .class_means import CLASS_MEANS, PURPOSE, comes_before, means_of
+from .cosigning import Cosigning
 from .errors import RoundError
 from .method_sections import ServerSection
 from .round_outcome import RoundOutcome
 from .round_store import RoundStore
-from .server import apply_mean
+from .server import apply_mean, means
 from .site_machine import round_settings
 from .update import METRICS, Layout
 
@@ -58,6 +56,7 @@ class Coordinator:
         state: the current global adapter.
         server: what is made of the mean update.
         memory: the server optimiser's moments.
+        cosigning: has ledgers cosigned after each round; None without.
         constants: what is sent along with every adapter and nobody trains: the class means; empty until they are known.
         checkpoints: where each round's adapter is kept.
         unfinished: where a round is kept from its survivor set on.
@@ -82,6 +81,7 @@ class Coordinator:
     server: ServerSection = field(default_factory=ServerSection)
     memory: State = field(default_factory=dict)
     constants: State = field(default_factory=dict)
+    cosigning: Cosigning | None = None
     outcome: RoundOutcome | None = None
     _session: CoordinatorSession | None = None
     _next: State | None = None
@@ -99,6 +99,8 @@ class Coordinator:
         """Start the next round, or go on with the one that is unfinished, also after a restart."""
         self.outcome, self._next, self._next_constants, self._up, self._down = None, None, {}, 0, 0
         self._marks = [("begin", self.clock())]
+        if self.cosigning is not None:
+            self.cosigning.abandon()
         self._begun += 1
         self._position = (0 if self.means_due else self.info.round + 1, self._begun - 1)
         if self.layout.constants and not self.means_due:
@@ -172,11 +174,15 @@ class Coordinator:
 
     @property
     def deadline(self) -> float | None:
-        """When the stage under way ends without those still silent, on `clock`; None between rounds."""
+        """When the stage under way ends without those still silent, on `clock`; None when nobody is waited for."""
+        if self.cosigning is not None and self.cosigning.deadline is not None:
+            return self.cosigning.deadline
         return self._marks[-1][1] + self.patience if self._session is not None and self.outcome is None else None
 
     def expire(self) -> Iterable[Sealed]:
         """The stage's deadline has passed: go on without the silent ones, or end the attempt with too few."""
+        if self.cosigning is not None and self.cosigning.deadline is not None:
+            return self.cosigning.expire()
         session = self._session if self.outcome is None else None
         if session is None:
             return []
@@ -200,7 +206,9 @@ class Coordinator:
             message: Message | None = self.gate.admit(wire, peer=sender, expected=TO_COORDINATOR)
         except DecodeError:
             message = None
-        if session is None or (message is not None and _before(message, session.session)):
+        if self.cosigning is not None and self.cosigning.concerns(message):
+            return self.cosigning.handle(sender, message)
+        if session is None or (message is not None and comes_before(message, session.session)):
             return []
         try:
             if message is None:
@@ -261,7 +269,7 @@ class Coordinator:
             self._next_constants = {CLASS_MEANS: means_of(total.values, shape, blocks, len(total.survivors))}
             return None
         self._next, self._next_memory = apply_mean(
-            self.layout, self.state, self._means(total), self.server, self.memory
+            self.layout, self.state, means(total, self.roster.roster), self.server, self.memory
         )
         return float(total.values[METRICS][0] / total.weight) if self.layout.metrics else None
 
@@ -297,12 +305,6 @@ class Coordinator:
                 stage="mask",
                 site=min(fresh),
             )
-
-    def _means(self, total: SecureSum) -> dict[str, NDArray[np.float64]]:
-        """Each block's mean over the survivors: weighted, or plain where the block is not weighted."""
-        blocks = self.roster.roster.blocks("update")
-        divisors = {block.name: total.weight if block.weighted else float(len(total.survivors)) for block in blocks}
-        return {name: values / divisors[name] for name, values in total.values.items()}
 
     def _end(
         self,
@@ -367,13 +369,20 @@ class Coordinator:
         self.state, self.info, self.memory, self.constants = state, info, self._next_memory, constants
         self._session, self._next, self._next_memory, self._next_constants = None, None, {}, {}
         end = RoundEnd(session.session, "released", bytes.fromhex(digest))
+        self._exchange(closing=False)
         return self._release(dict.fromkeys(self.roster.roster.names, end))
 
     def finish(self) -> list[Sealed]:
         """Send every site the final adapter; what was kept of the last round goes, also after a stop just before."""
         self.unfinished.clear()
         end = StudyEnd(self.roster.roster.study, "completed", self.sent(self.state))
+        self._exchange(closing=True)
         return self._release(dict.fromkeys(self.roster.roster.names, end))
+
+    def _exchange(self, *, closing: bool) -> None:
+        """Sites answer the end of a round, or of the study, with the checkpoint of their ledger."""
+        if self.cosigning is not None:
+            self.cosigning.begin(self.info.round, closing=closing)
 
     def _release_each(self, messages: Iterable[tuple[str, Message]]) -> Iterator[Sealed]:
         """Let messages out as they are asked for: n deliveries of n shares each need not be there all at once."""
@@ -384,13 +393,3 @@ class Coordinator:
         parcels = self.gate.release_many(list(messages.items()))
         self._down += sum(len(parcel.wire) for parcel in parcels)
         return parcels
-
-
-def _before(message: Message, current: SessionId) -> bool:
-    """Whether a message is of an earlier round or attempt, or of the class means before round 1: late, not wrong."""
-    session = getattr(message, "session", None)
-    return isinstance(session, SessionId) and _place(session) < _place(current)
-
-
-def _place(session: SessionId) -> tuple[int, bool, int]:
-    return session.round, session.purpose == "update", session.attempt

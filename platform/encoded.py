@@ -67,6 +67,7 @@ def encode_plan(
     cache: Path,
     progress: Progress | None = None,
     note: Callable[[str], None] | None = None,
+    without: Index | None = None,
 ) -> Encoded:
     """Encode every record of a plan, or take it from the cache.
 
@@ -77,21 +78,26 @@ def encode_plan(
         cache: folder of the feature cache; pictures through a camera are entries of their own.
         progress: called with (images done, images in all, images a second).
         note: told of cache entries that were damaged or stale and were made again.
+        without: records that are neither read nor encoded, and have no row.
     """
     records = plan.cohort.records
+    left_out = np.zeros(len(records), dtype=bool)
+    left_out[without if without is not None else []] = True
+    total = len(records) - int(left_out.sum())
     place = np.full(len(records), -1, dtype=np.int64)
     contents = [""] * len(records)
     cameras = [CameraShift("", 0.0, False)] * len(records)
     parts: list[NDArray[np.float32]] = []
     skipped: list[Skipped] = []
     done = 0
-    for camera, rows in _cameras(plan, shift):
+    for camera, every in _cameras(plan, shift):
+        rows = every[~left_out[every]]
         own: dict[str, str] = {}
         table = encode(
             [records[row].path for row in rows],
             backbone,
             cache=cache,
-            progress=_counting(progress, done, len(records)),
+            progress=_counting(progress, done, total),
             read=_through(camera),
             hash_file=_hashing(camera, own),
         )

@@ -95,7 +95,12 @@ def weighting_of(study: Study, method: Method) -> Weighting:
 
 
 def draw_roster(
-    study: Study, method: Method, layout: Layout, keys: Mapping[str, bytes], samples: Mapping[str, int]
+    study: Study,
+    method: Method,
+    layout: Layout,
+    keys: Mapping[str, bytes],
+    samples: Mapping[str, int],
+    coordinator: bytes = b"",
 ) -> Roster:
     """The roster of a study, before anybody signed it. It has a vector of class means where the layout has their place.
 
@@ -105,6 +110,7 @@ def draw_roster(
         layout: of what it sends, for the sizes of the blocks.
         keys: raw Ed25519 public key of each site.
         samples: public number of training images of each site, or of units under differential privacy.
+        coordinator: its raw Ed25519 public key; empty where it has none.
 
     Raises:
         ParameterError, RosterError: a threshold, cohort, bound, name or count does not hold.
@@ -122,6 +128,7 @@ def draw_roster(
         vectors=vectors,
         weighting=weighting_of(study, method),
         w_max=settings.w_max,
+        coordinator_key=coordinator.hex(),
     )
 
 

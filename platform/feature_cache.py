@@ -11,10 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import struct
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ SUFFIX = ".safetensors"
 SMALL_SHARD = 4096  # rows; smaller shards are merged when there are many
 MANY_SHARDS = 32
 LARGEST_MERGE = 65_536  # rows
+_FINGERPRINT, _OURS = re.compile(r"[0-9a-f]{16}"), re.compile(r"[0-9a-f]{32}\.safetensors|\..*\.part")
 ABANDONED = 3600.0  # seconds after which a half-written file has no writer any more
 
 
@@ -168,20 +170,112 @@ class FeatureCache:
                 path.unlink(missing_ok=True)
 
     def _write(self, hashes: NDArray[np.uint8], features: NDArray[np.float32]) -> Path:
-        checksum = payload_checksum(self.key, hashes, features)
-        metadata = {
-            "format": FORMAT,
-            "fingerprint": self.key.fingerprint,
-            "numerics": self.key.numerics,
-            "sha256": checksum,
-        }
-        content = save({"hashes": np.ascontiguousarray(hashes), "features": np.ascontiguousarray(features)}, metadata)
-        path = self.folder / f"{checksum[:32]}{SUFFIX}"
         try:
-            write_atomically(path, content)
+            return _write_shard(self.folder, self.key, hashes, features)
         except OSError as error:
             raise _unusable(self.folder, error) from error
-        return path
+
+
+def _write_shard(folder: Path, key: CacheKey, hashes: NDArray[np.uint8], features: NDArray[np.float32]) -> Path:
+    """One shard, named by its checksum, durable when this returns."""
+    checksum = payload_checksum(key, hashes, features)
+    metadata = {"format": FORMAT, "fingerprint": key.fingerprint, "numerics": key.numerics, "sha256": checksum}
+    content = save({"hashes": np.ascontiguousarray(hashes), "features": np.ascontiguousarray(features)}, metadata)
+    path = folder / f"{checksum[:32]}{SUFFIX}"
+    write_atomically(path, content)
+    return path
+
+
+def cache_files(root: Path) -> list[Path]:
+    """Every shard and every half-written one under a cache folder, of all backbones and devices; nothing else in it.
+
+    Raises:
+        CacheError: the folder cannot be read.
+    """
+    try:
+        folders = [folder for folder in root.glob("*/*") if _is_ours(folder)]
+        return sorted(path for folder in folders for path in folder.iterdir() if _OURS.fullmatch(path.name))
+    except OSError as error:
+        raise _unusable(root, error) from error
+
+
+def _is_ours(folder: Path) -> bool:
+    return _FINGERPRINT.fullmatch(folder.parent.name) is not None and folder.is_dir()
+
+
+def cached_names(root: Path) -> set[str]:
+    """The names of all rows in a cache folder, hexadecimal: hashes of contents, or of content and camera."""
+    shards = (_own_shard(path) for path in cache_files(root))
+    return {row.tobytes().hex() for shard in shards if shard is not None for row in shard[1]}
+
+
+def shards_with(root: Path, names: Collection[str]) -> dict[Path, int]:
+    """The shards that hold rows of these names, and how many rows of each."""
+    wanted = {bytes.fromhex(name) for name in names}
+    found = {}
+    for path in cache_files(root):
+        shard = _own_shard(path)
+        rows = 0 if shard is None else sum(row.tobytes() in wanted for row in shard[1])
+        if rows:
+            found[path] = rows
+    return found
+
+
+def remove_rows(root: Path, names: Collection[str]) -> tuple[int, int]:
+    """Take rows out of every shard of every backbone under a cache folder; all other rows stay, bit for bit.
+
+    What is left of a shard is durable before the shard goes. Killed in between, nothing of other images is lost, and
+    called again it ends what it began. A shard that is damaged goes whole, because nobody can tell whose rows it has;
+    so does a half-written one, whose writer, if it lives, is told that the cache cannot be written.
+
+    Args:
+        root: the cache folder; nothing happens when it is not there.
+        names: what rows are found by, hexadecimal, see :func:`cached_names`.
+
+    Returns:
+        Rows that were removed, and files that were changed or removed.
+
+    Raises:
+        CacheError: the cache cannot be read or written.
+    """
+    wanted = {bytes.fromhex(name) for name in names}
+    rows = files = 0
+    if not wanted:
+        return 0, 0
+    try:
+        while True:  # again, because another process may have merged shards meanwhile
+            before = files
+            for path in cache_files(root):
+                shard = _own_shard(path)
+                keep = None if shard is None else np.array([row.tobytes() not in wanted for row in shard[1]], bool)
+                if shard is not None and keep is not None:
+                    if keep.all():
+                        continue
+                    key, hashes, features = shard
+                    if keep.any():
+                        _write_shard(path.parent, key, hashes[keep], features[keep])
+                    rows += int((~keep).sum())
+                files += path.exists()
+                path.unlink(missing_ok=True)
+                _sync(path.parent)
+            if files == before:
+                return rows, files
+    except OSError as error:
+        raise _unusable(root, error) from error
+
+
+def _own_shard(path: Path) -> tuple[CacheKey, NDArray[np.uint8], NDArray[np.float32]] | None:
+    """A shard by the key that it states itself; None where it is damaged, half-written or gone."""
+    try:
+        content = path.read_bytes()
+        if path.suffix != SUFFIX:
+            return None
+        metadata = _metadata(content)
+        width = load(content)["features"].shape[1]
+        key = CacheKey(metadata["fingerprint"], metadata["numerics"], width)
+        return key, *read_shard(content, key)
+    except (FileNotFoundError, CacheError, SafetensorError, struct.error, ValueError, KeyError, TypeError, IndexError):
+        return None
 
 
 def read_shard(content: bytes, key: CacheKey) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -241,11 +335,16 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def _metadata(content: bytes) -> Mapping[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..evaluation.privacy_model import SitePrivacy
 from ..privacy.atomic import make_private, write_atomic
 from ..privacy.egress import COORDINATOR
-from ..privacy.ledger import verify
+from ..privacy.ledger.log import verify
 from .adapter_file import AdapterInfo
 from .adapters import State
 from .assessment import Assessment, assess_shared, trained
@@ -164,6 +164,10 @@ def _copy_homes(consortium: Consortium, run: RunFolder) -> None:
     for name, home in consortium.homes.items():
         folder = run.site(name)
         make_private(folder)
-        for path in (home.ledger, home.policy, home.budget):
+        kept = [home.ledger, home.policy, home.budget]
+        kept += [*home.folder.glob("checkpoints/*"), *home.folder.glob("rosters/*")]
+        for path in kept:
             if path.is_file():
-                write_atomic(folder / path.name, path.read_bytes())
+                target = folder / path.relative_to(home.folder)
+                make_private(target.parent)
+                write_atomic(target, path.read_bytes())

@@ -25,7 +25,7 @@ from ..privacy.differential_privacy.budget_file import (
     read_budget,
 )
 from ..privacy.errors import BudgetError, RosterError
-from ..privacy.ledger import verify
+from ..privacy.ledger.log import verify
 from ..privacy.secure_aggregation.roster import Roster, RosterSite
 from .config import Study
 from .errors import RunFolderError

@@ -111,8 +111,12 @@ def _beside(study: Study) -> Iterator[tuple[int, str, Release]]:
 
 
 def units_of(study: Study, part: Part) -> Units:
-    """The units of a training part; record units are its images."""
-    return Units.records(len(part)) if study.privacy.unit == "record" else Units.of_groups(part.groups)
+    """The units of a training part; record units are its images. One that was withdrawn stays, without rows."""
+    if study.privacy.unit == "record":
+        every = Units.records(len(part))
+    else:
+        every = Units.of_groups((*part.groups, *part.withdrawn))
+    return every if not part.withdrawn else Units(every.owners[: len(part.groups)], every.count)
 
 
 def check_units(study: Study, data: StudyData) -> Iterator[str]:

@@ -14,12 +14,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..privacy.secure_aggregation.roster import Roster
+from ..privacy.secure_aggregation.unmasking import SecureSum
 from .adapters import State
 from .calibration import FITTED
 from .method_sections import ServerSection
 from .update import Layout, mean_statistics, mean_step
 
 FIRST, SECOND = "first.", "second."
+
+
+def means(total: SecureSum, roster: Roster) -> dict[str, NDArray[np.float64]]:
+    """Each block's mean over the survivors: weighted, or plain where the block is not weighted."""
+    divisors = {
+        block.name: total.weight if block.weighted else float(len(total.survivors)) for block in roster.blocks("update")
+    }
+    return {name: values / divisors[name] for name, values in total.values.items()}
 
 
 def apply_mean(

@@ -37,6 +37,7 @@ from .run_folder import RunFolder
 from .study_data import StudyData, encode_study
 from .training import served_state
 from .watching import Silent, Watcher
+from .withdrawn import withdrawn_records
 
 
 def simulate(
@@ -92,6 +93,9 @@ def simulate(
                     study, read_cohort(study, run.phantoms, lambda done, total: watch.progress(done, total, "images"))
                 )
             watch.stage("encoding images")
+            withdrawn = withdrawn_records(run.homes, plan, study)
+            for told in withdrawn.notes:
+                watch.note(told)
             data, skipped = encode_study(
                 study,
                 method,
@@ -100,6 +104,7 @@ def simulate(
                 cache or default_cache(),
                 lambda done, total, rate: watch.progress(done, total, "images", rate),
                 watch.note,
+                withdrawn,
             )
             if study.private:
                 for known in check_units(study, data):

@@ -30,11 +30,16 @@ from ..privacy.errors import (
     RosterError,
 )
 from ..privacy.identity import Identity
+from ..privacy.ledger.site_witness import SiteWitness
 from ..privacy.messages import (
     REFUSED_AT,
     STAGE,
     TO_SITE,
     AdvertList,
+    Batch,
+    Cosignature,
+    Cosigned,
+    MaskedVector,
     Message,
     RoundEnd,
     RoundStart,
@@ -57,10 +62,10 @@ from .adapters import State
 from .class_means import CLASS_MEANS, PURPOSE
 from .errors import CheckpointError, MethodError
 from .means_memory import MEANS_FILE, MeansMemory
+from .progress import PROGRESS_FILE, Progress
 from .state_files import damaged, read_state
 from .trainer import LocalTrainer
 
-PROGRESS_FILE = "progress.json"
 SURVIVORS_FILE = "survivors.json"
 FINAL_FILE = "adapter.safetensors"
 
@@ -84,6 +89,7 @@ class Site:
         folder: its state folder for this study.
         rounds: number of rounds of the study; it takes part in no later one.
         random: secret uniform bytes (``os.urandom``).
+        witness: has this site's ledger cosigned after each round; None without.
         clipped: coordinates cut by the clip in the last update, by block; shown locally, never sent.
         failure: why the last round could not be trained or encoded here; shown locally, never sent. Empty otherwise.
         notice: what a person should know of a round that was trained all the same; shown locally, never sent.
@@ -98,6 +104,7 @@ class Site:
     folder: Path
     rounds: int
     random: Callable[[int], bytes]
+    witness: SiteWitness | None = None
     clipped: dict[str, int] = field(default_factory=dict)
     failure: str = ""
     notice: str = ""
@@ -112,6 +119,7 @@ class Site:
             raise RosterError("the roster and this site's study disagree on whether class means are summed")
         if roster.thresholds.private != (self.trainer.private is not None):
             raise RosterError("the roster and this site's training disagree on differential privacy")
+        self._progress = Progress(self.folder)
         self._means = MeansMemory(self.folder, self.name in roster.evaluation_cohort)
         signed = read_state(self.folder / SURVIVORS_FILE)
         self._refuse_loss(signed)
@@ -129,7 +137,7 @@ class Site:
         Raises:
             CheckpointError: names the file.
         """
-        begun, asked = (self.folder / PROGRESS_FILE).is_file(), self._means.path.is_file()
+        begun, asked = self._progress.begun, self._means.path.is_file()
         of_means = [key.endswith(f"/{PURPOSE}") for key in signed]
         for lost, here in (
             (PROGRESS_FILE, begun or all(of_means)),
@@ -159,7 +167,7 @@ class Site:
     @property
     def last_round(self) -> int:
         """The last round that this site opened a session for; 0 before the first."""
-        return self._last_session()[0]
+        return self._progress.last()[0]
 
     def handle(self, wire: bytes) -> tuple[Sealed, ...]:
         """Take one message from the coordinator; returns what is to be sent, at most one parcel.
@@ -175,10 +183,10 @@ class Site:
         except DecodeError:
             live = self._session
             return self._refuse(live.session, Refusal.MALFORMED, live.stage) if live is not None else ()
-        session, stage = getattr(message, "session", None), STAGE[tag_of(message)]
+        session, stage = self._session_of(message), STAGE[tag_of(message)]
         try:
             reply = self._answer(message)
-            return () if reply is None else (self.gate.release(reply, peer=COORDINATOR),)
+            return () if reply is None else (self._release(reply),)
         except ProtocolError as error:
             return self._refuse(session, error.code, stage, error.site)
         except EgressRefusedError as error:
@@ -189,6 +197,22 @@ class Site:
             self.failure = str(error)
             self._end_session()
             return self._refuse(session, Refusal.LOCAL_FAILURE, stage)
+
+    def _release(self, reply: Message) -> Sealed:
+        """Let a reply out, with what its entry says of it beside."""
+        if isinstance(reply, MaskedVector) and self._encoded is not None:
+            return self.gate.release(reply, peer=COORDINATOR, plain=self._encoded.data.cast("B"))
+        if isinstance(reply, Cosignature) and self.witness is not None:
+            return self.gate.release(reply, peer=COORDINATOR, facts=self.witness.facts)
+        return self.gate.release(reply, peer=COORDINATOR)
+
+    @staticmethod
+    def _session_of(message: Message) -> SessionId | None:
+        """The session that a refusal of this message would name; batches belong to the update of their round."""
+        if isinstance(message, Batch | Cosigned):
+            return SessionId(message.study, message.round, "update")
+        session = getattr(message, "session", None)
+        return session if isinstance(session, SessionId) else None
 
     def _answer(self, message: Message) -> Message | None:
         match message:
@@ -207,8 +231,13 @@ class Site:
             case RoundEnd():
                 if self._session is not None and self._session.session == message.session:
                     self._end_session()
+                return self.witness.receipt(message.session.round, closing=False) if self.witness else None
             case StudyEnd():
-                self._finish(message)
+                return self._finish(message)
+            case Batch():
+                return self._witnessing().cosign(message)
+            case Cosigned():
+                self._witnessing().keep(message)
         return None
 
     def _start(self, message: RoundStart) -> Message:
@@ -239,7 +268,7 @@ class Site:
         rounding = rounding_key(session, self.name)
         encoded = encode(blocks, roster.blocks(session.purpose), roster.weight_of(self.name), rounding)
         self.clipped = dict(encoded.clipped)
-        (self._same_vector if in_round else self._means.same_vector)(sha256(encoded.words.data).hexdigest())
+        (self._progress.same_vector if in_round else self._means.same_vector)(sha256(encoded.words.data).hexdigest())
         opened = SiteSession(
             self.roster, self.identity, self.name, session, binding, self.random, self._memory, self._store.save
         )
@@ -253,40 +282,13 @@ class Site:
         """Enter the round, on disk, and train; the update's blocks."""
         if self._sums_means:
             self._means.keep_means(means)
-        before = read_state(self.folder / PROGRESS_FILE)
-        progress: dict[str, Any] = {
-            "round": session.round,
-            "attempt": session.attempt,
-            "adapter": adapter,
-        }
-        if before.get("round") == session.round and "vector" in before:
-            progress["vector"] = before["vector"]
-        write_atomic(self.folder / PROGRESS_FILE, canonical_json(progress))
-        if (
-            before.get("round") == session.round - 1
-            and "vector" in before
-            and not self.trainer.keeps(session.round - 1)
-        ):
+        followed = self._progress.enter(session, adapter)
+        if followed and not self.trainer.keeps(session.round - 1):
             self.notice = (
                 f"the stored update of round {session.round - 1} is gone, and {self.trainer.carries} with it: round "
                 f"{session.round} was trained without them, and the adapter differs from that of an undisturbed run"
             )
         return self.trainer.update(session.round, state, adapter).blocks
-
-    def _same_vector(self, vector: str) -> None:
-        """All attempts at a round are about one vector: sums of two would show what training anew changed.
-
-        Raises:
-            MethodError: this round was entered with another one; the stored update of it is gone.
-        """
-        progress = read_state(self.folder / PROGRESS_FILE)
-        if progress.setdefault("vector", vector) != vector:
-            raise MethodError(
-                f"round {progress['round']} was entered with another update, which is no longer stored",
-                where=str(self.folder),
-                remedy="This site sits the round out; restore its state from a backup to take part",
-            )
-        write_atomic(self.folder / PROGRESS_FILE, canonical_json(progress))
 
     def _check_session(self, session: SessionId, adapter: str) -> None:
         """Rounds and attempts only go up, and all attempts at a round are about one adapter.
@@ -296,7 +298,7 @@ class Site:
         known = ("update", PURPOSE) if self._sums_means else ("update",)
         if session.study != self.roster.roster.study or session.purpose not in known or session.sequence != 0:
             raise ProtocolError("a session of another study", code=Refusal.WRONG_SESSION, stage="start")
-        before = self._last_session()
+        before = self._progress.last()
         if session.purpose == PURPOSE:
             self._means.check_session(session, adapter, before[0])
             return
@@ -311,14 +313,6 @@ class Site:
         if session.round == before[0] and adapter != before[2]:
             raise ProtocolError("another adapter in the same round", code=Refusal.OTHER_ADAPTER, stage="start")
 
-    def _last_session(self) -> tuple[int, int, str]:
-        """Round, attempt and SHA-256 of the adapter of the last session that was opened."""
-        last = read_state(self.folder / PROGRESS_FILE)
-        try:
-            return int(last.get("round", 0)), int(last.get("attempt", -1)), str(last.get("adapter", ""))
-        except (TypeError, ValueError):
-            raise damaged(self.folder / PROGRESS_FILE) from None
-
     def _global_adapter(self, data: bytes, rounds: int) -> State:
         """The received adapter, if it is this study's, of this method and backbone, after ``rounds`` rounds."""
         try:
@@ -330,7 +324,7 @@ class Site:
             raise ProtocolError(str(error), code=Refusal.OTHER_ADAPTER, stage="start") from None
         return state
 
-    def _finish(self, message: StudyEnd) -> None:
+    def _finish(self, message: StudyEnd) -> Message | None:
         """Keep the final adapter, which is the one after the study's last round, and forget the updates behind it.
 
         Updates go only when this site has entered the last round: a coordinator that ended a study early could
@@ -348,6 +342,15 @@ class Site:
             if self.last_round >= self.rounds:
                 self.trainer.forget()
         self._end_session()
+        if self.witness is None:
+            return None
+        self.witness.close_study()
+        return self.witness.receipt(self.last_round if message.status == "aborted" else self.rounds, closing=True)
+
+    def _witnessing(self) -> SiteWitness:
+        if self.witness is None:
+            raise ProtocolError("no ledger is cosigned here", code=Refusal.OUT_OF_ORDER, stage="witness")
+        return self.witness
 
     def _live(self) -> SiteSession:
         if self._session is None:

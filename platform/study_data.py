@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from .errors import StudyFileError
 from .methods.clip_inputs import clip_inputs
 from .methods.method import Consumes, Method, SharedInputs, TrainingPart
 from .training import derive_seed
+from .withdrawn import NOTHING, Withdrawn
 
 Progress = Callable[[int, int, float], None]
 
@@ -34,6 +35,10 @@ class Part:
         labels: (n,) int64.
         groups: n group names.
         pictures: (n, H, W, 3) uint8 at the backbone's size, for methods that train on pictures; else None.
+        withdrawn: groups of images that the site is counted with, but that were withdrawn since: one name an image.
+            They have no row, and nothing of them is in the arrays.
+
+    ``len`` is the number that the site is counted with in the roster: rows and withdrawn images.
     """
 
     rows: Index
@@ -41,9 +46,10 @@ class Part:
     labels: Index
     groups: tuple[str, ...]
     pictures: NDArray[np.uint8] | None = None
+    withdrawn: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.labels) + len(self.withdrawn)
 
     def inputs(self, consumes: Consumes) -> Tensor:
         """What a method takes: (n, D) float32 features, or (n, H, W, 3) uint8 pictures."""
@@ -103,11 +109,13 @@ def encode_study(
     cache: Path,
     progress: Progress | None = None,
     note: Callable[[str], None] | None = None,
+    withdrawn: Withdrawn = NOTHING,
 ) -> tuple[StudyData, tuple[Skipped, ...]]:
     """Encode every image once and hand each site its rows.
 
     Images that cannot be decoded are left out everywhere, counted and named in the second result. ``note`` is told of
-    cache entries that were damaged or stale and were made again, and of groups that lie at several sites.
+    cache entries that were damaged or stale and were made again, and of groups that lie at several sites. Withdrawn
+    images are not encoded; those of them that the site is counted with leave their number in its training part.
 
     Raises:
         StudyFileError: a class has no prompt, a training site is left with too few training images or without test
@@ -126,7 +134,7 @@ def encode_study(
             f"{shared_groups} groups of related images lie at more than one site or in the reference set as well: "
             "figures on test images may flatter the model"
         )
-    encoded = encode_plan(plan, backbone, study.sites.feature_shift, cache, progress, note)
+    encoded = encode_plan(plan, backbone, study.sites.feature_shift, cache, progress, note, withdrawn.rows)
     labels = np.array([record.label for record in cohort.records], dtype=np.int64)
     with_pictures = method.consumes == "pixels"
 
@@ -141,13 +149,17 @@ def encode_study(
         )
 
     def site_data(site: SitePlan) -> SiteData:
-        lost = sum(len(rows) - len(encoded.readable(rows)) for rows in (site.train, site.validation, site.test))
-        train = _subset(study, site.name, encoded.readable(site.train), labels)
-        return SiteData(site.name, part(train), part(site.validation), part(site.test), lost)
+        here = [withdrawn.others(rows) for rows in (site.train, site.validation, site.test)]
+        lost = sum(len(rows) - len(encoded.readable(rows)) for rows in here)
+        # What is drawn, and how many, is as it was when the roster counted them.
+        counted = site.train[(encoded.place[site.train] >= 0) | withdrawn.counted(cohort, site.train)]
+        chosen = _subset(study, site.name, counted, labels)
+        gone = tuple(cohort.records[i].group for i in chosen if encoded.place[i] < 0)
+        return SiteData(site.name, replace(part(chosen), withdrawn=gone), part(here[1]), part(here[2]), lost)
 
     sites = tuple(site_data(site) for site in plan.sites)
-    for site in sites:
-        if len(site.train) < 2 or len(site.test) < 1:
+    for site, dealt in zip(sites, plan.sites, strict=True):
+        if len(site.train) < 2 or (len(site.test) < 1 and len(withdrawn.others(dealt.test)) == len(dealt.test)):
             raise StudyFileError(
                 f"site '{site.name}' is left with {len(site.train)} training and {len(site.test)} test images",
                 where="sites",

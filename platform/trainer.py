@@ -198,17 +198,7 @@ class LocalTrainer:
         return self.folder / f"update-{number:05d}.safetensors"
 
     def _read(self, path: Path, *, what: str = UPDATE, remedy: str = TRAINED_AGAIN) -> dict[str, torch.Tensor] | None:
-        if not path.is_file():
-            return None
-        try:
-            stored: dict[str, torch.Tensor] = load(path.read_bytes())
-            stated = stored.pop(CHECKSUM_KEY).numpy().tobytes().hex()
-            sound = stated == checksum(stored)
-        except (SafetensorError, ValueError, KeyError, TypeError):
-            sound = False
-        if not sound:
-            raise CheckpointError(f"the {what} is damaged", where=str(path), remedy=remedy)
-        return stored
+        return _read_stored(path, what, remedy) if path.is_file() else None
 
     def _prune(self, number: int) -> None:
         """Delete updates older than those a resume can need: they are patient-derived data."""
@@ -259,9 +249,44 @@ class LocalTrainer:
                 path.unlink()
 
 
+def outdated_updates(folder: Path, *, over: bool) -> list[Path]:
+    """Stored updates that no round is about any more: all when the study is over, else all but the newest.
+
+    The newest may be of a round that was entered and not released. It stays, so that a retry is about the same vector.
+
+    Args:
+        folder: a site's state folder of one study. over: whether that study is.
+    """
+    paths = sorted(folder.glob("update-*.safetensors"), key=_round_of)
+    return paths if over else paths[:-1]
+
+
+def without_moments(path: Path) -> bytes | None:
+    """What a stored update is without Adam's moments; None where it has none. The next round then starts them anew.
+
+    Raises:
+        CheckpointError: the update is damaged.
+    """
+    stored = _read_stored(path, UPDATE, TRAINED_AGAIN)
+    kept = {name: tensor for name, tensor in stored.items() if not name.startswith(MOMENT)}
+    return _with_checksum(kept) if len(kept) < len(stored) else None
+
+
 def round_key(number: int) -> str:
     """Key of a round's update in the site's budget."""
     return f"round-{number}"
+
+
+def _read_stored(path: Path, what: str, remedy: str) -> dict[str, torch.Tensor]:
+    try:
+        stored: dict[str, torch.Tensor] = load(path.read_bytes())
+        stated = stored.pop(CHECKSUM_KEY).numpy().tobytes().hex()
+        sound = stated == checksum(stored)
+    except (SafetensorError, ValueError, KeyError, TypeError):
+        sound = False
+    if not sound:
+        raise CheckpointError(f"the {what} is damaged", where=str(path), remedy=remedy)
+    return stored
 
 
 def _with_checksum(stored: Mapping[str, torch.Tensor]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -27,6 +28,7 @@ from .secure_aggregation.session import transcript
 _CONSONANTS = "bdfghjklmnprstvz"
 _VOWELS = "aiou"
 _NONCE_BYTES = 12
+_NOTES = (b"wardround/batch/", b"cosignature/v1\ntime ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,35 @@ class Identity:
     def sign(self, label: bytes, context: SigningContext, signer: str, *parts: bytes) -> bytes:
         """Sign ``parts`` under a label; 64 bytes."""
         return self._private.sign(context.statement(label, signer, parts))
+
+    def sign_transcript(self, statement: bytes) -> bytes:
+        """Sign the bytes of a transcript that names what it is about; 64 bytes.
+
+        Raises:
+            KeyStoreError: they are no transcript. These begin with a length below 2^24, notes with a letter.
+        """
+        if not statement.startswith(b"\0"):
+            raise KeyStoreError("what is to be signed is no transcript")
+        return self._private.sign(statement)
+
+    def sign_note(self, text: bytes) -> bytes:
+        """Sign the text of a note, such as a checkpoint; 64 bytes.
+
+        Raises:
+            KeyStoreError: it is no text of ours, which could be mistaken for something else that this identity signs.
+        """
+        if not text.startswith(_NOTES):
+            raise KeyStoreError("what is to be signed is no note of a ledger")
+        return self._private.sign(text)
+
+    def commit(self, label: bytes, context: bytes, plain: bytes | memoryview) -> bytes:
+        """HMAC-SHA256 of ``plain`` under a key of this identity for one context; 32 bytes.
+
+        Whoever gets the key of one context can check what was committed to there, and nothing else. The plain bytes
+        of a masked vector are known to few, but can be guessed where they are few: a plain hash would tell.
+        """
+        kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=transcript(label, self.public_key, context))
+        return hmac.digest(kdf.derive(self._private.private_bytes_raw()), plain, "sha256")
 
     def seal(self, label: bytes, header: bytes, plain: bytes, nonce: bytes) -> bytes:
         """Encrypt a file of this identity's owner; only the same identity opens it.

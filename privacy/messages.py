@@ -14,76 +14,42 @@ from typing import Annotated, Literal, get_args
 import msgspec
 
 from .errors import DecodeError, Refusal
+from .ledger_messages import Batch, Cosignature, Cosigned, Receipt
+from .message_types import (
+    MAX_DEPTH,
+    MAX_RECEIVED,
+    MAX_SITES,
+    MAX_STEPS,
+    SITE_PATTERN,
+    AgreeSignature,
+    DeliveredShare,
+    LogHead,
+    Message,
+    OpenedShare,
+    PublicKey,
+    SealedShare,
+    Signature,
+    SiteCosignature,
+    SiteName,
+)
 from .secure_aggregation.session import Digest, SessionId
 
-MAX_SITES = 1000
-MAX_DEPTH = 10
-"""Levels of a tree over at most 1000 sites."""
-SITE_PATTERN = r"\A[a-z0-9][a-z0-9._-]{0,63}\Z"  # \Z, because $ would let a newline follow
-SiteName = Annotated[str, msgspec.Meta(pattern=SITE_PATTERN, max_length=64)]
-PublicKey = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
-Share = Annotated[bytes, msgspec.Meta(min_length=33, max_length=33)]
-Box = Annotated[bytes, msgspec.Meta(max_length=82)]
-"""A sealed pair of shares: 2 x 33 bytes and a 16-byte tag; empty where a site keeps its own share."""
-
-
-class _Part(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A piece of a message that is no message itself."""
-
-
-class SealedShare(_Part, frozen=True):
-    """One recipient's shares of one dealer's two secrets.
-
-    Attributes:
-        site: the recipient.
-        box: both shares sealed to it; empty where the recipient is the dealer.
-        b_hash: hash of the share of b, checked when it is opened.
-        s_hash: hash of the share of s.
-    """
-
-    site: SiteName
-    box: Box
-    b_hash: Digest
-    s_hash: Digest
-
-
-class DeliveredShare(_Part, frozen=True):
-    """What one dealer sealed for the receiving site, with what is needed to check the dealer's signature.
-
-    Attributes:
-        site: the dealer.
-        box, b_hash, s_hash: as the dealer's `SealedShare` for the receiving site.
-        path: inclusion path of this share in the dealer's tree, 32 bytes a step, from the leaf's sibling up.
-        signature: the dealer's, over all adverts and the root of the tree.
-    """
-
-    site: SiteName
-    box: Box
-    b_hash: Digest
-    s_hash: Digest
-    path: Annotated[bytes, msgspec.Meta(max_length=32 * MAX_DEPTH)]
-    signature: Signature
-
-
-class AgreeSignature(_Part, frozen=True):
-    """One site's signature over the survivor set."""
-
-    site: SiteName
-    signature: Signature
-
-
-class OpenedShare(_Part, frozen=True):
-    """One share given to the coordinator: of b for a survivor, of s for a site that dropped; never both."""
-
-    site: SiteName
-    kind: Literal["b", "s"]
-    share: Share
-
-
-class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Base of everything that can be sent."""
-
+__all__ = [  # what comes from the modules beside this one
+    "MAX_DEPTH",
+    "MAX_RECEIVED",
+    "SITE_PATTERN",
+    "AgreeSignature",
+    "Batch",
+    "Cosignature",
+    "Cosigned",
+    "DeliveredShare",
+    "LogHead",
+    "Message",
+    "OpenedShare",
+    "Receipt",
+    "SealedShare",
+    "SiteCosignature",
+]
 
 # --- coordinator to site -------------------------------------------------------------------------------------------
 
@@ -198,12 +164,13 @@ class RefusalNotice(Message, frozen=True, tag="refusal"):
     session: SessionId
     site: SiteName
     code: Refusal
-    stage: Literal["start", "advertise", "share", "mask", "agree", "unmask"]
+    stage: Literal["start", "advertise", "share", "mask", "agree", "unmask", "witness"]
     peer: Annotated[str, msgspec.Meta(pattern=r"\A([a-z0-9][a-z0-9._-]{0,63})?\Z")]
 
 
-ToSite = RoundStart | AdvertList | ShareDelivery | SurvivorSet | UnmaskRequest | RoundEnd | StudyEnd
-ToCoordinator = Advert | SealedShares | MaskedVector | Agreement | UnmaskAnswer | RefusalNotice
+ToSite = RoundStart | AdvertList | ShareDelivery | SurvivorSet | UnmaskRequest | RoundEnd | Batch | Cosigned | StudyEnd
+ToSession = Advert | SealedShares | MaskedVector | Agreement | UnmaskAnswer | RefusalNotice
+ToCoordinator = ToSession | Receipt | Cosignature
 AnyMessage = ToSite | ToCoordinator
 TO_SITE: tuple[type[Message], ...] = get_args(ToSite)
 TO_COORDINATOR: tuple[type[Message], ...] = get_args(ToCoordinator)
@@ -221,12 +188,16 @@ STAGE: dict[str, str] = {
     "unmask-answer": "unmask",
     "round-end": "end",
     "study-end": "end",
+    "receipt": "witness",
+    "batch": "witness",
+    "cosignature": "witness",
+    "cosigned": "witness",
     "refusal": "refusal",
 }
 
 
 # What a refusal can be about: `start` is the round's opening, or a session that the site does not have.
-REFUSED_AT = ("start", "advertise", "share", "mask", "agree", "unmask")
+REFUSED_AT = ("start", "advertise", "share", "mask", "agree", "unmask", "witness")
 
 
 def tag_of(message: Message | type[Message]) -> str:
@@ -266,6 +237,10 @@ class Limits:
             "masked-vector": self.vector_bytes,
             "agreement": 0,
             "unmask-answer": n * 128,
+            "receipt": 34 * MAX_RECEIVED + 32 * MAX_STEPS,
+            "batch": 34 * MAX_RECEIVED + 32 * (MAX_STEPS + 2 * MAX_DEPTH),
+            "cosignature": 0,
+            "cosigned": (n + 1) * 192,
             "refusal": 0,
         }
         return head + sizes[tag]

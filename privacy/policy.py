@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import re
 import tomllib
 from collections.abc import Sequence
@@ -14,8 +13,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from .errors import PolicyError
-from .messages import BY_TAG, TO_COORDINATOR, TO_SITE, Limits, tag_of
-from .secure_aggregation.session import PURPOSES, Purpose
+from .messages import BY_TAG, TO_COORDINATOR, TO_SITE, tag_of
+from .secure_aggregation.session import Purpose
 
 Role = Literal["site", "coordinator"]
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -27,9 +26,13 @@ class _Section(BaseModel):
 
 
 class Studies(_Section):
-    """``allow``: SHA-256 of each study that may run, hexadecimal, or the single entry ``*``."""
+    """``allow``: SHA-256 of each study that may run, hexadecimal, or the single entry ``*``.
+
+    ``maximum_rounds``: in no later round anything leaves; without it, the study decides.
+    """
 
     allow: list[str] = Field(default_factory=list)
+    maximum_rounds: Annotated[int, Field(ge=1)] | None = None
 
     @field_validator("allow")
     @classmethod
@@ -37,6 +40,20 @@ class Studies(_Section):
         for study in value:
             if study != "*" and not _HASH.fullmatch(study):
                 raise ValueError(f"{study!r} is neither a study hash (64 hexadecimal digits) nor '*'")
+        return value
+
+
+class Coordinator(_Section):
+    """``allow``: fingerprint (SHA-256, hexadecimal) of each coordinator that may be sent to, or the single ``*``."""
+
+    allow: list[str] = Field(default_factory=list)
+
+    @field_validator("allow")
+    @classmethod
+    def _hashes(cls, value: list[str]) -> list[str]:
+        for key in value:
+            if key != "*" and not _HASH.fullmatch(key):
+                raise ValueError(f"{key!r} is neither a key's fingerprint (64 hexadecimal digits) nor '*'")
         return value
 
 
@@ -81,6 +98,26 @@ class Budget(_Section):
         return value
 
 
+class Metrics(_Section):
+    """Figures about this site's data, such as losses and counts: whether they may leave, masked like all else.
+
+    ``minimum_cell``: fewest images that a cell of a published table may be about, by the study's own rule.
+    """
+
+    allow: bool = False
+    minimum_cell: Annotated[int, Field(ge=1)] = 11
+
+
+class AfterRefusal(_Section):
+    """What follows when this policy has refused a message: ``continue``, or ``stop``.
+
+    With ``continue`` the side sits that message out and goes on. With ``stop`` nothing more of the study leaves in this
+    process but the notice that it refuses.
+    """
+
+    then: Literal["continue", "stop"] = "continue"
+
+
 class Log(_Section):
     """What every ledger entry says about why, and how long the ledger is kept."""
 
@@ -95,9 +132,12 @@ class Policy(_Section):
     version: Literal[1]
     role: Role
     studies: Studies = Studies()
+    coordinator: Coordinator = Coordinator()
     methods: Methods = Methods()
     aggregation: Aggregation = Aggregation()
     budget: Budget = Budget()
+    metrics: Metrics = Metrics()
+    refusal: AfterRefusal = AfterRefusal()
     messages: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     log: Log = Log()
     _digest: str = PrivateAttr(default="")
@@ -149,13 +189,15 @@ class Policy(_Section):
         return cls.parse(text, where=str(path))
 
 
-_EXAMPLE = "0" * 64
 _SECTIONS: dict[str, type[BaseModel]] = {
     "": Policy,
     "studies": Studies,
+    "coordinator": Coordinator,
     "methods": Methods,
     "aggregation": Aggregation,
     "budget": Budget,
+    "metrics": Metrics,
+    "refusal": AfterRefusal,
     "log": Log,
 }
 
@@ -177,80 +219,3 @@ def _explain(error: ValidationError, where: str) -> PolicyError:
     else:
         what = first["msg"]
     return PolicyError(what, where=f"{where}, key {'.'.join(place)}", remedy=remedy)
-
-
-def default_policy_toml(
-    role: Role,
-    *,
-    studies: Sequence[str],
-    methods: Sequence[str],
-    limits: Limits,
-    minimum_cohort: int = 3,
-    purposes: Sequence[Purpose] = PURPOSES,
-    purpose: str = "federated training of an image adapter",
-    legal_basis: str = "",
-) -> str:
-    """A documented policy that lets exactly these studies run, with the sizes that they need.
-
-    Args:
-        role: whose policy it is.
-        studies: study hashes, hexadecimal.
-        methods: method names.
-        limits: sizes of the study's messages.
-        minimum_cohort: fewest sites that a sum may be over.
-        purposes: sums that may be taken part in.
-        purpose: written into every ledger entry.
-        legal_basis: written into every ledger entry; the site's own lawyers know it.
-    """
-
-    def quoted(items: Sequence[str]) -> str:
-        return "[" + ", ".join(_toml_string(item) for item in items) + "]"
-
-    kinds = TO_COORDINATOR if role == "site" else TO_SITE
-    sizes = "\n".join(f"{tag_of(kind)} = {limits.of(tag_of(kind))}" for kind in kinds)
-    return f"""\
-# What may leave this {role}. Read by this {role} only. What is not allowed here does not leave.
-version = 1
-role = "{role}"
-
-[studies]
-# SHA-256 of each study that may run ("*" would allow any).
-allow = {quoted(studies)}
-
-[methods]
-# Training methods that may run.
-allow = {quoted(methods)}
-
-[aggregation]
-# Only masked vectors may leave, and only into sums over at least this many sites.
-required = true
-minimum_cohort = {minimum_cohort}
-# Sums that this {role} takes part in.
-purposes = {quoted(purposes)}
-
-[budget]
-# Uncomment to send nothing from a study without differential privacy, or beyond these. The epsilon also bounds all
-# studies of this site together: a patient who is in several of them loses privacy in each.
-# maximum_epsilon = 8.0
-# maximum_delta = 1e-5
-
-# [budget.disjoint]
-# Studies whose cohorts share no patient do not add up. Name each study's cohort before its first release; a study
-# without a name counts as overlapping with every other. (The hash of the study, then a name of your own.)
-# "{_EXAMPLE}" = "cardiology-2024"
-
-[messages]
-# Largest size in bytes of each message type; a type that is not listed does not leave.
-{sizes}
-
-[log]
-# Written into every ledger entry; how long the ledger is kept.
-purpose = {_toml_string(purpose)}
-legal_basis = {_toml_string(legal_basis)}
-retention_days = 2190
-"""
-
-
-def _toml_string(text: str) -> str:
-    """A TOML basic string; JSON escapes all that TOML wants escaped, but for DEL."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

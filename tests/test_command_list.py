@@ -23,11 +23,11 @@ wardround evaluate PREDICTIONS.csv [--groups COL] [--subgroups COL…] [--json] 
 wardround report build RUN
 wardround report sign RUN
 wardround audit verify RUN|LEDGER…
-wardround audit show
+wardround audit show RUN|LEDGER… [--study HASHPREFIX] [--round N] [--stage S] [--type T] [--peer P] [--owner O] [--direction out|in] [--outcome O] [--day YYYY-MM-DD] [--entries] [--json]
 wardround audit reconcile SITE COORDINATOR
 wardround audit prove
 wardround audit verify-proof FILE
-wardround audit export RUN --format fhir|csv|jsonl
+wardround audit export RUN|LEDGER… --format fhir|csv|jsonl [--out FILE]
 wardround privacy show RUN
 wardround privacy plan [STUDY.toml] [--epsilon E…] [--units N…] [--rounds N] [--batch N] [--epochs N] [--delta D]
 wardround privacy audit RUN [--noise FACTOR]
@@ -46,8 +46,8 @@ wardround site start
 wardround site status
 wardround site stop
 wardround site leave
-wardround site purge
-wardround site forget GROUP
+wardround site purge --home HOME [--cache DIR] [--ledger] [--yes]
+wardround site forget GROUP --home HOME [--study STUDY.toml] [--cache DIR] [--yes]
 wardround site approve STUDY
 wardround bench secure-aggregation [--sites --dim --dropouts --bits --peer]
 wardround bench dp
@@ -67,9 +67,13 @@ PROMISED_NOW = {
     "data check",
     "data list",
     "report build",
+    "audit show",
+    "audit export",
     "privacy audit",
     "privacy show",
     "privacy plan",
+    "site forget",
+    "site purge",
     "doctor",
     "bench encode",
     "bench round",

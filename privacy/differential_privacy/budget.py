@@ -23,7 +23,7 @@ import msgspec
 from ..atomic import write_atomic
 from ..errors import BudgetError
 from ..identity import Identity
-from ..ledger import Ledger
+from ..ledger.log import Ledger
 from ..policy import Budget as BudgetRules
 from . import accountant, budget_file
 from .budget_binding import EVIDENCE, check_binding, entry_of, make_durable, statement_of

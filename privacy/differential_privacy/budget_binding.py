@@ -14,8 +14,8 @@ import msgspec
 
 from ..atomic import sync_folder
 from ..errors import BudgetError
-from ..ledger import Ledger
-from ..ledger_entries import Record
+from ..ledger.entries import Record
+from ..ledger.log import Ledger
 from . import accountant
 from .budget_file import GENESIS, Charge, Content
 from .limits import study_epsilon

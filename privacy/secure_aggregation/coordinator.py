@@ -23,7 +23,7 @@ from ..messages import (
     SealedShares,
     ShareDelivery,
     SurvivorSet,
-    ToCoordinator,
+    ToSession,
     UnmaskAnswer,
     UnmaskRequest,
 )
@@ -103,7 +103,7 @@ class CoordinatorSession:
 
     # --- what arrives ----------------------------------------------------------------------------------------------
 
-    def feed(self, site: str, message: ToCoordinator) -> bool:
+    def feed(self, site: str, message: ToSession) -> bool:
         """Take one message that the transport says came from ``site``.
 
         An exact repetition is ignored. A refused message drops its site, unless the site had already been heard in

@@ -23,6 +23,7 @@ from .session import PURPOSES, Purpose
 LABEL_ROSTER = b"wardround/v1/roster"
 DEFAULT_W_MAX = 4.0
 RESERVED_NAME = "coordinator"
+_KEY = re.compile(r"[0-9a-f]{64}")
 Weighting = Literal["weighted", "uniform"]
 
 
@@ -47,6 +48,7 @@ class _RosterFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sites: list[RosterSite]
     vectors: dict[str, list[dict[str, str]]]
     evaluation_cohort: list[str]
+    coordinator: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Roster:
         weighting: ``weighted`` by public sample counts, or ``uniform``.
         w_max: cap of a weight, >= 1.
         evaluation_cohort: the one set of sites of every purpose but ``update``; default all.
+        coordinator_key: raw Ed25519 public key of the coordinator, hexadecimal; empty where there is none, and then
+            nobody's ledger is cosigned.
 
     Raises:
         RosterError, ParameterError: for a name, key, count or bound that does not hold.
@@ -73,6 +77,7 @@ class Roster:
     weighting: Weighting = "weighted"
     w_max: float = DEFAULT_W_MAX
     evaluation_cohort: tuple[str, ...] = field(default=())
+    coordinator_key: str = ""
 
     def __post_init__(self) -> None:
         names = [site.name for site in self.sites]
@@ -80,8 +85,11 @@ class Roster:
             raise RosterError("the study hash does not have 32 bytes")
         if names != sorted(set(names)):
             raise RosterError("the sites are not in ascending order of name, or one is listed twice")
-        if len({site.public_key for site in self.sites}) != len(names):
-            raise RosterError("two sites have the same public key", remedy="Each site makes its own identity.")
+        keys = {site.public_key for site in self.sites}
+        if len(keys) != len(names) or self.coordinator_key in keys:
+            raise RosterError("two parties have the same public key", remedy="Each makes its own identity.")
+        if self.coordinator_key and not _KEY.fullmatch(self.coordinator_key):
+            raise RosterError("the public key of the coordinator is not 64 hexadecimal digits")
         for site in self.sites:
             _check_site(site)
         if self.thresholds.n != len(names):
@@ -156,8 +164,10 @@ class Roster:
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: what is hashed and signed."""
+        coordinator = {"coordinator": self.coordinator_key} if self.coordinator_key else {}
         return canonical_json(
             {
+                **coordinator,
                 "version": 1,
                 "study": self.study.hex(),
                 "threshold": self.thresholds.t,
@@ -193,6 +203,7 @@ class Roster:
                 weighting=raw.weighting,
                 w_max=float(raw.w_max),
                 evaluation_cohort=tuple(raw.evaluation_cohort),
+                coordinator_key=raw.coordinator,
             )
         except (msgspec.MsgspecError, ValueError, KeyError, OverflowError, RecursionError):
             raise RosterError("the roster is malformed") from None
@@ -273,7 +284,7 @@ def _check_site(site: RosterSite) -> None:
     if site.name == RESERVED_NAME:
         # Ledgers, gates and engines know the other side by this name; a site must not be taken for it.
         raise RosterError(f"the site name {site.name!r} is taken", remedy="Choose another name for the site.")
-    if not re.fullmatch(r"[0-9a-f]{64}", site.public_key):
+    if not _KEY.fullmatch(site.public_key):
         raise RosterError(f"the public key of site {site.name} is not 64 hexadecimal digits")
     if not 0 < site.samples < 2**53:
         raise RosterError(f"site {site.name} has {site.samples} samples", remedy="The count must be positive.")

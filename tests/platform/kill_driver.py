@@ -32,7 +32,7 @@ from wardround.platform.consortium import open_consortium
 from wardround.platform.engines.local import carry
 from wardround.platform.run_folder import RunFolder
 from wardround.privacy.atomic import write_json
-from wardround.privacy.ledger import verify
+from wardround.privacy.ledger.log import verify
 
 
 def load_toy() -> Any:

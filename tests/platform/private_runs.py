@@ -15,7 +15,7 @@ from wardround.privacy.atomic import make_private
 from wardround.privacy.differential_privacy.budget import Budget
 from wardround.privacy.differential_privacy.releases import Release
 from wardround.privacy.identity import Identity
-from wardround.privacy.ledger import Ledger
+from wardround.privacy.ledger.log import Ledger
 from wardround.privacy.secure_aggregation.parameters import Block, choose_thresholds
 from wardround.privacy.secure_aggregation.roster import Roster, RosterSite
 

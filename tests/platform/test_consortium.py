@@ -17,7 +17,7 @@ from wardround.platform.engines.local import carry
 from wardround.platform.errors import CheckpointError
 from wardround.privacy.egress import COORDINATOR
 from wardround.privacy.errors import HomeError, ParameterError, PolicyError
-from wardround.privacy.ledger import verify
+from wardround.privacy.ledger.log import verify
 from wardround.privacy.secure_aggregation.roster import Roster
 
 

@@ -21,7 +21,7 @@ from wardround.platform.engines.local import carry
 from wardround.platform.errors import RoundError
 from wardround.platform.update import BUFFERS, METRICS
 from wardround.privacy.egress import COORDINATOR, Gate, Sealed
-from wardround.privacy.ledger import verify
+from wardround.privacy.ledger.log import verify
 from wardround.privacy.messages import TO_COORDINATOR, Limits, decode, encode
 from wardround.privacy.secure_aggregation.coordinator import CoordinatorSession
 from wardround.privacy.secure_aggregation.unmasking import SecureSum

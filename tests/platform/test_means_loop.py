@@ -30,7 +30,7 @@ from wardround.platform.update import Update
 from wardround.platform.watching import Silent
 from wardround.privacy.egress import COORDINATOR
 from wardround.privacy.errors import Refusal
-from wardround.privacy.ledger import verify
+from wardround.privacy.ledger.log import verify
 from wardround.privacy.messages import (
     TO_SITE,
     RoundEnd,

@@ -13,7 +13,7 @@ import torch
 from wardround.platform.means_memory import MEANS_FILE
 from wardround.platform.site_machine import PROGRESS_FILE, SURVIVORS_FILE
 from wardround.privacy import atomic
-from wardround.privacy.ledger import verify
+from wardround.privacy.ledger.log import verify
 
 from .means_toy import ALIGNED, EVEN, Made, builder, with_counts
 

@@ -35,7 +35,7 @@ from wardround.privacy.differential_privacy.budget_file import VOID
 from wardround.privacy.errors import AccountError, BudgetError
 from wardround.privacy.home import SiteHome
 from wardround.privacy.identity import Identity
-from wardround.privacy.ledger import Ledger, verify
+from wardround.privacy.ledger.log import Ledger, verify
 
 from .private_steps import KINDS
 

@@ -18,7 +18,7 @@ from wardround.platform.run_folder import RunFolder
 from wardround.platform.simulation import simulate
 from wardround.platform.watching import Silent
 from wardround.privacy.errors import ParameterError
-from wardround.privacy.ledger import verify
+from wardround.privacy.ledger.log import verify
 
 # The keys of every set of figures in summary.json; outside scripts rely on them.
 FIGURES = {

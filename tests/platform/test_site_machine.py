@@ -27,7 +27,7 @@ from wardround.platform.methods.method import TrainingPart
 from wardround.platform.site_machine import FINAL_FILE, PROGRESS_FILE, Site, round_settings
 from wardround.privacy.egress import COORDINATOR, Sealed
 from wardround.privacy.errors import Refusal
-from wardround.privacy.ledger import verify
+from wardround.privacy.ledger.log import verify
 from wardround.privacy.messages import (
     TO_COORDINATOR,
     TO_SITE,

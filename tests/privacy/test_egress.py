@@ -13,14 +13,14 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 from wardround.privacy import egress
-from wardround.privacy import ledger as ledger_module
 from wardround.privacy.accounted import key_of
 from wardround.privacy.differential_privacy.budget import Budget
 from wardround.privacy.differential_privacy.releases import Release
 from wardround.privacy.egress import COORDINATOR, Gate, Sealed, StudyFacts
 from wardround.privacy.errors import DecodeError, EgressRefusedError, LedgerError, PolicyError, Refusal
 from wardround.privacy.identity import Identity
-from wardround.privacy.ledger import Ledger, verify
+from wardround.privacy.ledger import log as ledger_module
+from wardround.privacy.ledger.log import Ledger, verify
 from wardround.privacy.messages import (
     TO_COORDINATOR,
     TO_SITE,
@@ -33,7 +33,8 @@ from wardround.privacy.messages import (
     UnmaskAnswer,
     encode,
 )
-from wardround.privacy.policy import Policy, default_policy_toml
+from wardround.privacy.policy import Policy
+from wardround.privacy.policy_file import default_policy_toml
 from wardround.privacy.secure_aggregation.session import SessionId
 
 from .conftest import STUDY, Consortium
@@ -166,7 +167,7 @@ def test_sending_again_after_a_restart_is_an_entry_retried(tmp_path, advert):
 def test_an_unopened_study_releases_nothing(tmp_path, advert):
     side = Side(tmp_path)
     side.ledger.close_study(STUDY.hex())
-    with pytest.raises(LedgerError, match="not open"):
+    with pytest.raises(LedgerError, match="after the close"):
         side.gate.release(advert, peer=COORDINATOR)
 
 

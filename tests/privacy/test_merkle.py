@@ -1,13 +1,23 @@
-"""Trees against the recursive definition of RFC 9162, and proofs that prove one place only."""
+"""Trees against the recursive definition of RFC 9162, and proofs that prove one place, or one growth, only."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wardround.privacy.merkle import Tree, leaf_hash, node_hash, root_from_path
+from wardround.privacy.merkle import (
+    EMPTY_ROOT,
+    Frontier,
+    Tree,
+    consistency_path,
+    consistent,
+    leaf_hash,
+    node_hash,
+    root_from_path,
+)
 
 # Certificate Transparency's reference inputs (RFC 6962 test data) and the root over all eight.
 INPUTS = [
@@ -21,6 +31,81 @@ INPUTS = [
     bytes.fromhex("606162636465666768696a6b6c6d6e6f"),
 ]
 ROOT_OF_EIGHT = "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328"
+# The roots over the first 0 to 8 of them and the published consistency proofs between those trees.
+ROOTS = [
+    "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+    "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+    "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
+    "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+    "4e3bbb1f7b478dcfe71fb631631519a3bca12c9aefca1612bfce4c13a86264d4",
+    "76e67dadbcdf1e10e1b74ddc608abd2f98dfb16fbce75277b5232a127f2087ef",
+    "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
+    ROOT_OF_EIGHT,
+]
+CONSISTENCY = {
+    (1, 1): "",
+    (1, 8): "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7"
+    "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e"
+    "6b47aaf29ee3c2af9af889bc1fb9254dabd31177f16232dd6aab035ca39bf6e4",
+    (2, 5): "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e"
+    "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
+    (6, 7): "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a"
+    "b08693ec2e721597130641e8211e7eedccb4c26413963eee6c1e2ed16ffb1a5f"
+    "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+    (6, 8): "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a"
+    "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0"
+    "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+}
+# An entry of a public log, index 76958 of 76959, from the tests of project-oak/oak.
+OAK_ENTRY = b"hello tesseroak\n"
+OAK_ROOT = "QYfrD7XAd4qUHbRBs4dDyDZwpZN4M/cccXr2G56pxkY="
+OAK_PATH = [
+    "fGRlLyuz+L9Jb8+uTSut/2aVc4z7fKFW+clvsb6xjEM=",
+    "F6LautOHD5eppkWC0xn/lz00X5g2yLlZAkl2jCI/wdE=",
+    "qH7OJxFNup+TDvJuohd2HphKVngfMeMzUK8QChEDcas=",
+    "+Y3g758yXtPCRh/eqhLTA3bdcx+cCV1Uah0JdgB0YEs=",
+    "vq8cJSjj8dPVmFBRUqDLlaMqW6aAYR2GKugVhgudXLs=",
+    "J0z3X5qTb9WFC1gABhVFx0bW1rVZRL+DAoBL2e2h4G4=",
+    "NmSbYg25xNFzTRerIsF3HbEMyTIDqW87AQd9ekzopE8=",
+    "L8BZipjURnkctkjJtGJs+YyTXMssvNKA7+a8nV2JT/s=",
+    "pva4RFzCejMkVMVmYc93As2lbk7WAyrw58TvrzEOjNc=",
+]
+# Google's Argon 2020 log between two sizes, from the test data of golang.org/x/mod/sumdb/tlog.
+ARGON_OLD = (3654490, "AuIZ5V6sDUj1vn3Y1K85oOaQ7y+FJJKtyRTl1edIKBQ=")
+ARGON_NEW = (961984013, "dwlueapdd7LaOEnX2W2Wp9v2XE+KzejHRQGHwEx0oaM=")
+ARGON_PATH = [
+    "80Sfbj6UQEdVSZCSIgh9NMPj3vCBzcc1A48B2crJSWg=",
+    "FZcrgAHUk6nNPviJZq8kEK6jCG1d18pJOFE45ZDc1TQ=",
+    "Q67reWXmPBo1UfmwBap4Xi9PMPfFdUSSw3WGlRZdG7k=",
+    "eJ7CyhR4PxzBxDIsWgrVYW1eFUb9ndgf46tFmiqVrxA=",
+    "QrDwp062Grm5WY8KdrhFsBuuNjGzRox2Jb8PmVL5OYw=",
+    "XM4YMjMEdLH/XJam/ZWyaP14k3cmsOtnPsOWQ54lW1s=",
+    "SGiBh+jOTGccXU48ZzgQ88lRcBmtB4wz4oSDndv2QTg=",
+    "WAS6txqNLYKGL1GdBdpqmV42TTfn6cJsuDsqLXuTCNI=",
+    "QFmRS0rirUA7ZN3lxFjDncV+E1OCrn3NUB4RCp+5fzc=",
+    "Hdbp7It2XBNZmNDBpCN/KPd7vfVqxgzwOosqVIaEA9E=",
+    "mxvHL0ZiblBdD7j7pIa1jlfB0gSqfJ6oX0UGo7L0VsU=",
+    "q5hjyvoW6TL/PThgcitpDcSTrnKX2p1+aqscqH2euRA=",
+    "jTOWDqt3IHj2NVFeezyBz2ofpru+ztEywqKUAfFclKI=",
+    "GIRn0w3HqJdvU9j1WVD//eR6lk2AaTVjyzjsJNP8U88=",
+    "x52GJvxG81fnQBrgOTbll1A5tz95/LXK0Ag1NhB0r1I=",
+    "6/0OqrcTgc3o5dD5PymmoC96lB9yLPFuTHVvLy8fSGk=",
+    "Gf+iKLfcXO5l4JEFmsZvSdG5q1uEeWPfYLrds6pmjz0=",
+    "DGuaco+McyM3AfRSF6qX7RwSetwe2ieYJmxw5e9rVx0=",
+    "2tQJ9V32hnYp+fdpP6TcjmgJmLeNVOMKM0Ml1kk4cNU=",
+    "3PapK+IkyJr8I9yAErAmzuZezzLMzsg+PfeRCgNW8NQ=",
+    "s6xiYeejb+wtqHA+URJZ2I/SCPyIW8coP6aB00FJbMY=",
+    "z9lSpmdTcr5M5ZzKlc4EPh3SrSypKFdk6JUF/UccaZU=",
+    "GXIElfmnRuWfbA4z7ubV/UwlpSRUbUeec7oL5HDDnh0=",
+    "pR0SH/NYP6s9+8azWwaeUXA4Ze/3WCIgMfh5YW6wvcE=",
+    "f3GuAKYVrF8RBg3s15jvA/YvV9oAliWtzP/imwPhQVA=",
+    "WHn8zDxlVgkV+lSlmzaOdfSBrTHoRr5nT3d76q0KKWE=",
+    "f2uV2ZxVgULzLPKuZcowRY3ZY7fRlX59iDBjV1R8kNQ=",
+    "NzQVjJsvQwbi7WStMr9oFkh9VbHfK7LB6o7WwAqwNTs=",
+    "C0LttBeYHZHgL+032JIcJC3CTBIyza/hsbmJUgJfmDI=",
+    "nixU5CWTFVDlF4BGdcU6kA7WSYurEpe9jRWc+F/7sOc=",
+]
 
 
 def slow_root(entries: list[bytes]) -> bytes:
@@ -114,3 +199,141 @@ def test_an_inner_node_does_not_pass_for_an_entry() -> None:
 def test_a_tree_needs_a_leaf() -> None:
     with pytest.raises(ValueError, match="needs a leaf"):
         Tree([])
+
+
+def slow_proof(old: int, entries: list[bytes], known: bool = True) -> list[bytes]:
+    """SUBPROOF of RFC 9162, section 2.1.4.1."""
+    if old == len(entries):
+        return [] if known else [slow_root(entries)]
+    k = 1
+    while 2 * k < len(entries):
+        k *= 2
+    if old <= k:
+        return [*slow_proof(old, entries[:k], known), slow_root(entries[k:])]
+    return [*slow_proof(old - k, entries[k:], False), slow_root(entries[:k])]
+
+
+def tree_of(size: int) -> Tree:
+    return Tree([leaf_hash(entry) for entry in entries_of(size)])
+
+
+def test_the_published_roots_and_consistency_proofs_of_eight_leaves() -> None:
+    tree, frontier = Tree([leaf_hash(entry) for entry in INPUTS]), Frontier()
+    assert [tree.root_at(size).hex() for size in range(9)] == ROOTS
+    for size, root in enumerate(ROOTS):
+        assert (frontier.size, frontier.root().hex()) == (size, root)
+        if size < 8:
+            frontier.append(leaf_hash(INPUTS[size]))
+    for (old, new), path in CONSISTENCY.items():
+        assert tree.consistency_between(old, new).hex() == path
+        assert consistent(old, bytes.fromhex(ROOTS[old]), new, bytes.fromhex(ROOTS[new]), bytes.fromhex(path))
+
+
+def test_an_entry_of_a_public_log_is_proved() -> None:
+    path, root = b"".join(map(base64.b64decode, OAK_PATH)), base64.b64decode(OAK_ROOT)
+    assert root_from_path(leaf_hash(OAK_ENTRY), 76958, 76959, path) == root
+    assert root_from_path(leaf_hash(OAK_ENTRY[:-1]), 76958, 76959, path) != root
+
+
+def test_a_public_log_grew() -> None:
+    path = b"".join(map(base64.b64decode, ARGON_PATH))
+    (old, old_root), (new, new_root) = [(n, base64.b64decode(root)) for n, root in (ARGON_OLD, ARGON_NEW)]
+    assert consistent(old, old_root, new, new_root, path)
+    assert not consistent(old - 1, old_root, new, new_root, path)
+
+
+@pytest.mark.parametrize("new", range(1, 40))
+def test_consistency_is_that_of_the_recursive_definition(new: int) -> None:
+    entries, tree = entries_of(new), tree_of(new)
+    large, frontier = tree_of(40), Frontier()
+    for entry in entries:
+        frontier.append(leaf_hash(entry))
+    assert frontier.root() == tree.root == large.root_at(new)
+    assert tree.consistency(0) == b""
+    assert consistent(0, EMPTY_ROOT, new, tree.root, b"")
+    for old in range(1, new + 1):
+        old_root, path = slow_root(entries[:old]), tree.consistency(old)
+        assert tree.root_at(old) == old_root
+        assert path == b"".join(slow_proof(old, entries))
+        assert path == large.consistency_between(old, new) == consistency_path(large, old, new)
+        assert consistent(old, old_root, new, tree.root, path)
+
+
+@pytest.mark.parametrize("new", range(2, 24))
+def test_consistency_refuses_every_other_root_and_every_cut_or_lengthened_path(new: int) -> None:
+    tree = tree_of(new)
+    for old in range(1, new):
+        old_root, path = tree.root_at(old), tree.consistency(old)
+        assert not consistent(old, bytes(32), new, tree.root, path)
+        assert not consistent(old, old_root, new, bytes(32), path)
+        assert not consistent(old, old_root, new, old_root, path)
+        for wrong in (b"", path[:-32], path[32:], path[:-1], path + bytes(32), bytes(32) + path, path + bytes(1)):
+            assert not consistent(old, old_root, new, tree.root, wrong)
+        assert not consistent(new, tree.root, old, old_root, path)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(2, 200), st.data())
+def test_a_rewritten_or_cut_history_is_not_consistent(new: int, data: st.DataObject) -> None:
+    entries = entries_of(new)
+    old = data.draw(st.integers(1, new - 1))
+    before = Tree([leaf_hash(entry) for entry in entries[:old]])
+    changed = data.draw(st.integers(0, old - 1))
+    entries[changed] += b" rewritten"
+    after = Tree([leaf_hash(entry) for entry in entries])
+    assert not consistent(old, before.root, new, after.root, after.consistency(old))
+    truth = tree_of(new)
+    assert not consistent(old, before.root, new, after.root, truth.consistency(old))
+    path = truth.consistency(old)
+    assert consistent(old, before.root, new, truth.root, path)
+    place, flip = data.draw(st.integers(0, len(path) - 1)), data.draw(st.integers(1, 255))
+    assert not consistent(
+        old, before.root, new, truth.root, path[:place] + bytes([path[place] ^ flip]) + path[place + 1 :]
+    )
+
+
+def test_the_empty_tree_and_the_tree_itself() -> None:
+    root = tree_of(5).root
+    assert hashlib.sha256(b"").digest() == EMPTY_ROOT
+    assert consistent(0, EMPTY_ROOT, 0, EMPTY_ROOT, b"")
+    assert consistent(5, root, 5, root, b"")
+    assert not consistent(0, bytes(32), 5, root, b"")
+    assert not consistent(0, EMPTY_ROOT, 5, root, bytes(32))
+    assert not consistent(0, EMPTY_ROOT, 0, bytes(32), b"")
+    assert not consistent(5, root, 5, bytes(32), b"")
+    assert not consistent(5, root, 5, root, bytes(32))
+    assert not consistent(-1, EMPTY_ROOT, 5, root, b"")
+    assert consistency_path([], 0, 0) == b""
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=300), st.data())
+def test_a_frontier_grows_as_the_tree_does(leaves: list[bytes], data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(leaves)))
+    frontier = Frontier()
+    for leaf in leaves[:cut]:
+        frontier.append(leaf)
+    kept = frontier.copy()
+    for leaf in leaves[cut:]:
+        frontier.append(leaf)
+    tree = Tree(leaves)
+    assert (frontier.size, frontier.root()) == (tree.size, tree.root) == (len(leaves), tree.root)
+    assert (kept.size, kept.root()) == (cut, tree.root_at(cut))
+    assert consistency_path(leaves, cut, len(leaves)) == tree.consistency(cut)
+    assert consistent(cut, kept.root(), frontier.size, frontier.root(), tree.consistency(cut))
+
+
+def test_sizes_out_of_range_and_leaves_of_another_length_are_refused() -> None:
+    tree, leaves = tree_of(3), [leaf_hash(entry) for entry in entries_of(3)]
+    for old, new in ((-1, 2), (3, 2), (1, 4)):
+        with pytest.raises(ValueError, match="tree"):
+            tree.consistency_between(old, new)
+        with pytest.raises(ValueError, match="prefix"):
+            consistency_path(leaves, old, new)
+    for size in (-1, 4):
+        with pytest.raises(ValueError, match="never had"):
+            tree.root_at(size)
+    with pytest.raises(ValueError, match="32 bytes"):
+        Tree([bytes(32), bytes(31)])
+    with pytest.raises(ValueError, match="32 bytes"):
+        Frontier().append(bytes(33))

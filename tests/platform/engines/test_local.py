@@ -21,7 +21,7 @@ from wardround.platform.consortium import Consortium, open_consortium
 from wardround.platform.engines.local import carry
 from wardround.privacy.egress import COORDINATOR, Sealed
 from wardround.privacy.errors import LedgerError
-from wardround.privacy.ledger import verify
+from wardround.privacy.ledger.log import verify
 from wardround.privacy.secure_aggregation import primitives
 
 ROUNDS = 2

@@ -26,7 +26,7 @@ from wardround.privacy.differential_privacy.budget import Budget
 from wardround.privacy.differential_privacy.once import released_once
 from wardround.privacy.differential_privacy.releases import Release
 from wardround.privacy.identity import Identity
-from wardround.privacy.ledger import Ledger
+from wardround.privacy.ledger.log import Ledger
 
 SITE, STUDY = "site-a", "ab" * 32
 RELEASE = Release(kind="training", noise_multiplier=1.0, sample_rate=0.5, steps=2)

@@ -23,8 +23,8 @@ from wardround.privacy.differential_privacy.budget_file import Content, dump_bud
 from wardround.privacy.differential_privacy.releases import Release
 from wardround.privacy.errors import BudgetError, LedgerError
 from wardround.privacy.identity import Identity
-from wardround.privacy.ledger import Ledger, verify
-from wardround.privacy.ledger_entries import Record
+from wardround.privacy.ledger.entries import Record
+from wardround.privacy.ledger.log import Ledger, verify
 from wardround.privacy.policy import Budget as Rules
 
 A, B, C, D = ("ab" * 32, "cd" * 32, "ef" * 32, "01" * 32)

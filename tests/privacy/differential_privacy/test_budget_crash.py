@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wardround.privacy.ledger import verify
+from wardround.privacy.ledger.log import verify
 
 SCRIPT = Path(__file__).with_name("crash_site.py")
 STUDY = "ab" * 32

@@ -16,7 +16,7 @@ from wardround.privacy.differential_privacy.once import released_once
 from wardround.privacy.differential_privacy.releases import Release
 from wardround.privacy.errors import BudgetError
 from wardround.privacy.identity import Identity
-from wardround.privacy.ledger import Ledger
+from wardround.privacy.ledger.log import Ledger
 
 STUDY = "ab" * 32
 RELEASE = Release("class-sums", 4.0, 1.0, 1)

@@ -10,10 +10,11 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from wardround.privacy import ledger as module
 from wardround.privacy.errors import LedgerError
-from wardround.privacy.ledger import Ledger, verify
-from wardround.privacy.ledger_entries import GENESIS, Chain, Entry, Record
+from wardround.privacy.ledger import log as module
+from wardround.privacy.ledger.chain import Chain
+from wardround.privacy.ledger.entries import GENESIS, VERSION, Entry, Record
+from wardround.privacy.ledger.log import Ledger, verify
 
 STUDY = "ab" * 32
 
@@ -223,7 +224,7 @@ def test_short_writes_are_continued(path, monkeypatch):
 
 def test_messages_need_an_open_study(path):
     with opened(path) as ledger:
-        with pytest.raises(LedgerError, match="message of a study that is not open"):
+        with pytest.raises(LedgerError, match="transmission after the close of its study"):
             ledger.append([message(1)])
         with pytest.raises(LedgerError, match="close of a study that is not open"):
             ledger.close_study(STUDY)
@@ -238,20 +239,21 @@ def test_a_transmission_after_close_is_a_failure(path):
     forged = Chain()
     lines = []
     for kind in ("open", "close", "message"):
-        record = Record(kind=kind, study=STUDY, outcome="noted")
+        record = Record(kind=kind, study=STUDY, outcome="sent" if kind == "message" else "noted")
         entry = Entry(
             **{name: getattr(record, name) for name in record.__struct_fields__},
-            version=1,
+            version=VERSION,
             sequence=forged.sequence,
             previous=forged.head,
             time="t",
             owner="a",
+            salt="",
         )
         wrong = forged.take(entry.line())
         lines.append(entry.line() + b"\n")
-    assert wrong == "is a message of a study that is not open"
+    assert wrong == "is a transmission after the close of its study"
     path.write_bytes(b"".join(lines))
-    assert verify(path).problem == "line 3 is a message of a study that is not open"
+    assert verify(path).problem == "line 3 is a transmission after the close of its study"
 
 
 # --- what left before ----------------------------------------------------------------------------------------------

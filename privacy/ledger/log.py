@@ -2,7 +2,7 @@
 
 Write, sync, then release: an entry is on disk before its message exists outside the gate. A chain alone shows an edit,
 a removal, an insertion or a swap; it does not show that whole lines were cut off its end, nor that its owner rewrote
-all of it. Those need a second party's signature over the last hash.
+all of it. Those need other parties' signatures over checkpoints (`witness`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import os
 import re
+import secrets
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,9 +22,13 @@ from typing import Any
 
 import msgspec
 
-from .atomic import canonical_json, sync_folder, write_atomic
-from .errors import LedgerError
-from .ledger_entries import GENESIS, VERSION, Chain, Record
+from ..atomic import sync_folder, write_atomic
+from ..errors import LedgerError
+from .chain import Chain
+from .entries import GENESIS, VERSION, Entry, Record
+
+SALT_BYTES = 16
+_ALONE = frozenset({"open", "close", "key"})
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,8 @@ def verify(path: Path) -> LedgerReport:
         chain, problem, _, tail = _read(path)
     except OSError as error:
         raise LedgerError(f"the ledger cannot be read: {error.strerror}", where=str(path)) from None
-    return LedgerReport(chain.sequence, problem, chain.head, tuple(chain.open_studies), tuple(chain.notes), len(tail))
+    opened = tuple(name for name, study in chain.studies.items() if study.open)
+    return LedgerReport(chain.sequence, problem, chain.head, opened, tuple(chain.notes), len(tail))
 
 
 class Ledger:
@@ -196,36 +202,55 @@ class Ledger:
             raise LedgerError(f"the ledger cannot be read: {error.strerror}", where=str(self.path)) from None
         return hashlib.sha256(line[:-1]).hexdigest() if line.endswith(b"\n") else None
 
+    @property
+    def chain(self) -> Chain:
+        """Where the ledger stands; for reading."""
+        return self._chain
+
     def knows(self, study: str) -> bool:
-        """Whether the study was ever opened here and is open still, or something of it left."""
-        return study in self._chain.open_studies or study in self._chain.sent
+        """Whether the study was ever opened here."""
+        return study in self._chain.studies
 
     def is_open(self, study: str) -> bool:
         """Whether the study (hexadecimal hash) was opened here and not closed."""
-        return study in self._chain.open_studies
+        return self.knows(study) and self._chain.studies[study].open
 
     def was_sent(self, study: str, peer: str, sha256: str) -> bool:
         """Whether these bytes left for ``peer`` before, in the study's newest round; also before a restart."""
-        return study in self._chain.sent and (peer, sha256) in self._chain.sent[study].known
+        return self.knows(study) and (peer, sha256) in self._chain.studies[study].known
 
     def open_study(self, study: str, **facts: str) -> None:
-        """Write the study's ``open`` entry; nothing happens when it is open already (a resumed run)."""
+        """Write the study's ``open`` entry; nothing happens when it is open already (a resumed run).
+
+        Args:
+            study: its hash, hexadecimal.
+            facts: ``roster``, ``identity``, ``coordinator``; see `entries.FACTS`.
+        """
         if not self.is_open(study):
-            self.append([Record(kind="open", study=study, outcome="noted", **facts)])  # type: ignore[arg-type]
+            self.append([Record(kind="open", study=study, outcome="noted", facts=dict(facts) or None)])
 
     def close_study(self, study: str) -> None:
-        """Write the study's ``close`` entry; messages of the study can follow only after another ``open``.
+        """Write the study's ``close`` entry; nothing but the closing exchange can follow before another ``open``.
 
         Raises:
             LedgerError: when the study is not open.
         """
         self.append([Record(kind="close", study=study, outcome="noted")])
 
+    def append_key(self, make: Callable[[Chain], Record]) -> None:
+        """Write the entry of a ledger key, whose certificate is for this very place.
+
+        Raises:
+            LedgerError: as `append`.
+        """
+        with self._lock:
+            self._append([make(self._chain)], sync=True)
+
     def append(self, records: Sequence[Record], *, sync: bool = True) -> list[int]:
-        """Write entries with one write and one sync; returns their sequence numbers.
+        """Write entries with one write and one sync; returns their sequence numbers. Takes the same time at any length.
 
         Args:
-            records: in order.
+            records: in order; an entry that opens or closes a study, or changes the key, comes alone.
             sync: False for what has already happened (a message that arrived); the next synced append covers it.
 
         Raises:
@@ -233,28 +258,46 @@ class Ledger:
                 When the disk refuses; the ledger then takes nothing more, because what the file holds is not known.
         """
         with self._lock:
-            if self._broken:
-                raise LedgerError("the ledger failed earlier and takes no more entries", where=str(self.path))
-            chain = self._chain.copy()
-            lines, numbers = [], []
-            for record in records:
-                now = self._clock().astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-                place = {
-                    "version": VERSION,
-                    "sequence": chain.sequence,
-                    "previous": chain.head,
-                    "time": now,
-                    "owner": self.owner,
-                }
-                line = canonical_json({**msgspec.to_builtins(record), **place})
-                numbers.append(chain.sequence)
-                wrong = chain.take(line)
-                if wrong:
-                    raise LedgerError(f"an entry cannot be written: it {wrong}", where=str(self.path))
-                lines.append(line + b"\n")
-            self._write(b"".join(lines), sync)
-            self._chain = chain
-            return numbers
+            return self._append(records, sync=sync)
+
+    def _append(self, records: Sequence[Record], *, sync: bool) -> list[int]:
+        if self._broken:
+            raise LedgerError("the ledger failed earlier and takes no more entries", where=str(self.path))
+        if len(records) > 1 and any(record.kind in _ALONE for record in records):
+            raise LedgerError("an entry that changes what may follow comes alone", where=str(self.path))
+        entries: list[tuple[Entry, bytes]] = []
+        for record in records:
+            entry, line = self._entry(record, entries)
+            # Entries that come together leave open studies, keys and budgets as they are: each is judged by itself.
+            wrong = self._chain.refuses(msgspec.structs.replace(entry, **self._here))
+            if wrong:
+                raise LedgerError(f"an entry cannot be written: it {wrong}", where=str(self.path))
+            entries.append((entry, line))
+        self._write(b"".join(line + b"\n" for _, line in entries), sync)
+        for entry, line in entries:
+            self._chain.follow(entry, line)
+        return [entry.sequence for entry, _ in entries]
+
+    @property
+    def _here(self) -> dict[str, Any]:
+        return {"sequence": self._chain.sequence, "previous": self._chain.head}
+
+    def _entry(self, record: Record, before: Sequence[tuple[Entry, bytes]]) -> tuple[Entry, bytes]:
+        """A record in its place behind the chain and the entries that are about to be written; and its line."""
+        now = self._clock().astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        entry = Entry(
+            **{name: getattr(record, name) for name in record.__struct_fields__},
+            version=VERSION,
+            sequence=self._chain.sequence + len(before),
+            previous=hashlib.sha256(before[-1][1]).hexdigest() if before else self._chain.head,
+            time=now,
+            owner=self.owner,
+            salt=secrets.token_hex(SALT_BYTES),
+        )
+        try:
+            return entry, entry.line()
+        except ValueError as error:
+            raise LedgerError(f"an entry has no canonical form: {error}", where=str(self.path)) from None
 
     def sync(self) -> tuple[int, str]:
         """Make all entries so far survive a power cut; what names the ledger's head elsewhere must do so first.

@@ -1,0 +1,97 @@
+"""Where ledgers and what proves them lie: in a run folder, in a site's home, or carried to one place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...privacy.errors import LedgerError
+from ...privacy.ledger.reading import read_entries
+
+LEDGER, CHECKPOINTS, ROSTERS, POLICY, BUDGET = "ledger.jsonl", "checkpoints", "rosters", "policy.toml", "budget.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One party's ledger and its proofs.
+
+    Attributes:
+        owner: the site's name, or ``coordinator``, as the ledger's first entry has it.
+        ledger: the file.
+        folder: where the rest lies, as far as there is any: ``checkpoints/``, ``rosters/``, ``policy.toml``,
+            ``budget.json``.
+    """
+
+    owner: str
+    ledger: Path
+    folder: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Signed checkpoints and proofs of what was cosigned."""
+        return self.folder / CHECKPOINTS
+
+    @property
+    def rosters(self) -> Path:
+        """Rosters that this party signed, ``<hash of the roster>.json``."""
+        return self.folder / ROSTERS
+
+    @property
+    def policy(self) -> Path:
+        """The egress policy."""
+        return self.folder / POLICY
+
+    @property
+    def budget(self) -> Path:
+        """The privacy budget; a coordinator has none."""
+        return self.folder / BUDGET
+
+
+def find_sources(paths: Sequence[Path]) -> list[Source]:
+    """The ledgers that paths name; sites in order of name, the coordinator last.
+
+    Args:
+        paths: run folders (with ``study.toml``), folders with a ``ledger.jsonl``, or ledger files. Of a run that is
+            complete the copies in ``sites/`` are taken, else the sites' homes. A folder without either, but with such
+            folders in it, stands for all of them.
+
+    Raises:
+        LedgerError: a path has no ledger, or an empty one.
+    """
+    found = [source for path in paths for source in _in_path(path)]
+    return sorted(found, key=lambda source: (source.owner == "coordinator", source.owner))
+
+
+def label(source: Source, sources: Sequence[Source]) -> str:
+    """A name for messages: the owner's, with the file where several have one owner."""
+    several = Counter(each.owner for each in sources)[source.owner] > 1
+    return f"{source.owner} ({source.ledger})" if several else source.owner
+
+
+def _in_path(path: Path) -> list[Source]:
+    if path.is_file():
+        return [_source(path)]
+    if (path / LEDGER).is_file():
+        return [_source(path / LEDGER)]
+    if (path / "study.toml").is_file():
+        complete = (path / "summary.json").is_file()
+        ledgers = sorted(path.glob(f"{'sites' if complete else 'homes'}/*/{LEDGER}"))
+        ledgers += [own for own in [path / "coordinator" / LEDGER] if own.is_file()]
+    else:
+        ledgers = sorted(path.glob(f"*/{LEDGER}"))
+    if not ledgers:
+        raise LedgerError(
+            "there is no ledger here" if path.exists() else "there is no such file or folder",
+            where=str(path),
+            remedy=f"Give a run folder, a folder with a {LEDGER}, or a ledger file",
+        )
+    return [_source(ledger) for ledger in ledgers]
+
+
+def _source(ledger: Path) -> Source:
+    first = next(read_entries(ledger), None)
+    if first is None:
+        raise LedgerError("the ledger is empty", where=str(ledger), remedy="Nothing was written down yet")
+    return Source(first.owner, ledger, ledger.parent)

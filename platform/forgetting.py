@@ -1,0 +1,282 @@
+"""A patient withdraws: what is known of a group leaves one site's cache, later rounds and later studies.
+
+The order is such that a crash can only leave too much forgotten. First the home's list says, durably, that the group is
+out and that this is under way; then its rows leave the cache, and the stored state is gone through; then the ledger
+says how much was removed, never of whom; last the list says that it is done. Whatever was interrupted is finished by
+the next call for any group, without being told again which one it was about.
+
+Of a study that is under way the newest stored update stays, for its round may be tried again and must then be about the
+same vector; Adam's moments in it go, and the next round starts them anew. Older updates go. Under differential privacy
+all of it stays: it is what noisy releases gave, epsilon covers it, and it is sealed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from ..medical_datasets.camera_shift import CameraShift
+from ..privacy.atomic import sync_folder, write_atomic
+from ..privacy.forgotten import Forgotten, Pending, Withdrawal, sorted_marks
+from .cohorts import SitePlan, StudyPlan, deal, read_cohort
+from .config import Study
+from .errors import PlatformError, RunFolderError, StudyFileError
+from .feature_cache import cached_names, remove_rows, shards_with
+from .held_home import HeldHome
+from .means_memory import MEANS_FILE
+from .run_folder import RunFolder
+from .state_files import read_state
+from .study_file import load_study
+from .trainer import outdated_updates, without_moments
+from .withdrawn import content_of, rows_of_site
+
+NEAR = 3
+
+
+class UnknownGroupError(PlatformError):
+    """The site's data have no such group.
+
+    Attributes:
+        near: names of groups that are like it. They name patients: for the local terminal only, in no log.
+    """
+
+    def __init__(self, study: str, near: tuple[str, ...]) -> None:
+        self.near = near
+        super().__init__(
+            "the study's data at this site have no such group",
+            where=study,
+            remedy="Give the group as the data's table names it, with its prefix (patient:…, lesion_id:…)",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What there is of one group at a site. Its name is in here, so it is printed nowhere.
+
+    Attributes:
+        train, validation, test: images of it, by part; also those of equal content under another name.
+        reference: images of it in the public reference set, which stay.
+        images: content hashes.
+        entries: names that its images can have in the feature cache.
+        cached, shards: rows in the cache, and files that they are in.
+        updates, moments: stored updates that go, and those that lose their moments.
+        known: whether it was withdrawn before.
+        stuck: studies whose class means this site was asked for and may be asked for again, which it cannot answer now.
+        counted: whether a roster that was signed counts its images.
+        kept: studies whose noisy releases stay, because epsilon covers them.
+        name: the group.
+    """
+
+    train: int
+    validation: int
+    test: int
+    reference: int
+    images: frozenset[str]
+    entries: frozenset[str]
+    cached: int
+    shards: int
+    updates: int
+    moments: int
+    known: bool
+    stuck: tuple[str, ...]
+    counted: bool
+    kept: tuple[str, ...]
+    name: str
+
+    @property
+    def records(self) -> int:
+        """Images of it at this site."""
+        return self.train + self.validation + self.test
+
+    @property
+    def files(self) -> int:
+        """Files that are changed or removed."""
+        return self.shards + self.updates + self.moments
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What was done.
+
+    Attributes:
+        rows: features that left the cache.
+        updates, moments: stored updates deleted, and those without moments now.
+        noted: whether the ledger has an entry about it that it did not have before.
+    """
+
+    rows: int = 0
+    updates: int = 0
+    moments: int = 0
+    noted: bool = False
+
+
+def study_of(held: HeldHome, given: Path | None) -> tuple[Study, Path]:
+    """The study whose data name the group, and its file: the one that was given, else the run's.
+
+    Raises:
+        RunFolderError: none was given, and the home lies in no run.
+        StudyFileError: it cannot be read.
+    """
+    if given is not None:
+        return load_study(given), given
+    if held.run is None:
+        raise RunFolderError(
+            "the home lies in no run, so it is not known which data it trains on",
+            where=str(held.folder),
+            remedy="Name a study of this site: --study STUDY.toml",
+        )
+    return RunFolder.open(held.run.root)[1], held.run.study
+
+
+def find_group(held: HeldHome, study: Study, group: str, cache: Path, *, where: str = "study") -> Group:
+    """Look for a group in a study's data at this site; nothing is changed.
+
+    Args:
+        held: the home. study: whose data are read. group: its name there. cache: the feature cache.
+        where: the study's file, for messages.
+
+    Raises:
+        UnknownGroupError: the site does not hold it, and never withdrew it.
+        StudyFileError: the site is none of the study's, or its phantoms are not there.
+        HomeError, CheckpointError, CacheError: list, stored state or cache are damaged or cannot be read.
+    """
+    plan = _plan(held, study, where)
+    site = _site(held, plan, where)
+    forgotten = Forgotten.read(held.folder)
+    records = plan.cohort.records
+    known = bool(forgotten.withdrawals) and bool(forgotten.holding(forgotten.group_mark(group)))
+    contents = {row: content_of(records[row].path) for row in rows_of_site(site).tolist()}
+    of_group = {row for row in contents if records[row].group == group}
+    if not of_group and not known:
+        names = sorted({records[row].group for row in contents})
+        raise UnknownGroupError(where, tuple(difflib.get_close_matches(group, names, n=NEAR)))
+    images = {contents[row] for row in of_group} - {""}
+    every = {row for row, content in contents.items() if row in of_group or content in images}
+    train, validation, test = (len(every & set(rows.tolist())) for rows in (site.train, site.validation, site.test))
+    entries = images | {_through_camera(image, study, plan, site) for image in images}
+    found = shards_with(cache, entries)
+    fresh = not known
+    updates, moments = _stored(held) if fresh else ([], [])
+    charged = held.charged
+    return Group(
+        train=train,
+        validation=validation,
+        test=test,
+        reference=sum(records[row].group == group for row in plan.reference.tolist()),
+        images=frozenset(images),
+        entries=frozenset(entries),
+        cached=sum(found.values()),
+        shards=len(found),
+        updates=len(updates),
+        moments=len(moments),
+        known=known,
+        stuck=_stuck(held) if fresh and train else (),
+        counted=study.digest() in held.signed,
+        kept=tuple(study for study in held.studies if study in charged),
+        name=group,
+    )
+
+
+def forget(held: HeldHome, group: Group, cache: Path) -> Removed:
+    """Do it, all of it, durably; asked for a group that is out already, only what is new of it in the cache goes.
+
+    Raises:
+        HomeError, LedgerError, CacheError, CheckpointError, OSError: what was done so far stands, and the next call
+            goes on from there; the ledger has no entry before all is done.
+    """
+    if group.known and not group.cached:
+        return Removed()
+    forgotten = Forgotten.read(held.folder).with_key()
+    with held.ledger() as ledger:
+        pending = Pending(entries=ledger.sync()[0], records=group.records, files=group.files, state=not group.known)
+    marks = [forgotten.group_mark(group.name), *map(forgotten.image_mark, group.images | group.entries)]
+    if set(marks) <= forgotten.marks:
+        forgotten.becoming(pending)
+    else:
+        forgotten.adding(Withdrawal(marks=sorted_marks(marks), counted=held.signed), pending)
+    return settle(held, cache)
+
+
+def settle(held: HeldHome, cache: Path) -> Removed:
+    """Finish a withdrawal that was begun; it need not be known which. Nothing happens when there is none.
+
+    Raises:
+        HomeError, LedgerError, CacheError, CheckpointError, OSError: as :func:`forget`.
+    """
+    forgotten = Forgotten.read(held.folder)
+    pending = forgotten.pending
+    if pending is None:
+        return Removed()
+    marks = forgotten.marks
+    rows, _ = remove_rows(cache, [name for name in cached_names(cache) if forgotten.image_mark(name) in marks])
+    updates, moments = _clear_state(held) if pending.state else (0, 0)
+    with held.ledger() as ledger:
+        facts = {"records": pending.records, "files": pending.files}
+        noted = held.note_once(ledger, "forget", facts, since=pending.entries)
+    forgotten.becoming(None)
+    return Removed(rows, updates, moments, noted)
+
+
+def _plan(held: HeldHome, study: Study, where: str) -> StudyPlan:
+    phantoms = Path() if held.run is None else held.run.phantoms
+    if study.data.source == "phantoms" and (held.run is None or not phantoms.is_dir()):
+        raise StudyFileError(
+            "a synthetic study's images are in its run folder, and this home lies in none that has them",
+            where=where,
+            remedy="Give the home of a run: RUN/homes/SITE",
+        )
+    return deal(study, read_cohort(study, phantoms))
+
+
+def _site(held: HeldHome, plan: StudyPlan, where: str) -> SitePlan:
+    for site in plan.sites:
+        if site.name == held.home.site:
+            return site
+    raise StudyFileError(
+        f"'{held.home.site}' is no training site of this study",
+        where=where,
+        remedy=f"Its training sites are {', '.join(site.name for site in plan.sites)}; choose --home or --study so",
+    )
+
+
+def _through_camera(image: str, study: Study, plan: StudyPlan, site: SitePlan) -> str:
+    """The name of an image's row where the study shifts this site's pictures; the content hash where it does not."""
+    colour = plan.cohort.dataset.modality != "brain-mri"
+    tag = CameraShift(site.name, study.sites.feature_shift, colour).tag()
+    return sha256(f"{image} {tag}".encode()).hexdigest() if tag else image
+
+
+def _stored(held: HeldHome) -> tuple[list[Path], list[Path]]:
+    """Stored updates that go, and those that lose their moments; none of a private study, whose noise covers them."""
+    gone: list[Path] = []
+    stripped: list[Path] = []
+    charged = held.charged
+    with held.ledger() as ledger:
+        for study, folder in held.studies.items():
+            if study in charged:
+                continue
+            old = outdated_updates(folder, over=not held.unfinished(study, ledger))
+            gone += old
+            rest = [path for path in folder.glob("update-*.safetensors") if path not in old]
+            stripped += [path for path in rest if without_moments(path) is not None]
+    return gone, stripped
+
+
+def _clear_state(held: HeldHome) -> tuple[int, int]:
+    gone, stripped = _stored(held)
+    for path in stripped:
+        content = without_moments(path)
+        if content is not None:
+            write_atomic(path, content)
+    for path in gone:
+        path.unlink()
+        sync_folder(path.parent)
+    return len(gone), len(stripped)
+
+
+def _stuck(held: HeldHome) -> tuple[str, ...]:
+    """Studies whose sum of class means this site has entered, and whose end it has not seen."""
+    entered = {study: read_state(folder / MEANS_FILE) for study, folder in held.studies.items()}
+    return tuple(study for study, known in entered.items() if "vector" in known and "means" not in known)

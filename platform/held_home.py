@@ -1,0 +1,147 @@
+"""A site's home that is there already, held while somebody looks after its data: nobody trains with it meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..privacy.errors import BudgetError, HomeError, LedgerError
+from ..privacy.home import SiteHome
+from ..privacy.ledger.entries import Kind, Record
+from ..privacy.ledger.log import Ledger
+from ..privacy.ledger.reading import read_entries
+from .consortium import ROSTER_FILE
+from .run_folder import RunFolder
+
+HOMES, ROSTERS = "homes", "rosters"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldHome:
+    """An existing home, locked; in a simulation its run is locked as well.
+
+    Attributes:
+        home: the home.
+        run: the simulation that it belongs to; None for a home of its own.
+    """
+
+    home: SiteHome
+    run: RunFolder | None
+
+    @property
+    def folder(self) -> Path:
+        """The home's folder."""
+        return self.home.folder
+
+    @contextmanager
+    def ledger(self, *, fresh: bool = False) -> Iterator[Ledger]:
+        """The site's ledger, open to be written to.
+
+        Args:
+            fresh: whether a new one may be begun although the home has been used: its own purge took the old one.
+
+        Raises:
+            LedgerError: it is broken; or gone although the home has been used, so that nothing can be noted.
+        """
+        path = self.home.ledger
+        used = self.home.budget.is_file() or any(self.folder.glob("state/*/progress.json"))
+        if used and not fresh and not path.is_file():
+            raise LedgerError(
+                "the ledger of this home is gone",
+                where=str(path),
+                remedy="Restore it from a backup: what is done to a site's data is written down there",
+            )
+        with Ledger.open(path, owner=self.home.site, clock=lambda: datetime.now(UTC)) as ledger:
+            yield ledger
+
+    def note_once(self, ledger: Ledger, kind: Kind, facts: Mapping[str, int], *, since: int) -> bool:
+        """Write an entry about what was done, unless there is one of this kind since a place in the ledger.
+
+        Args:
+            ledger: this home's. kind: of the entry. facts: numbers.
+            since: entries that the ledger had before it was done.
+
+        Returns:
+            Whether it was written now.
+        """
+        later = (entry for entry in read_entries(self.home.ledger) if entry.sequence >= since)
+        if any(entry.kind == kind for entry in later):
+            return False
+        ledger.append([Record(kind=kind, study="", outcome="noted", facts=dict(facts))])
+        return True
+
+    @property
+    def studies(self) -> dict[str, Path]:
+        """The state folder of each study that has one, by the study's hash."""
+        return {path.name: path for path in sorted(self.folder.glob("state/*")) if path.is_dir()}
+
+    @property
+    def signed(self) -> list[str]:
+        """Hashes of the studies whose roster this site has signed, in order."""
+        apart = {path.stem for path in self.folder.glob(f"{ROSTERS}/*.json")}
+        return sorted(apart | {study for study, path in self.studies.items() if (path / ROSTER_FILE).is_file()})
+
+    @property
+    def charged(self) -> frozenset[str]:
+        """Hashes of the studies that the privacy budget has paid for.
+
+        Raises:
+            BudgetError: the budget's file is damaged.
+        """
+        if not self.home.budget.is_file():
+            return frozenset()
+        try:
+            content = json.loads(self.home.budget.read_bytes())
+            return frozenset(str(charge["study"]) for charge in content["budget"]["charges"])
+        except (ValueError, KeyError, TypeError):
+            raise BudgetError(
+                "the privacy budget is damaged",
+                where=str(self.home.budget),
+                remedy="Restore budget and ledger from one and the same backup",
+            ) from None
+
+    def unfinished(self, study: str, ledger: Ledger) -> str:
+        """Why a study's state is still needed; empty when it is over."""
+        if ledger.is_open(study):
+            return "open"
+        if not ledger.knows(study):
+            return "not in the ledger"
+        if (
+            self.run is not None
+            and not self.run.summary.is_file()
+            and RunFolder.open(self.run.root)[1].digest() == study
+        ):
+            return "closed, but the run has no figures yet"
+        return ""
+
+
+@contextmanager
+def hold(path: Path) -> Iterator[HeldHome]:
+    """Lock an existing home, and the run that it lies in.
+
+    Args:
+        path: the home: in a simulation RUN/homes/<site>.
+
+    Raises:
+        HomeError: there is no home here, or another process holds it.
+        RunFolderError: another process works on the run.
+    """
+    folder = Path(os.path.abspath(path))  # not resolved: a link in the home's place is to be seen
+    if not any((folder / name).is_file() for name in ("ledger.jsonl", "identity.pem")):
+        raise HomeError(
+            "this is no site's home" if folder.exists() else "there is no such folder",
+            where=str(folder),
+            remedy="Give the home itself, in a simulation RUN/homes/SITE",
+        )
+    run = RunFolder(folder.parent.parent)
+    in_run = folder.parent.name == HOMES and run.study.is_file()
+    with ExitStack() as stack:
+        if in_run:
+            stack.enter_context(run.locked())
+        home = stack.enter_context(SiteHome.open(folder.parent, folder.name))
+        yield HeldHome(home, run if in_run else None)
