@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..privacy.egress import Gate, Sealed
-from ..privacy.errors import ProtocolError
+from ..privacy.errors import EgressRefusedError, ProtocolError
 from ..privacy.ledger.coordinator_witness import STAGE, CoordinatorWitness
 from ..privacy.ledger.log import Ledger
 from ..privacy.messages import Cosignature, Message, Receipt, RefusalNotice
@@ -87,6 +87,14 @@ class Cosigning:
         return self._next()
 
     def _next(self) -> list[Sealed]:
+        try:
+            return self._send_next()
+        except EgressRefusedError as error:
+            self.notes.append(f"no ledger was cosigned: {error}")
+            self.witness.abandon()
+            return []
+
+    def _send_next(self) -> list[Sealed]:
         if not self.witness.collecting:
             return self.gate.release_many(list(self.witness.cosigned().items()))
         if not self.witness.receipts:

@@ -18,7 +18,7 @@ from ..privacy.ledger.reading import read_entries
 from .consortium import ROSTER_FILE
 from .run_folder import RunFolder
 
-HOMES, ROSTERS = "homes", "rosters"
+HOMES = "homes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,7 @@ class HeldHome:
     @property
     def signed(self) -> list[str]:
         """Hashes of the studies whose roster this site has signed, in order."""
-        apart = {path.stem for path in self.folder.glob(f"{ROSTERS}/*.json")}
-        return sorted(apart | {study for study, path in self.studies.items() if (path / ROSTER_FILE).is_file()})
+        return [study for study, path in self.studies.items() if (path / ROSTER_FILE).is_file()]
 
     @property
     def charged(self) -> frozenset[str]:

@@ -15,19 +15,21 @@ from pathlib import Path
 from typing import Literal
 
 from ..privacy.atomic import sync_folder, write_json
+from ..privacy.ledger.evidence import FOLDER as CHECKPOINTS
 from ..privacy.ledger.reading import read_entries
+from ..privacy.ledger.rosters import FOLDER as ROSTERS
 from ..privacy.policy import Log, Policy
 from .consortium import ROSTER_FILE
 from .errors import PlatformError
 from .feature_cache import cache_files
-from .held_home import ROSTERS, HeldHome
+from .held_home import HeldHome
 from .means_memory import MEANS_FILE
 from .progress import PROGRESS_FILE
 from .site_machine import FINAL_FILE, SURVIVORS_FILE
 from .state_files import damaged, read_state
 from .trainer import PERSONAL_FILE
 
-CHECKPOINTS, PURGE_FILE = "checkpoints", "purge.json"
+PURGE_FILE = "purge.json"
 KEPT_OF_STATE = frozenset({ROSTER_FILE, PROGRESS_FILE, SURVIVORS_FILE, MEANS_FILE, FINAL_FILE, PERSONAL_FILE})
 Kind = Literal["cache", "state", "ledger"]
 

@@ -41,6 +41,7 @@ from ..privacy.messages import (
     Cosigned,
     MaskedVector,
     Message,
+    Receipt,
     RoundEnd,
     RoundStart,
     ShareDelivery,
@@ -183,9 +184,12 @@ class Site:
         except DecodeError:
             live = self._session
             return self._refuse(live.session, Refusal.MALFORMED, live.stage) if live is not None else ()
+        if self.witness is not None and self.witness.over and not isinstance(message, StudyEnd | Batch | Cosigned):
+            return ()  # nothing of a study leaves after its close but the closing exchange
         session, stage = self._session_of(message), STAGE[tag_of(message)]
         try:
             reply = self._answer(message)
+            stage = STAGE["receipt"] if isinstance(reply, Receipt) else stage
             return () if reply is None else (self._release(reply),)
         except ProtocolError as error:
             return self._refuse(session, error.code, stage, error.site)
@@ -206,11 +210,10 @@ class Site:
             return self.gate.release(reply, peer=COORDINATOR, facts=self.witness.facts)
         return self.gate.release(reply, peer=COORDINATOR)
 
-    @staticmethod
-    def _session_of(message: Message) -> SessionId | None:
+    def _session_of(self, message: Message) -> SessionId | None:
         """The session that a refusal of this message would name; batches belong to the update of their round."""
-        if isinstance(message, Batch | Cosigned):
-            return SessionId(message.study, message.round, "update")
+        if isinstance(message, Batch | Cosigned | StudyEnd):
+            return SessionId(message.study, self.rounds if isinstance(message, StudyEnd) else message.round, "update")
         session = getattr(message, "session", None)
         return session if isinstance(session, SessionId) else None
 
@@ -367,7 +370,7 @@ class Site:
         self, session: SessionId | None, code: Refusal, stage: str, peer: str | None = None
     ) -> tuple[Sealed, ...]:
         """A refusal of what was asked in ``session`` at ``stage``; without a session there is nothing to answer to."""
-        if session is None or stage not in REFUSED_AT:
+        if session is None or stage not in REFUSED_AT or (self.witness is not None and not self.witness.may_refuse):
             return ()
         refused = ProtocolError("refused", code=code, stage=stage, site=peer)
         notice = refusal(session, self.name, refused, self.roster)

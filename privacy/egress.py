@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import NoReturn
 
 from .accounted import Accounted
@@ -99,7 +100,7 @@ class Gate:
             )
         self._ledger, self._policy, self._facts, self._limits = ledger, policy, facts, limits
         self._accounted = budget
-        self._scribe = Scribe(owner, policy, facts, budget, commit)
+        self._scribe = Scribe(owner, policy, facts, budget, commit, partial(ledger.is_open, facts.study.hex()))
         self._stopped = False
 
     @property

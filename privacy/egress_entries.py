@@ -11,7 +11,7 @@ from .accounted import Accounted, key_of
 from .identity import fingerprint_hex
 from .ledger.chain import CLOSING
 from .ledger.entries import Outcome, Record
-from .messages import STAGE, Batch, Cosigned, MaskedVector, Message, Receipt, schema_of, tag_of
+from .messages import STAGE, Batch, Cosigned, MaskedVector, Message, Receipt, RefusalNotice, schema_of, tag_of
 from .policy import Policy
 from .secure_aggregation.session import SessionId
 from .study_facts import COORDINATOR, StudyFacts
@@ -32,6 +32,7 @@ class Scribe:
         owner: the site's name, or ``coordinator``.
         policy: of this side. facts: of the study. budget: of the site; None without differential privacy.
         commit: commitments to what is masked; None where nothing is masked here.
+        is_open: whether the study is open in the ledger; a refusal after that is part of the closing exchange.
     """
 
     owner: str
@@ -39,6 +40,7 @@ class Scribe:
     facts: StudyFacts
     budget: Accounted | None
     commit: Commit | None
+    is_open: Callable[[], bool]
 
     def sent(
         self, message: Message, peer: str, outcome: Outcome, wire: bytes, digest: str, plain: Plain, facts: Facts | None
@@ -96,6 +98,7 @@ class Scribe:
         sender, to = (peer, self.owner) if direction == "in" else (self.owner, peer)
         number = int(getattr(message, "number", -1))
         study = self.facts.study.hex()
+        closing = getattr(message, "closing", isinstance(message, RefusalNotice) and not self.is_open())
         if isinstance(session, SessionId):
             name, round_ = str(session), session.round
         else:
@@ -106,7 +109,7 @@ class Scribe:
             study=study,
             outcome=outcome,
             round=round_,
-            stage=CLOSING if getattr(message, "closing", False) else STAGE[tag],
+            stage=CLOSING if closing else STAGE[tag],
             number=number,
             direction=direction,
             peer=peer,

@@ -22,11 +22,11 @@ wardround predict RUN IMAGE…
 wardround evaluate PREDICTIONS.csv [--groups COL] [--subgroups COL…] [--json] [--html OUT]
 wardround report build RUN
 wardround report sign RUN
-wardround audit verify RUN|LEDGER…
+wardround audit verify RUN|LEDGER… [--key PARTY=KEY…] [--json]
 wardround audit show RUN|LEDGER… [--study HASHPREFIX] [--round N] [--stage S] [--type T] [--peer P] [--owner O] [--direction out|in] [--outcome O] [--day YYYY-MM-DD] [--entries] [--json]
-wardround audit reconcile SITE COORDINATOR
-wardround audit prove
-wardround audit verify-proof FILE
+wardround audit reconcile SITE COORDINATOR [--json]
+wardround audit prove LEDGER ENTRY [--out FILE]
+wardround audit verify-proof FILE [--key PARTY=KEY…] [--json]
 wardround audit export RUN|LEDGER… --format fhir|csv|jsonl [--out FILE]
 wardround privacy show RUN
 wardround privacy plan [STUDY.toml] [--epsilon E…] [--units N…] [--rounds N] [--batch N] [--epochs N] [--delta D]
@@ -69,6 +69,10 @@ PROMISED_NOW = {
     "report build",
     "audit show",
     "audit export",
+    "audit verify",
+    "audit reconcile",
+    "audit prove",
+    "audit verify-proof",
     "privacy audit",
     "privacy show",
     "privacy plan",

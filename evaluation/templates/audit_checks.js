@@ -198,7 +198,7 @@ const checkProof = async (party, checkpoint, note, context, sums, say) => {
   page.batches.set(batch.origin, batch.root);
   if (!ed25519) return false;
   const signers = await signersOf(batch, ring);
-  for (const key of []) say(`The signature of ${key.owner} under ${label} is wrong.`);
+  for (const key of signers.filter((each) => !each.good)) say(`The signature of ${key.owner} under ${label} is wrong.`);
   const valid = signers.filter((each) => each.good && each.use === "identity");
   if (!valid.some((key) => key.kind === NOTE_KEY && page.coordinators.has(key.owner))) {
     say(`The coordinator has not signed ${label}.`);

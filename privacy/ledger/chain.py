@@ -104,6 +104,7 @@ class Chain:
         keys: who signs checkpoints from which entry on.
         time: of the last entry. set_back: numbers of entries that are dated before the one before them.
         owner: of the first entry; the others must have the same.
+        last: the entry that was followed last; None before the first.
     """
 
     sequence: int = 0
@@ -116,6 +117,7 @@ class Chain:
     time: str = ""
     set_back: list[int] = field(default_factory=list)
     owner: str = ""
+    last: Entry | None = None
 
     def take(self, line: bytes) -> str:
         """Follow the chain by one line; returns what is wrong with it, or an empty string."""
@@ -182,7 +184,7 @@ class Chain:
                 study.note_message(entry)
         if entry.time < self.time:
             self.set_back.append(entry.sequence)
-        self.owner, self.time = self.owner or entry.owner, entry.time
+        self.owner, self.time, self.last = self.owner or entry.owner, entry.time, entry
         self.sequence += 1
         self.head = hashlib.sha256(line).hexdigest()
         self.tree.append(leaf_hash(line))

@@ -12,7 +12,7 @@ from ..merkle import consistent, root_from_path
 from ..messages import MAX_RECEIVED, Batch, Cosignature, Cosigned, Receipt, encode
 from ..secure_aggregation.roster import PinnedRoster
 from . import batches as b
-from .chain import Study
+from .chain import CLOSING, Study
 from .checkpoints import (
     Checkpoint,
     add_cosignature,
@@ -65,12 +65,22 @@ class SiteWitness:
     def receipt(self, number: int, *, closing: bool) -> Receipt:
         """The ledger as it stands, signed; the next entry must be of this message.
 
+        After the study's close there is one receipt: asked again, the same bytes.
+
         Args:
             number: the round that ended. closing: whether the study did.
+
+        Raises:
+            ProtocolError: the study is over, and was cosigned; or it is over and the receipt would be of a round.
         """
         chain, study = self._ledger.chain, self._study
-        size, root = chain.sequence, chain.tree.root()
-        since = _number(study, "size")
+        size = chain.sequence
+        if self.over:
+            if not closing or "cosignature" in study.closing:
+                raise _refused("a receipt of a study that is over", Refusal.OUT_OF_ORDER)
+            if "receipt" in study.closing:
+                size = self._own_checkpoint()[0]
+        root, since = chain.tree.root(size), _number(study, "size")
         note = self._note(size, root)
         self._store.save_latest(note)
         unsigned = Receipt(
@@ -83,7 +93,7 @@ class SiteWitness:
             log_signature=note.signatures[0].signature,
             log_key=self._key.public_key,
             since=since,
-            consistency=chain.tree.consistency(since),
+            consistency=chain.tree.consistency(since, size),
             known=_number(study, "coordinator_size"),
             received=study.unacknowledged(b.COORDINATOR, size, MAX_RECEIVED),
             signature=_UNSIGNED,
@@ -99,6 +109,16 @@ class SiteWitness:
         if self._study.open:
             self._ledger.close_study(self._context.study.hex())
 
+    @property
+    def over(self) -> bool:
+        """Whether the study is closed in the ledger: nothing of it leaves any more but the closing exchange."""
+        return not self._study.open
+
+    @property
+    def may_refuse(self) -> bool:
+        """Whether a refusal can still leave: after the study's close only one."""
+        return self._study.open or "refusal" not in self._study.closing
+
     def cosign(self, batch: Batch) -> Cosignature:
         """Check a batch and sign it; asked again for the same, the same answer. `facts` is what its entry must state.
 
@@ -109,9 +129,12 @@ class SiteWitness:
         before = self._study.cosignature
         time = int(self._clock())
         if before is not None and before.facts is not None and batch.number == before.number:
-            if before.facts.get("root") != batch.root.hex():
+            asked = (batch.root.hex(), batch.round, batch.closing)
+            if asked != (before.facts.get("root"), before.round, before.stage == CLOSING):
                 raise _refused("another batch under a number that was cosigned", Refusal.CHANGED_REQUEST)
             time = int(before.facts["time"])
+        elif self.over and (not batch.closing or "cosignature" in self._study.closing):
+            raise _refused("a batch of a study that is over", Refusal.OUT_OF_ORDER)
         signature = self._identity.sign_note(cosignature_message(time, text))
         answer = Cosignature(
             study=batch.study,

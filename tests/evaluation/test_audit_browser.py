@@ -115,6 +115,10 @@ def ledger_key(owner: str) -> str:
     return key_of(f"{owner} ledger key").public_key().public_bytes_raw().hex()
 
 
+def unsigned(lines: tuple[str, ...]) -> tuple[str, ...]:
+    return (re.sub(r'("signature":")(.)', lambda m: m[1] + ("0" if m[2] != "0" else "1"), lines[0]), *lines[1:])
+
+
 def edit(lines: tuple[str, ...]) -> tuple[str, ...]:
     return (*lines[:5], lines[5].replace('"wire_bytes":', '"wire_bytes":1', 1), *lines[6:])
 
@@ -138,6 +142,11 @@ def last(lines: tuple[str, ...]) -> tuple[str, ...]:
         (lambda e: (*e[:5], "[1]", *e[6:]), "Entry 5 is no JSON object."),
         (lambda e: (*e[:5], '{"sequence":{"toString":1}}', *e[6:]), "Entry 5 says that it is entry {…}"),
         (last, "one of entries"),
+        (unsigned, "Entry 0 announces a ledger key that the identity does not vouch for."),
+        (
+            lambda e: (*e[:5], e[5].replace('"owner":"amber"', '"owner":"birch"'), *e[6:]),
+            "Entry 5 is of another ledger",
+        ),
     ],
 )
 def test_a_changed_ledger_is_named(
@@ -192,7 +201,14 @@ def test_forged_checkpoints_and_cosignatures_are_named(browser: Any, tmp_path: P
     stranger = key_of("stranger")
     lines = second.note.split("\n")
     own = stranger.sign(("\n".join(lines[:3]) + "\n").encode())
+    key = key_of("amber ledger key")
+    origin, size, tree_root = lines[:3]
+    other_log = Checkpoint("wardround/ledger/other", int(size), base64.b64decode(tree_root))
+    elsewhere = signed(other_log, origin, key.sign, key.public_key().public_bytes_raw())
+    longer = second.proof.replace("\n\n", f"\n{tree_root}\n\n", 1)
     cases: list[tuple[AuditPage, str]] = [
+        (forge(study, "amber", note=elsewhere.to_bytes().decode()), "is of another log"),
+        (forge(study, "amber", proof=longer), "the path is too long"),
         (forge(study, "amber", note=second.note.replace(lines[2], root)), "has another Merkle root than these entries"),
         (forge(study, "amber", note=second.note.replace(lines[2], root)), "has a wrong signature of amber"),
         (forge(study, "amber", note=re_signed(second.note, 4)), "has a wrong signature of amber"),
@@ -237,6 +253,8 @@ def test_another_identity_and_another_ledger_key_are_named(browser: Any, tmp_pat
         assert "Entry 0 announces a ledger key that the identity does not vouch for." in said
         assert "has no key: no entry before it announces one" in said
         assert verdict(tab)[0] == "no"
+    with opened(browser, tmp_path / "audit.html", page, before=NO_ED25519) as tab:
+        assert "Entry 0 announces a ledger key that the identity" in tab.inner_text("#check-0")
 
 
 def test_two_batches_of_one_number_are_named(browser: Any, tmp_path: Path, study: AuditPage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load
 from wardround.medical_datasets.pixels import content_hash
-from wardround.platform import forgetting, private_site, simulation, trainer
+from wardround.platform import feature_cache, forgetting, private_site, simulation, trainer
 from wardround.platform.cohorts import deal, read_cohort
 from wardround.platform.config import Study
 from wardround.platform.demo_study import demo_study_values
@@ -24,8 +25,10 @@ from wardround.platform.errors import CheckpointError, RunFolderError, StudyFile
 from wardround.platform.feature_cache import cache_files, cached_names, read_shard
 from wardround.platform.forgetting import Removed, UnknownGroupError, find_group, forget, settle, study_of
 from wardround.platform.held_home import HeldHome, hold
+from wardround.platform.private_plan import units_of
 from wardround.platform.run_folder import RunFolder
 from wardround.platform.simulation import simulate
+from wardround.platform.study_data import Part
 from wardround.platform.study_file import parse_study
 from wardround.platform.watching import Silent
 from wardround.platform.withdrawn import check_left_out, withdrawn_records
@@ -105,7 +108,7 @@ class World:
         """Every row of the cache, by its name; each shard must verify."""
         found = {}
         for path in cache_files(self.cache):
-            key, hashes, features = forgetting_shard(path)
+            key, hashes, features = shard_of(path)
             assert read_shard(path.read_bytes(), key)
             found |= {name.tobytes().hex(): row.tobytes() for name, row in zip(hashes, features, strict=True)}
         return found
@@ -119,10 +122,8 @@ class World:
         return World(RunFolder(to / "run"), to / "cache", self.study)
 
 
-def forgetting_shard(path: Path) -> Any:
-    from wardround.platform.feature_cache import _own_shard
-
-    shard = _own_shard(path)
+def shard_of(path: Path) -> Any:
+    shard = feature_cache._own_shard(path)
     assert shard is not None
     return shard
 
@@ -300,6 +301,33 @@ def test_an_image_is_known_by_content_under_another_name(world: World) -> None:
     check_left_out(world.home, plan.cohort, found.others(np.arange(len(plan.cohort.records))))
 
 
+@pytest.mark.parametrize(("unit", "count"), [("patient", 3), ("record", 6)])
+def test_a_withdrawn_unit_stays_without_rows(unit: str, count: int) -> None:
+    study = study_with(facmic={"normalisation": "layer"}, privacy={"epsilon": 8.0, "unit": unit})
+    rows = np.arange(4)
+    part = Part(rows, np.zeros((4, 2), np.float32), rows, ("a", "b", "a", "b"), withdrawn=("c", "c"))
+    units = units_of(study, part)
+    assert units.count == count
+    assert units.owners.tolist() == ([0, 1, 0, 1] if unit == "patient" else [0, 1, 2, 3])
+    assert len(part) == 6
+    assert part.training().inputs.shape == (4, 2)
+    assert units_of(study, replace(part, withdrawn=())).count == (2 if unit == "patient" else 4)
+
+
+def test_a_picture_that_could_never_be_decoded_is_not_in_the_number(world: World, tmp_path: Path) -> None:
+    world.forget(world.patient())
+    plan = world.plan
+    found = withdrawn_records(world.run.homes, plan, PLAIN)
+    rows = np.arange(len(plan.cohort.records))
+    assert sorted(rows[found.counted(plan.cohort, rows)]) == sorted(found.kept_in_number)
+    broken, damaged = tmp_path / "broken.png", int(found.kept_in_number[0])
+    broken.write_bytes(b"no picture")
+    records = list(plan.cohort.records)
+    records[damaged] = replace(records[damaged], path=broken)
+    counted = found.counted(replace(plan.cohort, records=tuple(records)), rows)
+    assert sorted(rows[counted]) == sorted(set(found.kept_in_number) - {damaged})
+
+
 # --- nobody is named ------------------------------------------------------------------------------------------------
 
 
@@ -319,8 +347,6 @@ def test_no_file_names_the_patient(world: World) -> None:
     assert looked > 10
     for name in ("forgotten.json", "forgotten.key"):
         assert (world.home / name).stat().st_mode & 0o777 == 0o600
-    import hashlib
-
     plain = hashlib.sha256(patient.encode()).hexdigest()
     assert plain.encode() not in (world.home / "forgotten.json").read_bytes()
 

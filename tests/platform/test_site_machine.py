@@ -35,6 +35,7 @@ from wardround.privacy.messages import (
     AdvertList,
     Limits,
     Message,
+    Receipt,
     RefusalNotice,
     RoundEnd,
     RoundStart,
@@ -180,22 +181,27 @@ def test_every_message_of_a_finished_round_is_refused_when_replayed(consortium: 
     seen = [wire for _, to, wire in whole_round(consortium) if to == NAME]
     waiting = at_stage(consortium, "share-delivery")
     for wire in seen:
-        answer = reply(site.handle(wire))
-        assert answer is None or isinstance(answer, RefusalNotice)
+        message, answer = decode(wire, TO_SITE, LARGE), reply(site.handle(wire))
+        if isinstance(message, RoundEnd):  # how its ledger stands, a site says whenever it is asked
+            assert isinstance(answer, Receipt)
+        else:
+            assert answer is None or isinstance(answer, RefusalNotice)
     assert reply(site.handle(waiting)).__class__.__name__ == "MaskedVector"
 
 
 def test_the_end_of_another_round_does_not_end_this_one(consortium: Consortium, site: Site) -> None:
     old = next(wire for _, to, wire in whole_round(consortium) if to == NAME and wire[2:11] == b"round-end")
     waiting = at_stage(consortium, "advert-list")
-    assert site.handle(old) == ()
+    answer = reply(site.handle(old))
+    assert isinstance(answer, Receipt)
+    assert answer.round == 1
     assert not isinstance(reply(site.handle(waiting)), RefusalNotice)
 
 
 def test_after_the_end_of_its_round_nothing_of_it_is_answered(consortium: Consortium, site: Site) -> None:
     request = at_stage(consortium, "unmask-request")
     session = decode(request, TO_SITE, LARGE).session  # type: ignore[attr-defined]
-    assert site.handle(encode(RoundEnd(session, "aborted", bytes(32)))) == ()
+    assert isinstance(reply(site.handle(encode(RoundEnd(session, "aborted", bytes(32))))), Receipt)
     assert refusal(site.handle(request)).code is Refusal.OUT_OF_ORDER
 
 
@@ -433,8 +439,9 @@ def test_a_changed_message_gets_a_refusal_and_the_true_one_its_answer(consortium
         if changed_wire == wire:
             return
         answer = reply(site.handle(changed_wire))
-        # A start for a later attempt is a start; of anything else nothing but a refusal may come.
-        allowed = (RefusalNotice, Advert) if tag == "round-start" else (RefusalNotice,)
+        # A start for a later attempt is a start, an end is an end; of anything else nothing but a refusal may come.
+        more = {"round-start": Advert, "round-end": Receipt}
+        allowed = (RefusalNotice, more[tag]) if tag in more else (RefusalNotice,)
         assert answer is None or isinstance(answer, allowed)
         if isinstance(answer, RefusalNotice):
             assert answer.peer in ("", *consortium.roster.roster.names)
@@ -492,7 +499,9 @@ def test_a_final_adapter_that_is_not_this_studys_is_not_kept(consortium: Consort
 
 def test_an_aborted_study_leaves_no_final_adapter(consortium: Consortium, site: Site) -> None:
     whole_study(consortium, site)
-    assert site.handle(encode(StudyEnd(consortium.roster.roster.study, "aborted", b""))) == ()
+    answer = reply(site.handle(encode(StudyEnd(consortium.roster.roster.study, "aborted", b""))))
+    assert isinstance(answer, Receipt)
+    assert (answer.closing, answer.round) == (True, 3)
     assert not (site.folder / FINAL_FILE).exists()
 
 
@@ -503,7 +512,13 @@ def test_a_study_that_ends_early_keeps_the_updates_and_no_adapter(
     whole_round(consortium)
     before = {path.name: path.read_bytes() for path in site.folder.glob("update-*")}
     adapter = dump_adapter(consortium.coordinator.state, consortium.coordinator.info)
-    assert site.handle(encode(StudyEnd(consortium.roster.roster.study, status, adapter))) == ()
+    answer = reply(site.handle(encode(StudyEnd(consortium.roster.roster.study, status, adapter))))
+    if status == "aborted":
+        assert isinstance(answer, Receipt)
+        assert (answer.closing, answer.round) == (True, 1)
+    else:
+        assert answer is None  # no adapter of the last round: the study goes on
+    assert consortium.ledgers[NAME].is_open(consortium.roster.roster.study.hex()) == (status == "completed")
     assert before
     assert {path.name: path.read_bytes() for path in site.folder.glob("update-*")} == before
     assert not (site.folder / FINAL_FILE).exists()

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from wardround.privacy.errors import DecodeError, Refusal
+from wardround.privacy.message_types import MAX_STEPS
 from wardround.privacy.messages import (
     BY_TAG,
     MAX_DEPTH,
+    MAX_RECEIVED,
     STAGE,
     TO_COORDINATOR,
     TO_SITE,
@@ -17,16 +19,22 @@ from wardround.privacy.messages import (
     AdvertList,
     Agreement,
     AgreeSignature,
+    Batch,
+    Cosignature,
+    Cosigned,
     DeliveredShare,
     Limits,
+    LogHead,
     MaskedVector,
     OpenedShare,
+    Receipt,
     RefusalNotice,
     RoundEnd,
     RoundStart,
     SealedShare,
     SealedShares,
     ShareDelivery,
+    SiteCosignature,
     StudyEnd,
     SurvivorSet,
     UnmaskAnswer,
@@ -56,6 +64,10 @@ EXAMPLES = (
     Agreement(S, "a", SIG),
     UnmaskAnswer(S, "a", (OpenedShare("b", "s", b"z" * 33),), SIG),
     RefusalNotice(S, "a", Refusal.TOO_FEW, "share", ""),
+    Receipt(H, 7, True, "a", 900, H, SIG, H, 300, H * 3, 17, (H, H), SIG),
+    Batch(H, 7, False, 900, H, SIG, H * 2, LogHead(H, H, SIG), H * 2, 300, H * 3, (H,), SIG),
+    Cosignature(H, 7, True, 900, H, "a", 1_700_000_000, SIG),
+    Cosigned(H, 7, False, 900, H, H * 6, (SiteCosignature("a", 1, SIG), SiteCosignature("b", 2, SIG))),
 )
 ALL = TO_SITE + TO_COORDINATOR
 WIRES = [encode(message) for message in EXAMPLES]
@@ -120,6 +132,17 @@ def test_other_encodings_of_the_same_message_are_refused():
         ["refusal", [H, 0, "update", 0, 0], "A Site", "too-few", "share", ""],
         ["refusal", [H, 0, "update", 0, 0], "a", "too-few", "share", "Jane Doe"],
         ["agreement", [H, 0, "update", 0, 0], "a\n", SIG],
+        ["cosignature", H, 0, 1, 900, H, "a", 1, SIG],
+        ["cosignature", H, 0, True, 2**32, H, "a", 1, SIG],
+        ["cosignature", H, 0, True, 900, H, "a", 2**40, SIG],
+        ["cosignature", H, 0, True, 900, H, "a", -1, SIG],
+        ["cosignature", H, 0, True, 900, H, "A Site", 1, SIG],
+        ["receipt", H, 0, False, "a", 9, H, SIG, H, 0, b"x" * (32 * MAX_STEPS + 1), 0, [], SIG],
+        ["receipt", H, 0, False, "a", 9, H, SIG, H[:31], 0, b"", 0, [], SIG],
+        ["receipt", H, 0, False, "a", 9, H, SIG, H, 0, b"", 0, [H] * (MAX_RECEIVED + 1), SIG],
+        ["receipt", H, 0, False, "a", 9, H, SIG, H, 0, b"", 0, ["free text about a patient"], SIG],
+        ["cosigned", H, 0, False, 9, H, b"", [["a", 1, SIG, "extra"]]],
+        ["batch", H, 0, False, 9, H, SIG, H, [H, H], H, 0, b"", [], SIG],
         ["nonsense", 1],
         [],
         {},
@@ -166,6 +189,7 @@ def test_limits_have_room_for_the_longest_names_and_largest_numbers():
     last = SessionId(b"\xff" * 32, 2**32 - 1, "class-means", 2**32 - 1, 2**32 - 1)
     limits = Limits(sites=n, vector_bytes=40, adapter_bytes=10, settings_bytes=10)
     advert = Advert(last, name, H, H, H, H, SIG)
+    most, path, tree = 2**32 - 1, bytes(32 * MAX_STEPS), bytes(32 * MAX_DEPTH)
     fullest = (
         RoundStart(last, bytes(10), bytes(10)),
         AdvertList(last, (advert,) * n),
@@ -180,6 +204,10 @@ def test_limits_have_room_for_the_longest_names_and_largest_numbers():
         Agreement(last, name, SIG),
         UnmaskAnswer(last, name, (OpenedShare(name, "b", bytes(33)),) * n, SIG),
         RefusalNotice(last, name, Refusal.SECOND_SURVIVOR_SET, "advertise", name),
+        Receipt(H, most, True, name, most, H, SIG, H, most, path, most, (H,) * MAX_RECEIVED, SIG),
+        Batch(H, most, True, most, H, SIG, tree, LogHead(H, H, SIG), tree, most, path, (H,) * MAX_RECEIVED, SIG),
+        Cosignature(H, most, True, most, H, name, 2**40 - 1, SIG),
+        Cosigned(H, most, True, most, H, H * (n + 1), (SiteCosignature(name, 2**40 - 1, SIG),) * n),
     )
     assert {type(message) for message in fullest} == set(ALL)
     for message in fullest:

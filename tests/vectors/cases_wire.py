@@ -174,6 +174,7 @@ SESSION = [STUDY, 7, "evaluation", 1, 2]
 UPDATE = [STUDY, 0, "update", 0, 0]
 ADVERT = ["advert", SESSION, "alpha", DIGEST, OTHER, DIGEST[::-1], OTHER[::-1], SIGNATURE]
 BOX = bytes(range(18))
+SIGNED = [300, DIGEST, "alpha", 1_700_000_000, SIGNATURE]
 
 # One message of each type: the way it goes and its fields; the session of RoundStart has the smallest numbers.
 MESSAGES: dict[str, tuple[str, list]] = {
@@ -196,6 +197,30 @@ MESSAGES: dict[str, tuple[str, list]] = {
         [SESSION, "alpha", [["alpha", "b", bytes(33)], ["beta", "s", b"\x01" * 33]], SIGNATURE],
     ),
     "refusal": ("to-coordinator", [SESSION, "alpha", "dishonest-share", "mask", "beta"]),
+    "receipt": (
+        "to-coordinator",
+        [STUDY, 7, True, "alpha", 300, DIGEST, SIGNATURE, OTHER, 70, DIGEST + OTHER, 5, [OTHER], SIGNATURE[::-1]],
+    ),
+    "batch": (
+        "to-site",
+        [
+            STUDY,
+            7,
+            False,
+            300,
+            DIGEST,
+            SIGNATURE,
+            OTHER,
+            [DIGEST, OTHER, SIGNATURE],
+            OTHER,
+            70,
+            DIGEST,
+            [OTHER],
+            SIGNATURE,
+        ],
+    ),
+    "cosignature": ("to-coordinator", [STUDY, 7, False, 300, DIGEST, "alpha", 1_700_000_000, SIGNATURE]),
+    "cosigned": ("to-site", [STUDY, 7, True, 300, DIGEST, DIGEST + OTHER, [["alpha", 1_700_000_000, SIGNATURE]]]),
 }
 
 
@@ -243,6 +268,8 @@ def messages() -> dict:
     accept("no-signatures", "The protocol refuses it.", "unmask-request", [SESSION, ["alpha"], []])
     accept("aborted", "No new adapter: zeros.", "round-end", [UPDATE, "aborted", bytes(32)])
     accept("study-aborted", "No adapter.", "study-end", [STUDY, "aborted", b""])
+    accept("nobody-signed", "An empty list.", "cosigned", [STUDY, 7, False, 300, DIGEST, b"", []])
+    accept("latest-time", "2^40 - 1 seconds.", "cosignature", [STUDY, 7, True, *SIGNED[:3], 2**40 - 1, SIGNATURE])
 
     for tag, (way, fields) in MESSAGES.items():
         wire = ref.msgpack([tag, *fields])
@@ -301,6 +328,12 @@ def messages() -> dict:
             "refusal-free-text",
             "A code, never text.",
             ref.msgpack(["refusal", SESSION, "alpha", "a patient", "mask", ""]),
+        ),
+        ("flag-as-number", "1 where true or false is expected.", ref.msgpack(["cosignature", STUDY, 7, 1, *SIGNED])),
+        (
+            "time-too-large",
+            "2^40 seconds.",
+            ref.msgpack(["cosignature", STUDY, 7, False, *SIGNED[:3], 2**40, SIGNATURE]),
         ),
         ("empty", "No bytes.", b""),
     ):

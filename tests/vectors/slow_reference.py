@@ -313,9 +313,11 @@ class Raw(bytes):
 
 
 def msgpack(value: object) -> bytes:
-    """The shortest encoding of lists, text, bytes and whole numbers."""
+    """The shortest encoding of lists, text, bytes, whole numbers, true and false."""
     if isinstance(value, Raw):
         return bytes(value)
+    if isinstance(value, bool):
+        return b"\xc3" if value else b"\xc2"
     if isinstance(value, int):
         if value < 128:
             return bytes([value])

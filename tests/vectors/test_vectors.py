@@ -58,7 +58,7 @@ def test_the_files_are_what_the_second_implementation_makes() -> None:
 
 
 def test_the_files_stay_small() -> None:
-    assert sum(path.stat().st_size for path in HERE.glob("*.json")) < 300_000
+    assert sum(path.stat().st_size for path in HERE.glob("*.json")) < 350_000
 
 
 @pytest.mark.parametrize("name", SECOND)
