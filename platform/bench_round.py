@@ -23,6 +23,7 @@ from ..medical_datasets.cohort import Cohort
 from .config import Study
 from .consortium import start_state
 from .federation import federate
+from .ledger_timer import LedgerTimer, timed_ledgers
 from .methods.method import SharedInputs
 from .methods.table import method_of
 from .run_folder import RunFolder
@@ -48,6 +49,8 @@ class RoundBench:
         overhead_ratio: round over training; >= about 1.
         bytes_up: wire bytes that one site sends in one round, mean.
         bytes_ratio: those over the update as plain float32.
+        ledger_ms: of a round, all sites' and the coordinator's ledgers: entries, syncs, cosigning, commitments.
+        ledger_share: those over the round.
     """
 
     method: str
@@ -60,6 +63,8 @@ class RoundBench:
     overhead_ratio: float
     bytes_up: float
     bytes_ratio: float
+    ledger_ms: float
+    ledger_share: float
 
     def as_dict(self) -> dict[str, str | int | float]:
         """The figures under the names that ``--json`` prints."""
@@ -80,8 +85,9 @@ def measure(*, rounds: int = 6, images: int = IMAGES, width: int = 512, seed: in
     method, data = method_of(study), _drawn(images, width, seed)
     with tempfile.TemporaryDirectory(prefix="wardround-bench-") as folder:
         run = RunFolder.create(Path(folder) / "run", study)
-        clock = _Clock()
-        federated = federate(study, method, data, FINGERPRINT, run, clock)
+        with timed_ledgers() as timer:
+            clock = _Clock(timer)
+            federated = federate(study, method, data, FINGERPRINT, run, clock)
         sent = statistics.mean(sent.bytes_sent for sent in federated.sent.values()) / rounds
     alone = _train_alone(study, data, rounds)
     plain = 4 * sum(federated.parameters.values())
@@ -98,18 +104,23 @@ def measure(*, rounds: int = 6, images: int = IMAGES, width: int = 512, seed: in
         overhead_ratio=whole / training,
         bytes_up=sent,
         bytes_ratio=sent / plain,
+        ledger_ms=1e3 * statistics.median(end - begun for begun, end in itertools.pairwise(clock.ledgers)),
+        ledger_share=statistics.median(end - begun for begun, end in itertools.pairwise(clock.ledgers)) / whole,
     )
 
 
 class _Clock(Silent):
     """Notes when each round was over, checkpoint included: from one to the next is a whole round."""
 
-    def __init__(self) -> None:
+    def __init__(self, timer: LedgerTimer) -> None:
         self.ends: list[float] = []
+        self.ledgers: list[float] = []
+        self._timer = timer
 
     def round_done(self, record: Mapping[str, Any], total: int) -> None:
-        """Note the time."""
+        """Note the time, and what ledgers took of it so far."""
         self.ends.append(time.perf_counter())
+        self.ledgers.append(self._timer.seconds)
 
 
 def _train_alone(study: Study, data: StudyData, repeats: int) -> list[float]:

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from .. import __version__
 from ..privacy.atomic import make_private, write_atomic
 from ..privacy.differential_privacy.budget import Budget
@@ -52,6 +54,7 @@ from .study_data import StudyData
 from .trainer import LocalTrainer
 from .training import derive_seed
 from .update import Layout
+from .withdrawn import check_left_out
 
 ADAPTER_HEADROOM = 4096  # bytes of a safetensors header beyond the one that was measured
 ROSTER_FILE = "roster.json"
@@ -202,6 +205,8 @@ def open_consortium(
             site_gate, ledgers[name], key = gate(name, home.ledger, home.policy, entered[name])
             store = EvidenceStore(home.folder / CHECKPOINTS)
             witness = SiteWitness(name, identities[name], key, ledgers[name], pinned, store, time.time)
+            rows = np.concatenate([site.train.rows, site.validation.rows, site.test.rows])
+            check_left_out(home.folder, data.cohort, rows)
             part, held_out = (each.training(method.consumes) for each in (site.train, site.validation))
             private = private_site(study, method, site.train, budgets[name], folder) if study.private else None
             trainers[name] = LocalTrainer(name, study, method, layout, part, held_out, data.shared, folder, private)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..evaluation.audit_view import audit_page
 from ..evaluation.report import index_page, site_report
 from ..evaluation.report_json import dossier_from_json, site_report_from_json, to_json
 from ..evaluation.report_model import (
@@ -32,10 +33,13 @@ from ..evaluation.report_model import (
 from ..evaluation.scores import pool, score
 from ..privacy.atomic import make_private, write_atomic
 from .assessment import Assessment
+from .audit.annex import annex
+from .audit.page import audit_page_of, audit_run
 from .errors import RunFolderError
 from .results import Results, model_card, summary
 from .run_folder import RunFolder
 from .study_data import SiteData
+from .study_file import load_study
 from .training import derive_seed
 
 
@@ -67,8 +71,11 @@ def build_pages(run: RunFolder) -> list[Path]:
             where=str(run.root),
             remedy="Finish it first: wardround run STUDY.toml --out RUN --resume",
         )
-    pages = [(path.with_suffix(".html"), partial(_site_page, path)) for path in reports]
+    pages: list[tuple[Path, Callable[[], str]]] = [
+        (path.with_suffix(".html"), partial(_site_page, path)) for path in reports
+    ]
     pages.append((run.index, partial(_index, source)))
+    pages += _audit_pages(run)
     for row in dossier_from_json(source.read_bytes()).sites:
         if run.site(row.site) / "report.json" not in reports:
             raise RunFolderError(
@@ -80,6 +87,15 @@ def build_pages(run: RunFolder) -> list[Path]:
     for target, text in built:
         write_atomic(target, text.encode())
     return [target for target, _ in built]
+
+
+def _audit_pages(run: RunFolder) -> list[tuple[Path, Callable[[], str]]]:
+    """The auditor's page and the annex, from the ledgers as they lie in the dossier now."""
+    study, found = load_study(run.study), audit_run(run)
+    return [
+        (run.audit, lambda: audit_page(audit_page_of(run, study, found))),
+        (run.annex, lambda: annex(study, found)),
+    ]
 
 
 def _site_page(path: Path) -> str:
@@ -215,6 +231,8 @@ def _dossier(results: Results) -> Dossier:
             Link("Rounds", "rounds.jsonl", "a line a try: participants, who dropped and why, seconds, bytes, loss"),
             Link("Summary", "summary.json", "every figure of this page, for scripts"),
             Link("Model card", "model/card.json", "method, backbone, classes, prompts, limits"),
+            Link("Audit", "audit.html", "what was transmitted, with everything to check it in the browser"),
+            Link("Annex for a DPIA", "dpia-annex.md", "a draft from the ledgers, for a data-protection officer"),
             Link("Coordinator's ledger", "coordinator/ledger.jsonl", "every message that it sent and received"),
         ),
         overall=_overall(results, results.federated),

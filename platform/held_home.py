@@ -12,10 +12,15 @@ from pathlib import Path
 
 from ..privacy.errors import BudgetError, HomeError, LedgerError
 from ..privacy.home import SiteHome
+from ..privacy.identity import Identity
 from ..privacy.ledger.entries import Kind, Record
+from ..privacy.ledger.evidence import FOLDER as CHECKPOINTS
+from ..privacy.ledger.evidence import EvidenceStore
+from ..privacy.ledger.keys import open_key, sign_latest
 from ..privacy.ledger.log import Ledger
 from ..privacy.ledger.reading import read_entries
 from .consortium import ROSTER_FILE
+from .enrolment import PASSPHRASE_FILE, open_identity
 from .run_folder import RunFolder
 
 HOMES = "homes"
@@ -73,7 +78,29 @@ class HeldHome:
         if any(entry.kind == kind for entry in later):
             return False
         ledger.append([Record(kind=kind, study="", outcome="noted", facts=dict(facts))])
+        self.sign(ledger)
         return True
+
+    def identity(self) -> Identity | None:
+        """The site's identity; None where it has none, or its passphrase is not here.
+
+        Raises:
+            KeyStoreError: it cannot be unlocked.
+        """
+        if not self.home.identity.is_file() or not (self.folder / PASSPHRASE_FILE).is_file():
+            return None
+        return open_identity(self.folder, self.home.identity)
+
+    def sign(self, ledger: Ledger) -> None:
+        """Sign the ledger as it stands, where the key is at hand; else the next study's first receipt does.
+
+        Raises:
+            KeyStoreError: the ledger's key is lost or damaged.
+        """
+        identity = self.identity()
+        if identity is not None:
+            key = open_key(self.folder, identity, ledger)
+            sign_latest(ledger, key, EvidenceStore(self.folder / CHECKPOINTS))
 
     @property
     def studies(self) -> dict[str, Path]:

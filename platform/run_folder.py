@@ -50,6 +50,16 @@ class RunFolder:
         return self.root / "index.html"
 
     @property
+    def audit(self) -> Path:
+        """The auditor's page."""
+        return self.root / "audit.html"
+
+    @property
+    def annex(self) -> Path:
+        """A draft annex to an impact assessment."""
+        return self.root / "dpia-annex.md"
+
+    @property
     def adapter(self) -> Path:
         """The final global adapter."""
         return self.root / "model" / "adapter.safetensors"

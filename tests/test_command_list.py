@@ -41,13 +41,14 @@ wardround coordinator abort
 wardround site join
 wardround site roster confirm
 wardround site policy edit
-wardround site policy check
+wardround site policy check POLICY.toml [--study STUDY.toml] [--json]
 wardround site start
 wardround site status
 wardround site stop
 wardround site leave
 wardround site purge --home HOME [--cache DIR] [--ledger] [--yes]
 wardround site forget GROUP --home HOME [--study STUDY.toml] [--cache DIR] [--yes]
+wardround site rotate-key [--home HOME] [--lost] [--json]
 wardround site approve STUDY
 wardround bench secure-aggregation [--sites --dim --dropouts --bits --peer]
 wardround bench dp
@@ -69,6 +70,8 @@ PROMISED_NOW = {
     "report build",
     "audit show",
     "audit export",
+    "site rotate-key",
+    "site policy check",
     "audit verify",
     "audit reconcile",
     "audit prove",

@@ -54,8 +54,8 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
 
     Args:
         paths: run folders (with ``study.toml``), folders with a ``ledger.jsonl``, or ledger files. Of a run that is
-            complete the copies in ``sites/`` are taken, else the sites' homes. A folder without either, but with such
-            folders in it, stands for all of them.
+            complete the copies in ``sites/`` are taken, else, or where a home has gone on since, the sites' homes. A
+            folder without either, but with such folders in it, stands for all of them.
 
     Raises:
         LedgerError: a path has no ledger, or an empty one.
@@ -77,7 +77,11 @@ def _in_path(path: Path) -> list[Source]:
         return [_source(path / LEDGER)]
     if (path / "study.toml").is_file():
         complete = (path / "summary.json").is_file()
-        ledgers = sorted(path.glob(f"{'sites' if complete else 'homes'}/*/{LEDGER}"))
+        homes = {ledger.parent.name: ledger for ledger in path.glob(f"homes/*/{LEDGER}")}
+        copies = {ledger.parent.name: ledger for ledger in path.glob(f"sites/*/{LEDGER}") if complete}
+        # A home goes on after its run: what was forgotten or purged since is not in the copy.
+        longer = {name for name in copies if name in homes and _size(homes[name]) > _size(copies[name])}
+        ledgers = [(homes | copies)[name] if name not in longer else homes[name] for name in sorted(homes | copies)]
         ledgers += [own for own in [path / "coordinator" / LEDGER] if own.is_file()]
     else:
         ledgers = sorted(path.glob(f"*/{LEDGER}"))
@@ -88,6 +92,10 @@ def _in_path(path: Path) -> list[Source]:
             remedy=f"Give a run folder, a folder with a {LEDGER}, or a ledger file",
         )
     return [_source(ledger) for ledger in ledgers]
+
+
+def _size(ledger: Path) -> int:
+    return ledger.stat().st_size
 
 
 def _source(ledger: Path) -> Source:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import site_data
+from . import site_data, site_keys, site_policy
 
 app = typer.Typer(
     no_args_is_help=True, help="A site's own home. Example: wardround site purge --home runs/brain/homes/a"
@@ -18,3 +18,5 @@ def group() -> None:
 
 app.command("forget")(site_data.forget)
 app.command("purge")(site_data.purge)
+app.command("rotate-key")(site_keys.rotate_key)
+app.add_typer(site_policy.app, name="policy")

@@ -161,7 +161,8 @@ class CoordinatorWitness:
             Checkpoint(origin_of(identity), number, root), self._key.origin, self._key.sign, self._key.public_key
         )
         now.leaves, now.number, now.root, now.given_up = leaves, number, leaves.tree.root, set()
-        self._store.save_latest(now.log)
+        if now.closing:
+            self._store.save_latest(now.log)
         for site, (size, own) in shown.items():
             self._seen.setdefault(site, _Seen()).shown[str(size)] = own.hex()
         self._save()
@@ -185,7 +186,7 @@ class CoordinatorWitness:
             self._seen[site] = _Seen(receipt.size, kept)
         receipts = {site: encode(receipt) for site, receipt in now.receipts.items()}
         self._store.save(Evidence.make(0, now.leaves, note, now.log, receipts))
-        self._save()
+        # What was cosigned is written with the next batch: lost, a site is compared from an earlier checkpoint on.
         message = Cosigned(
             study=self._context.study,
             round=now.round,

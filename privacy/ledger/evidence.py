@@ -2,8 +2,8 @@
 
 ``checkpoints/<size>.tlog-proof`` proves that the checkpoint of the party's own ledger of that size was in a batch that
 others signed. Its ``extra`` is canonical JSON: that checkpoint as its signed note, the hashes of all parties' leaves,
-and the signed messages by which the other side acknowledged what had arrived. ``checkpoints/latest.txt`` is the newest
-checkpoint of the ledger, signed by its own key alone.
+and the signed messages by which the other side acknowledged what had arrived. ``checkpoints/latest.txt`` is the last
+checkpoint that the owner signed with nobody to cosign it: at a study's end, and after what it notes between studies.
 """
 
 from __future__ import annotations

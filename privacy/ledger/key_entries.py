@@ -17,11 +17,30 @@ from ..secure_aggregation.session import transcript
 from .entries import Entry
 
 LABEL_KEY = b"wardround/v1/ledger-key"
+# Encodings of points of small order on edwards25519, little-endian with the sign of x cleared: y = 0, 1 and -1, the
+# first two also unreduced, and the two y of order 8. Under such a key anybody's signature can be found by trying.
+_LOW_ORDER = frozenset(
+    bytes.fromhex(y)
+    for y in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    )
+)
 
 
 def origin_of(identity: bytes) -> str:
     """A ledger's name in its checkpoints, by the owner's raw identity key; the same in all studies."""
     return f"wardround/ledger/{fingerprint_hex(identity)}"
+
+
+def is_low_order(public: bytes) -> bool:
+    """Whether a raw Ed25519 public key, 32 bytes, is of small order, so that signatures under it prove nothing."""
+    return public[:31] + bytes([public[31] & 0x7F]) in _LOW_ORDER
 
 
 def certificate(identity: bytes, sequence: int, previous: str, before: bytes, key: bytes) -> bytes:
@@ -64,6 +83,8 @@ class KeyChain:
             before = self.keys[-1][1] if self.keys else b""
             signed = certificate(identity, entry.sequence, entry.previous, before, key)
             own, signature = signature[64:], signature[:64]
+            if len(key) != 32 or is_low_order(key):
+                return "names a ledger key that is none"
             Ed25519PublicKey.from_public_bytes(identity).verify(signature, signed)
             Ed25519PublicKey.from_public_bytes(key).verify(own, signed)
             if previous:

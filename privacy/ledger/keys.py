@@ -17,7 +17,9 @@ from ..atomic import write_atomic
 from ..errors import DecryptionError, KeyStoreError
 from ..identity import Identity
 from .chain import Chain
+from .checkpoints import Checkpoint, signed
 from .entries import Record
+from .evidence import EvidenceStore
 from .key_entries import certificate, origin_of
 from .log import Ledger
 
@@ -108,6 +110,17 @@ def open_key(
             remedy="Restore the file from a backup, or replace the key: wardround site rotate-key --lost",
         )
     return found
+
+
+def sign_latest(ledger: Ledger, key: LedgerKey, store: EvidenceStore) -> None:
+    """Keep a checkpoint over the whole ledger, signed by its own key: what comes after it, others will cosign.
+
+    Raises:
+        LedgerError, OSError: the ledger or the disk refuses.
+    """
+    size, _ = ledger.sync()
+    checkpoint = Checkpoint(key.origin, size, ledger.chain.tree.root(size))
+    store.save_latest(signed(checkpoint, key.origin, key.sign, key.public_key))
 
 
 def rotate(

@@ -82,7 +82,8 @@ class SiteWitness:
                 size = self._own_checkpoint()[0]
         root, since = chain.tree.root(size), _number(study, "size")
         note = self._note(size, root)
-        self._store.save_latest(note)
+        if closing:
+            self._store.save_latest(note)
         unsigned = Receipt(
             study=self._context.study,
             round=number,

@@ -79,7 +79,9 @@ def test_keys_roster_and_ledgers_survive_a_restart(made: Any, BACKBONE: str) -> 
             assert Roster.from_bytes(roster).digest == digest
     for owner in ("site-1", "site-2", "site-3"):
         lines = (made.run.homes / owner / "ledger.jsonl").read_bytes().splitlines()
-        assert [json.loads(line)["kind"] for line in lines] == ["open"]
+        key, entry = map(json.loads, lines)
+        assert (key["kind"], entry["kind"]) == ("key", "open")
+        assert entry["facts"]["roster"] == digest.hex()
 
 
 def test_every_site_has_its_own_key(made: Any, BACKBONE: str) -> None:
@@ -119,7 +121,7 @@ def test_ledgers_close_once_and_open_again(made: Any, BACKBONE: str) -> None:
     assert len(paths) == 4
     for path in paths:
         report = verify(path)
-        assert (report.ok, report.entries, report.open_studies) == (True, 4, ())
+        assert (report.ok, report.entries, report.open_studies) == (True, 5, ())  # of which one is a key
 
 
 def test_the_coordinators_policy_is_a_coordinators(made: Any, BACKBONE: str) -> None:
