@@ -369,20 +369,20 @@ class Coordinator:
         self.state, self.info, self.memory, self.constants = state, info, self._next_memory, constants
         self._session, self._next, self._next_memory, self._next_constants = None, None, {}, {}
         end = RoundEnd(session.session, "released", bytes.fromhex(digest))
-        self._exchange(closing=False)
+        self._exchange(session.session.round, closing=False)
         return self._release(dict.fromkeys(self.roster.roster.names, end))
 
     def finish(self) -> list[Sealed]:
         """Send every site the final adapter; what was kept of the last round goes, also after a stop just before."""
         self.unfinished.clear()
         end = StudyEnd(self.roster.roster.study, "completed", self.sent(self.state))
-        self._exchange(closing=True)
+        self._exchange(self.info.round, closing=True)
         return self._release(dict.fromkeys(self.roster.roster.names, end))
 
-    def _exchange(self, *, closing: bool) -> None:
+    def _exchange(self, number: int, *, closing: bool) -> None:
         """Sites answer the end of a round, or of the study, with the checkpoint of their ledger."""
         if self.cosigning is not None:
-            self.cosigning.begin(self.info.round, closing=closing)
+            self.cosigning.begin(number, closing=closing)
 
     def _release_each(self, messages: Iterable[tuple[str, Message]]) -> Iterator[Sealed]:
         """Let messages out as they are asked for: n deliveries of n shares each need not be there all at once."""

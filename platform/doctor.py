@@ -35,11 +35,18 @@ def examine(cache: Path) -> Iterator[Check]:
         "randomness": _randomness,
         "cache": lambda: _cache(cache.absolute()),
         "disk": lambda: _space(cache.absolute()),
+        "homes": lambda: _homes(default_homes()),
         "device": _device,
         "embedded CLIP": _backbone,
     }
     for name, check in checks.items():
         yield _guarded(name, check)
+
+
+def default_homes() -> Path:
+    """WARDROUND_HOME, or ``~/.wardround``: below it, ``sites/<site>/`` are the homes of this machine's sites."""
+    chosen = os.environ.get("WARDROUND_HOME")
+    return Path(chosen).expanduser() if chosen else Path.home() / ".wardround"
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:
@@ -85,6 +92,21 @@ def _cache(cache: Path) -> Check:
             "cache", False, f"{cache} is open to others (mode {cache.stat().st_mode & 0o777:03o})", f"chmod 700 {cache}"
         )
     return Check("cache", True, str(cache))
+
+
+def _homes(root: Path) -> Check:
+    """Keys, ledgers and what was learned from patients are for their owner's eyes alone."""
+    sites = root / "sites"
+    if not sites.is_dir():
+        return Check("homes", True, f"no site's home in {root}")
+    homes = sorted(path for path in sites.iterdir() if path.is_dir())
+    for path in (found for home in homes for found in (home, *sorted(home.rglob("*")))):
+        mode = path.lstat().st_mode
+        if not path.is_symlink() and mode & OTHERS:
+            wanted = "700" if path.is_dir() else "600"
+            found = f"{path} is open to others (mode {mode & 0o777:03o})"
+            return Check("homes", False, found, f"chmod {wanted} {path}, and find out who has read it")
+    return Check("homes", True, f"{len(homes)} in {root}, for their owner alone")
 
 
 def _space(cache: Path) -> Check:

@@ -24,7 +24,7 @@ from .means_loop import seconds_spent, sum_class_means
 from .methods.method import Method
 from .privacy_figures import site_privacy
 from .results import Transmissions
-from .round_loop import Line, Record, run_rounds
+from .round_loop import Line, Record, run_rounds, tell_of_ledgers
 from .run_folder import RunFolder
 from .study_data import StudyData
 from .watching import Watcher
@@ -101,6 +101,7 @@ def federate(
             earlier += seconds_spent(run)
         records = run_rounds(study, method, data, consortium, run, watch, line)
         carry(consortium.coordinator, consortium.sites, consortium.coordinator.finish(), tap)
+        tell_of_ledgers(consortium, watch)
         consortium.close_ledgers(study.digest())
         ledgers = {name: _transmissions(ledger.path) for name, ledger in consortium.ledgers.items()}
         own = {name: trainer.personal_state() for name, trainer in consortium.trainers.items()}

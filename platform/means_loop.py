@@ -11,7 +11,7 @@ from .config import Study
 from .consortium import Consortium
 from .engines.local import carry
 from .errors import RoundError, RunFolderError
-from .round_loop import AWAY, Line
+from .round_loop import AWAY, Line, tell_of_ledgers
 from .round_outcome import RoundOutcome
 from .run_folder import RunFolder
 from .watching import Watcher
@@ -49,6 +49,7 @@ def sum_class_means(
             # The record first, the checkpoint after it: without its checkpoint it is written again on resume.
             _record(outcome, classes, left_out, run)
             carry(coordinator, consortium.sites, coordinator.commit(), line.tap, line.network)
+            tell_of_ledgers(consortium, watch)
             gone = f"; left out, with fewer than {FEWEST}: {', '.join(left_out)}" if left_out else ""
             watch.note(f"class means of {len(outcome.survivors)} sites' training images were summed, once{gone}")
             continue

@@ -79,6 +79,7 @@ def run_rounds(
             run.write_rounds(records)
             if outcome.released:
                 carry(coordinator, consortium.sites, coordinator.commit(), line.tap, line.network)
+                tell_of_ledgers(consortium, watch)
                 watch.round_done(records[-1], study.rounds)
                 continue
             failed += not outcome.taken_up  # a session that did not survive a restart is nobody's failure
@@ -87,6 +88,15 @@ def run_rounds(
             used = f"{failed} of {study.retries} retries" if failed else "what a restart cost is no retry"
             watch.note(f"round {number} is tried again ({used})")
     return [record for record in records if record.get("released", True)]
+
+
+def tell_of_ledgers(consortium: Consortium, watch: Watcher) -> None:
+    """Say whose ledger was not cosigned, and why."""
+    cosigning = consortium.coordinator.cosigning
+    if cosigning is not None:
+        for note in cosigning.notes:
+            watch.note(note)
+        cosigning.notes.clear()
 
 
 def _records_so_far(run: RunFolder, done: int) -> list[Record]:

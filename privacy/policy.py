@@ -119,7 +119,7 @@ class AfterRefusal(_Section):
 
 
 class Log(_Section):
-    """What every ledger entry says about why, and how long the ledger is kept."""
+    """What the entry of every message says about why, and how long the ledger is kept."""
 
     purpose: str = ""
     legal_basis: str = ""

@@ -36,8 +36,8 @@ def default_policy_toml(
         purposes: sums that may be taken part in.
         coordinators: fingerprints of the coordinators that may be sent to; a coordinator's own policy names none.
         metrics: whether figures about the site's data may leave in masked sums.
-        purpose: written into every ledger entry.
-        legal_basis: written into every ledger entry; the site's own lawyers know it.
+        purpose: written into the entry of every message.
+        legal_basis: written into the entry of every message; the site's own lawyers know it.
     """
 
     def quoted(items: Sequence[str]) -> str:
@@ -93,7 +93,7 @@ then = "continue"
 {sizes}
 
 [log]
-# Written into every ledger entry; how long the ledger is kept.
+# Written into the entry of every message; how long the ledger is kept.
 purpose = {_toml_string(purpose)}
 legal_basis = {_toml_string(legal_basis)}
 retention_days = 2190

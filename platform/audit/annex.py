@@ -127,7 +127,7 @@ def _measures(study: Study, sites: list[tuple[Source, Verified]]) -> Iterator[st
         basis = policy.log.legal_basis or "[ ]"
         yield (
             f'- **Policy of {ledger.owner}** (SHA-256 `{policy.digest}`): purpose "{policy.log.purpose}", legal basis '
-            f"basis {basis}, sums over at least {policy.aggregation.minimum_cohort} sites, ledger kept "
+            f"{basis}, sums over at least {policy.aggregation.minimum_cohort} sites, ledger kept "
             f"{policy.log.retention_days} days."
         )
     yield ""
@@ -161,8 +161,8 @@ def _risks(study: Study) -> Iterator[str]:
             "only the firewall's log shows."
         ),
         (
-            "- A site and the coordinator together can rewrite a ledger unnoticed by whoever sees only theirs; the other "
-            "sites' evidence shows it."
+            "- A site and the coordinator together can rewrite a ledger unnoticed by whoever sees only theirs; the "
+            "other sites' evidence shows it."
         ),
         "- Sizes, times and who took part are visible to the coordinator and on the network.",
     )
@@ -170,8 +170,8 @@ def _risks(study: Study) -> Iterator[str]:
         yield "- The trained adapter, and each round's sum, can hold traces of single patients."
     yield from (
         (
-            "- A patient who withdraws is left out from then on (`wardround site forget`); adapters trained before that "
-            "are not unlearned."
+            "- A patient who withdraws is left out from then on (`wardround site forget`); adapters trained before are "
+            "not unlearned."
         ),
         "- [ assessment by the controller; views of data subjects; opinion of the data-protection officer ]",
     )

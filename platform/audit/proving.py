@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from ...privacy.atomic import canonical_json
-from ...privacy.errors import LedgerError, RosterError
+from ...privacy.errors import LedgerError, ParameterError, RosterError
 from ...privacy.identity import fingerprint, fingerprint_hex
-from ...privacy.ledger.batches import COORDINATOR, identity_of
+from ...privacy.ledger.batches import COORDINATOR, Leaves, identity_of
 from ...privacy.ledger.entries import Entry
 from ...privacy.ledger.evidence import Evidence
 from ...privacy.ledger.evidence_checks import Judged, of_batch
@@ -76,7 +76,7 @@ def prove(source: Source, number: int) -> bytes:
             where=str(source.ledger),
             remedy=f"Entries are numbered from 0 to {found.entries - 1}; see them with wardround audit show --entries",
         )
-    judged = next((each for each in found.evidence if each.enough and each.fits and each.size > number), None)
+    judged = next((each for each in found.evidence if each.holds and each.size > number), None)
     if judged is None:
         raise LedgerError(
             f"no checkpoint over entry {number} was cosigned by enough others",
@@ -88,11 +88,17 @@ def prove(source: Source, number: int) -> bytes:
     line = next(line for place, line in enumerate(read_lines(source.ledger)) if place == number)
     extra = {
         "entry": line.decode(),
-        "batch": judged.evidence.to_bytes().decode(),
+        "batch": _bare(judged.evidence).to_bytes().decode(),
         "roster": found.rosters[judged.roster].to_bytes().decode(),
     }
     path = found.chain.tree.inclusion(number, judged.size)
     return Proof(number, path, judged.evidence.checkpoint, canonical_json(extra)).to_bytes()
+
+
+def _bare(evidence: Evidence) -> Evidence:
+    """The same without acknowledgements, which are about other entries; made from its leaves, so in one form only."""
+    leaves = Leaves.joined(evidence.leaves)
+    return Evidence.make(evidence.proof.index, leaves, evidence.proof.checkpoint, evidence.checkpoint, {})
 
 
 def check_proof(path: Path) -> Proven:
@@ -104,10 +110,14 @@ def check_proof(path: Path) -> Proven:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise LedgerError(f"the proof cannot be read: {error.strerror}", where=str(path)) from None
+        raise LedgerError(
+            f"the proof cannot be read: {error.strerror}",
+            where=str(path),
+            remedy="Give a file that wardround audit prove wrote",
+        ) from None
     try:
         return _checked(data, str(path))
-    except (RosterError, LedgerError) as error:
+    except (RosterError, ParameterError, LedgerError) as error:
         raise LedgerError(
             f"this proves nothing: {error.what}", where=str(path), remedy="Ask for a new one: wardround audit prove"
         ) from None
@@ -118,23 +128,28 @@ def _checked(data: bytes, where: str) -> Proven:
     try:
         extra = msgspec.json.decode(proof.extra, type=_Extra)
         entry = msgspec.json.decode(extra.entry.encode(), type=Entry)
-    except (msgspec.MsgspecError, ValueError):
+        exact = entry.line() == extra.entry.encode() and canonical_json(msgspec.to_builtins(extra)) == proof.extra
+    except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError):
         raise LedgerError("the proof has no entry, batch and roster in it") from None
+    if not exact:
+        raise LedgerError("what the proof has in it is not in canonical form")
     roster = Roster.from_bytes(extra.roster.encode())
     evidence = Evidence.parse(extra.batch.encode(), where=where)
     if not proves(proof, extra.entry.encode()) or entry.sequence != proof.index:
         raise LedgerError("the entry is not in the checkpoint that is named")
-    if evidence.checkpoint.text != proof.checkpoint.text:
+    if evidence.checkpoint != proof.checkpoint:
         raise LedgerError("the batch is of another checkpoint")
     owner = entry.owner
-    if owner != COORDINATOR and owner not in roster.index:
-        raise LedgerError("the roster does not know the entry's owner")
+    if not roster.coordinator_key or (owner != COORDINATOR and owner not in roster.index):
+        raise LedgerError("the roster does not know the entry's owner, or no coordinator")
     if proof.tree.origin != origin_of(identity_of(roster, owner)):
         raise LedgerError("the checkpoint is of another ledger than the entry's owner's")
     judged = Judged(evidence, evidence.log.size, evidence.number, roster.digest.hex())
     problems = of_batch("the checkpoint", evidence, owner, roster, judged)
     if problems:
         raise LedgerError(problems[0])
+    if _bare(evidence).to_bytes() != extra.batch.encode():
+        raise LedgerError("the batch is not in canonical form")
     if not judged.enough:
         raise LedgerError(f"{len(judged.cosigners)} sites cosigned, {roster.thresholds.t} are needed")
     parties = (COORDINATOR, *roster.names)

@@ -23,18 +23,23 @@ def reconcile_sources(sources: Sequence[Source]) -> list[Direction]:
     if len(coordinators) != 1 or not sites:
         raise LedgerError(
             f"{len(coordinators)} ledgers of a coordinator and {len(sites)} of sites",
+            where=", ".join(str(source.ledger) for source in sources),
             remedy="Give a site's folder and its coordinator's, or a run folder",
         )
+    signed = {source.ledger: _acknowledged(source) for source in sources}
     rows = []
     for site in sites:
         for sender, receiver in ((site, coordinators[0]), (coordinators[0], site)):
             names = (sender.owner, receiver.owner)
-            signed = _acknowledged(sender, receiver.owner)
-            rows.append(reconcile(read_entries(sender.ledger), read_entries(receiver.ledger), names, signed))
+            known = signed[sender.ledger].get(receiver.owner, set())
+            rows.append(reconcile(read_entries(sender.ledger), read_entries(receiver.ledger), names, known))
     return rows
 
 
-def _acknowledged(sender: Source, receiver: str) -> set[str]:
-    """Wire hashes for which the sender has the receiver's signed receipt."""
-    found = verify(sender.ledger, sender.folder)
-    return {sha.hex() for each in found.evidence if each.fits for peer, sha in each.acknowledged if peer == receiver}
+def _acknowledged(sender: Source) -> dict[str, set[str]]:
+    """By receiver, wire hashes for which the sender has its signed receipt."""
+    found: dict[str, set[str]] = {}
+    for each in verify(sender.ledger, sender.folder).evidence:
+        for peer, sha in each.acknowledged if each.fits else ():
+            found.setdefault(peer, set()).add(sha.hex())
+    return found

@@ -49,18 +49,20 @@ class Source:
         return self.folder / BUDGET
 
 
-def find_sources(paths: Sequence[Path]) -> list[Source]:
+def find_sources(paths: Sequence[Path], *, every: bool = False) -> list[Source]:
     """The ledgers that paths name; sites in order of name, the coordinator last.
 
     Args:
         paths: run folders (with ``study.toml``), folders with a ``ledger.jsonl``, or ledger files. Of a run that is
             complete the copies in ``sites/`` are taken, else, or where a home has gone on since, the sites' homes. A
             folder without either, but with such folders in it, stands for all of them.
+        every: whether to take what cannot be shown too, so that it is verified: of a home that has gone on its copy as
+            well, and a ledger that is empty or begins with no entry, under the name of its folder.
 
     Raises:
-        LedgerError: a path has no ledger, or an empty one.
+        LedgerError: a path has no ledger, or, but for ``every``, one that is empty or begins with no entry.
     """
-    found = [source for path in paths for source in _in_path(path)]
+    found = [_source(ledger, every) for path in paths for ledger in _in_path(path, every)]
     return sorted(found, key=lambda source: (source.owner == "coordinator", source.owner))
 
 
@@ -70,11 +72,20 @@ def label(source: Source, sources: Sequence[Source]) -> str:
     return f"{source.owner} ({source.ledger})" if several else source.owner
 
 
-def _in_path(path: Path) -> list[Source]:
+def _in_path(path: Path, every: bool) -> list[Path]:
+    try:
+        return _ledgers(path, every)
+    except OSError as error:
+        raise LedgerError(
+            f"the path cannot be read: {error.strerror}", where=str(path), remedy="Give a folder with a ledger"
+        ) from None
+
+
+def _ledgers(path: Path, every: bool) -> list[Path]:
     if path.is_file():
-        return [_source(path)]
+        return [path]
     if (path / LEDGER).is_file():
-        return [_source(path / LEDGER)]
+        return [path / LEDGER]
     if (path / "study.toml").is_file():
         complete = (path / "summary.json").is_file()
         homes = {ledger.parent.name: ledger for ledger in path.glob(f"homes/*/{LEDGER}")}
@@ -82,6 +93,7 @@ def _in_path(path: Path) -> list[Source]:
         # A home goes on after its run: what was forgotten or purged since is not in the copy.
         longer = {name for name in copies if name in homes and _size(homes[name]) > _size(copies[name])}
         ledgers = [(homes | copies)[name] if name not in longer else homes[name] for name in sorted(homes | copies)]
+        ledgers += [copies[name] for name in sorted(longer) if every]
         ledgers += [own for own in [path / "coordinator" / LEDGER] if own.is_file()]
     else:
         ledgers = sorted(path.glob(f"*/{LEDGER}"))
@@ -91,15 +103,20 @@ def _in_path(path: Path) -> list[Source]:
             where=str(path),
             remedy=f"Give a run folder, a folder with a {LEDGER}, or a ledger file",
         )
-    return [_source(ledger) for ledger in ledgers]
+    return ledgers
 
 
 def _size(ledger: Path) -> int:
     return ledger.stat().st_size
 
 
-def _source(ledger: Path) -> Source:
-    first = next(read_entries(ledger), None)
-    if first is None:
-        raise LedgerError("the ledger is empty", where=str(ledger), remedy="Nothing was written down yet")
+def _source(ledger: Path, every: bool) -> Source:
+    try:
+        first = next(read_entries(ledger), None)
+        if first is None:
+            raise LedgerError("the ledger is empty", where=str(ledger), remedy="Nothing was written down yet")
+    except LedgerError:
+        if not every:
+            raise
+        return Source(ledger.absolute().parent.name, ledger, ledger.parent)
     return Source(first.owner, ledger, ledger.parent)

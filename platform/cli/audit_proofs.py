@@ -6,13 +6,16 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
 from .audit_verify import Keys
 from .console import ERR, OUT, one_line, print_json
+
+if TYPE_CHECKING:
+    from ..audit.proving import Proven
 
 
 def prove(
@@ -65,6 +68,12 @@ def verify_proof(
     known = parse_keys(key or [])
     proven = check_proof(file)
     for party, given in known.items():
+        if party not in proven.identities:
+            raise LedgerError(
+                f"a key for '{party}', whom the proof's roster does not know",
+                where="--key",
+                remedy=f"Parties in it are: {', '.join(proven.identities)}",
+            )
         if given not in (proven.identities.get(party), proven.fingerprints.get(party)):
             raise LedgerError(
                 f"the proof has another key of '{party}' than the one that was given",
@@ -75,18 +84,21 @@ def verify_proof(
         print_json(asdict(proven))
         return
     shown = proven.entry
-    OUT.print(Text(f"Entry {shown['sequence']} of the ledger of {proven.owner}, dated {shown['time']}:", style="bold"))
-    if shown["kind"] == "message":
-        OUT.print(Text(f"  {shown['message_type']} {shown['outcome']}, {shown['direction']}, peer {shown['peer']}"))
-        OUT.print(Text(f"  {shown['wire_bytes']} bytes, SHA-256 {shown['wire_sha256']}"))
-    else:
-        OUT.print(Text(f"  {shown['kind']}"))
-    times = sorted(proven.cosigners.values())
-    when = datetime.fromtimestamp(times[len(times) // 2], UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    OUT.print(
+        Text(
+            one_line(f"Entry {shown['sequence']} of the ledger of {proven.owner}, dated {shown['time']}:"), style="bold"
+        )
+    )
+    told = shown["kind"]
+    if told == "message":
+        told = f"{shown['message_type'] or 'no message'} {shown['outcome']}, {shown['direction']}, peer {shown['peer']}"
+        OUT.print(Text(one_line(f"  {told}")))
+        told = f"{shown['wire_bytes']} bytes, SHA-256 {shown['wire_sha256']}"
+    OUT.print(Text(one_line(f"  {told}")))
     OUT.print(
         Text(
             f"It was in that ledger when {len(proven.cosigners)} sites cosigned it ({', '.join(proven.cosigners)}; "
-            f"{proven.threshold} are needed), about {when}."
+            f"{proven.threshold} are needed), about {_when(proven)}."
         )
     )
     OUT.print(Text(f"Roster {proven.roster}"))
@@ -95,3 +107,12 @@ def verify_proof(
         OUT.print(Text("This rests on these keys. Compare their words with the parties, or give them with --key:"))
         for party, words in open_.items():
             OUT.print(Text(f"  {party}: {words}"))
+
+
+def _when(proven: Proven) -> str:
+    times = sorted(proven.cosigners.values())
+    middle = times[len(times) // 2]
+    try:
+        return datetime.fromtimestamp(middle, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return f"{middle} seconds after 1970"

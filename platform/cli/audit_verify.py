@@ -39,11 +39,12 @@ def verify(
 
     Exit code 1 where anything is wrong; the first bad entry is named. Example: wardround audit verify runs/brain
     """
-    from ..audit.showing import distinct_sources
+    from ..audit.sources import find_sources
     from ..audit.verification import audit, parse_keys
 
     known = parse_keys(key or [])
-    sources = distinct_sources(paths)
+    each_once = {source.ledger.resolve(): source for source in find_sources(paths, every=True)}
+    sources = list(each_once.values())
     with ERR.status("verifying"):
         found = audit(sources, known)
     if json_:
@@ -83,9 +84,10 @@ def _as_dict(found: Audit) -> dict[str, Any]:
     return {
         "ok": found.ok,
         "between": list(found.between),
+        "missing": list(found.missing),
         "ledgers": [
             {
-                "owner": ledger.owner,
+                "owner": source.owner,
                 "path": str(ledger.path),
                 "ok": ledger.ok,
                 "problems": ledger.problems,
@@ -94,7 +96,7 @@ def _as_dict(found: Audit) -> dict[str, Any]:
                 "head": ledger.head,
                 "root": ledger.root,
                 "identity": ledger.identity,
-                "anchored": ledger.owner in found.anchored,
+                "anchored": source.owner in found.anchored,
                 "cosigned": ledger.cosigned,
                 "sent": ledger.sent,
                 "acknowledged": ledger.acknowledged,
@@ -113,7 +115,7 @@ def _as_dict(found: Audit) -> dict[str, Any]:
                     for each in ledger.evidence
                 ],
             }
-            for ledger in found.ledgers
+            for source, ledger in zip(found.sources, found.ledgers, strict=True)
         ],
     }
 
@@ -140,11 +142,16 @@ def _print(found: Audit) -> None:
         _list(name, "problem", "bold red", ledger.problems)
         _list(name, "note", "bold yellow", ledger.notes)
     _list("between ledgers", "problem", "bold red", found.between)
+    if len(found.ledgers) > 1 and found.missing:
+        some = ", ".join(found.missing[:MOST]) + (" and others" if len(found.missing) > MOST else "")
+        _list("between ledgers", "note", "bold yellow", [f"no ledger is here of: {some}"])
     _print_anchors(found)
-    if found.ok:
+    if not found.ok:
+        OUT.print(Text("Keep all files as they are: they are evidence.", style="bold"))
+    elif all(ledger.cosigned for ledger in found.ledgers):
         OUT.print(Text("Nothing was changed, removed, inserted or cut, as far as keys and cosigners can be believed."))
     else:
-        OUT.print(Text("Keep all files as they are: they are evidence.", style="bold"))
+        OUT.print(Text("Nothing is wrong with the entries, but not all ledgers were cosigned by others yet."))
 
 
 def _list(name: str, kind: str, style: str, texts: Any) -> None:
@@ -156,13 +163,14 @@ def _list(name: str, kind: str, style: str, texts: Any) -> None:
 
 def _print_anchors(found: Audit) -> None:
     """Whose keys the verdict rests on."""
-    known = {ledger.owner: ledger.identity for ledger in found.ledgers if ledger.identity}
-    open_ = {owner: words for owner, words in known.items() if owner not in found.anchored}
+    open_ = [(name, words) for name, every in found.parties.items() if name not in found.anchored for words in every]
     if not open_:
         return
     OUT.print(Text("The verdict rests on these keys. Compare their words with the parties, or give them with --key:"))
-    for owner, words in sorted(open_.items()):
-        OUT.print(Text(f"  {owner}: {words}"))
+    for name, words in open_[:MOST]:
+        OUT.print(Text(one_line(f"  {name}: {words}")))
+    if len(open_) > MOST:
+        OUT.print(Text(f"  and {len(open_) - MOST} more, in the rosters"))
 
 
 def _print_directions(rows: list[Direction]) -> None:

@@ -13,11 +13,15 @@ import msgspec
 from ..atomic import canonical_json
 
 _encoder = msgspec.json.Encoder(order="sorted")
-_DIFFERS = re.compile(rb'[^\x20-\x7e]|\\|(":|[\[,])-?[0-9]+([eE]|(?<=[0-9]{16})|\.(?![0-9]{0,14}[1-9][,}\]]))')
-"""Where the two may differ: not ASCII, an escape, an exponent, a fraction of zeros, an integer of 16 digits or more.
+_FRACTIONS = tuple(map(re.compile, (rb'":-?[0-9]+[^0-9,}]', rb"\[-?[0-9]+[^0-9,\]]", rb",-?[0-9]+[^0-9,\]]")))
+"""A number that is no integer, in an object or a list; may also be found in a string, which costs time alone.
 
-It may find some of these inside strings too, which costs time and nothing else.
+Three expressions that begin with a fixed character each are found ten times as quickly as one with a choice.
 """
+_LONG = re.compile(rb"[0-9]{16}")
+"""An integer that may be beyond 2^53; also found in hashes now and then."""
+_DIFFERS = re.compile(rb'(":|[\[,])-?[0-9]+([eE]|(?<=[0-9]{16})|\.(?![0-9]{0,14}[1-9][,}\]]))')
+"""An exponent, a fraction of zeros or of many digits, an integer of 16 digits or more."""
 
 
 def canonical(value: msgspec.Struct, *, plain: bool = False) -> bytes:
@@ -32,6 +36,8 @@ def canonical(value: msgspec.Struct, *, plain: bool = False) -> bytes:
     """
     if plain:
         quick = _encoder.encode(value)
-        if not _DIFFERS.search(quick):
-            return quick
+        if quick.isascii() and b"\\" not in quick:
+            numbers = any(form.search(quick) for form in _FRACTIONS) or _LONG.search(quick)
+            if not (numbers and _DIFFERS.search(quick)):
+                return quick
     return canonical_json(msgspec.to_builtins(value))

@@ -143,6 +143,10 @@ class Chain:
             return "does not follow from the entry before it"
         if self.owner and entry.owner != self.owner:
             return f"is of {entry.owner!r} in a ledger of {self.owner!r}"
+        return self.refuses_content(entry)
+
+    def refuses_content(self, entry: Entry) -> str:
+        """The part of `refuses` that is about what an entry says, wherever it stands."""
         return _bad_facts(entry) or self._refuses_kind(entry)
 
     def _refuses_kind(self, entry: Entry) -> str:

@@ -151,7 +151,7 @@ class CoordinatorWitness:
         """
         now = self._going_on()
         roster, identity = self._roster.roster, self._identity.public_key
-        number, _ = self._ledger.sync()
+        number = self._ledger.sequence  # on disk before the batch leaves: its own entries are synced after these
         root = self._ledger.chain.tree.root(number)
         shown = {site: (receipt.size, receipt.root) for site, receipt in now.receipts.items()}
         leaves = b.Leaves.of(roster, {**shown, b.COORDINATOR: (number, root)})
@@ -162,6 +162,7 @@ class CoordinatorWitness:
         )
         now.leaves, now.number, now.root, now.given_up = leaves, number, leaves.tree.root, set()
         if now.closing:
+            self._ledger.sync()  # else a power cut could leave a signed checkpoint of more entries than there are
             self._store.save_latest(now.log)
         for site, (size, own) in shown.items():
             self._seen.setdefault(site, _Seen()).shown[str(size)] = own.hex()

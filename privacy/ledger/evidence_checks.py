@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -13,11 +13,13 @@ from ..identity import SigningContext, verifies
 from ..messages import Batch, Limits, Message, Receipt, decode
 from ..secure_aggregation.roster import Roster
 from . import batches as b
-from .chain import Chain
 from .checkpoints import Checkpoint, cosigned_at, is_signed_by
 from .evidence import Evidence
 from .key_entries import origin_of
 from .proofs import proves
+
+if TYPE_CHECKING:
+    from .verified import Verified
 
 
 @dataclass
@@ -28,9 +30,10 @@ class Judged:
         evidence: as it was kept.
         size: of the ledger in it. number: of the batch. roster: hash of its roster, hexadecimal.
         study, round: that the batch followed; round -1 where nobody's message says it.
-        problems, notes: as `verifying.Verified`.
+        problems, notes: as `verified.Verified`.
         cosigners: by site, when it cosigned, in seconds since 1970.
-        fits: whether it is of this ledger. enough: whether as many cosigned as the roster's threshold.
+        fits: whether it is of this ledger. signed: whether the coordinator signed the batch that it is in.
+        enough: whether as many cosigned as the roster's threshold.
         acknowledged: (peer, wire hash) of what the other side signed to have received.
         others: when each of the others cosigned it.
     """
@@ -45,9 +48,15 @@ class Judged:
     notes: list[str] = field(default_factory=list)
     cosigners: dict[str, int] = field(default_factory=dict)
     fits: bool = False
+    signed: bool = False
     enough: bool = False
     acknowledged: set[tuple[str, bytes]] = field(default_factory=set)
     others: list[int] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        """Whether enough others vouch for this ledger by it."""
+        return self.fits and self.enough and not self.problems
 
     @property
     def time(self) -> float | None:
@@ -55,15 +64,14 @@ class Judged:
         return statistics.median(self.others) if self.others else None
 
 
-def judge(evidence: Evidence, owner: str, chain: Chain, rosters: Mapping[str, Roster]) -> Judged:
+def judge(evidence: Evidence, found: Verified) -> Judged:
     """Check a cosigned checkpoint against the ledger that it is kept with.
 
     Args:
         evidence: as it was kept.
-        owner: of the ledger. chain: the ledger, as far as it is good.
-        rosters: by hash, those that lie beside it.
+        found: the ledger, as far as it is good, and the rosters that lie beside it.
     """
-    log, batch = evidence.log, evidence.batch
+    log, batch, owner = evidence.log, evidence.batch, found.owner
     judged = Judged(evidence, log.size, evidence.number)
     name = f"the cosigned checkpoint of {log.size} entries"
     parts = batch.origin.split("/")
@@ -71,31 +79,37 @@ def judge(evidence: Evidence, owner: str, chain: Chain, rosters: Mapping[str, Ro
         judged.problems.append(f"{name} is in no batch of a study")
         return judged
     judged.study, judged.roster = parts[2], parts[3]
-    roster = rosters.get(judged.roster)
+    roster = found.rosters.get(judged.roster)
     if roster is None:
         judged.problems.append(f"{name} is of a study whose roster is not here")
         return judged
     if owner != b.COORDINATOR and owner not in roster.index:
         judged.problems.append(f"{name} is of a study in which {owner!r} has no part")
         return judged
-    judged.problems += _of_ledger(name, log, evidence, chain, b.identity_of(roster, owner))
+    if not roster.coordinator_key:
+        judged.problems.append(f"{name} is of a study without a coordinator's key")
+        return judged
+    judged.problems += _of_ledger(name, log, evidence, found, b.identity_of(roster, owner))
     judged.fits = not judged.problems
     judged.problems += of_batch(name, evidence, owner, roster, judged)
     _read_acknowledgements(name, evidence, owner, roster, judged)
     return judged
 
 
-def _of_ledger(name: str, log: Checkpoint, evidence: Evidence, chain: Chain, identity: bytes) -> list[str]:
-    origin = origin_of(identity)
+def _of_ledger(name: str, log: Checkpoint, evidence: Evidence, found: Verified, identity: bytes) -> list[str]:
+    chain, origin = found.chain, origin_of(identity)
     key = chain.keys.at(log.size)
-    if log.origin != origin:
+    if log.origin != origin or chain.keys.identity != identity:
         return [f"{name} is of another identity's ledger"]
     if log.size > chain.sequence:
         return [f"{name} is of more than the {chain.sequence} that are here: the ledger's end was cut off"]
-    if log.root != chain.tree.root(log.size):
+    if log != Checkpoint(origin, log.size, chain.tree.root(log.size)):
         return [f"{name} is of another ledger than this one, which was rewritten or forked since"]
     if key is None or not is_signed_by(evidence.checkpoint, origin, key):
         return [f"{name} is not signed by the ledger key that was in force"]
+    roster = evidence.batch.origin.split("/")[3]
+    if not any(number < log.size and digest == roster for number, _, digest in found.opened):
+        return [f"{name} is of a study that no entry before it opens"]
     return []
 
 
@@ -105,7 +119,7 @@ def of_batch(name: str, evidence: Evidence, owner: str, roster: Roster, judged: 
     Args:
         name: of the checkpoint, in messages.
         evidence, owner, roster: as `judge`.
-        judged: gets ``cosigners``, ``others``, ``enough`` and notes.
+        judged: gets ``signed``, ``cosigners``, ``others``, ``enough`` and notes.
 
     Returns:
         Problems.
@@ -122,6 +136,7 @@ def of_batch(name: str, evidence: Evidence, owner: str, roster: Roster, judged: 
         return [f"{name} is not in the batch that it is said to be in"]
     if not is_signed_by(note, b.COORDINATOR_KEY, b.identity_of(roster, b.COORDINATOR)):
         return [f"{name} is in a batch that the coordinator did not sign"]
+    judged.signed = True
     problems = []
     named = {line.name for line in note.signatures}
     for site in roster.names:
@@ -141,7 +156,7 @@ def of_batch(name: str, evidence: Evidence, owner: str, roster: Roster, judged: 
 
 
 def _read_acknowledgements(name: str, evidence: Evidence, owner: str, roster: Roster, judged: Judged) -> None:
-    """What the other side signed to have received; a wrong signature is a problem."""
+    """What the other side signed to have received; a wrong signature, or one about another batch, is a problem."""
     for peer, wire in evidence.messages.items():
         message = _decoded(wire, len(roster.sites))
         context = SigningContext(roster.study, roster.digest)
@@ -150,10 +165,13 @@ def _read_acknowledgements(name: str, evidence: Evidence, owner: str, roster: Ro
             public = Ed25519PublicKey.from_public_bytes(b.identity_of(roster, peer))
             parts = b.batch_parts(message, owner)
             good = verifies(public, message.statement, b.LABEL_BATCH, context, peer, *parts)
-            good = good and message.number == judged.number
+            good = good and (message.number, message.root) == (judged.number, evidence.batch.root)
         elif owner == b.COORDINATOR and isinstance(message, Receipt) and peer in roster.index:
-            public = Ed25519PublicKey.from_public_bytes(b.identity_of(roster, peer))
+            identity, place = b.identity_of(roster, peer), 32 * b.index_of(roster, peer)
+            public = Ed25519PublicKey.from_public_bytes(identity)
             good = verifies(public, message.signature, b.LABEL_RECEIPT, context, peer, *b.receipt_parts(message))
+            leaf = b.ledger_leaf(identity, message.size, message.root)
+            good = good and evidence.leaves[place : place + 32] == leaf
         if not good or not isinstance(message, Batch | Receipt):
             judged.problems.append(f"{name} is kept with a receipt of {peer!r} that does not verify")
             continue

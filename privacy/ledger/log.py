@@ -20,8 +20,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import msgspec
-
 from ..atomic import sync_folder, write_atomic
 from ..errors import LedgerError
 from .chain import Chain
@@ -130,6 +128,12 @@ class Ledger:
                     f"the ledger is broken: {problem}",
                     where=str(path),
                     remedy="Keep the file as evidence and find out who changed it; nothing is sent meanwhile.",
+                )
+            if chain.owner not in ("", owner):
+                raise LedgerError(
+                    f"the ledger is of {chain.owner!r}, not of {owner!r}",
+                    where=str(path),
+                    remedy="Every party has a ledger of its own; look for the right one.",
                 )
             ledger = cls(path, owner, clock, descriptor, chain)
             sync_folder(path.parent)
@@ -269,7 +273,7 @@ class Ledger:
         for record in records:
             entry, line = self._entry(record, entries)
             # Entries that come together leave open studies, keys and budgets as they are: each is judged by itself.
-            wrong = self._chain.refuses(msgspec.structs.replace(entry, **self._here))
+            wrong = self._chain.refuses_content(entry)
             if wrong:
                 raise LedgerError(f"an entry cannot be written: it {wrong}", where=str(self.path))
             entries.append((entry, line))
@@ -277,10 +281,6 @@ class Ledger:
         for entry, line in entries:
             self._chain.follow(entry, line)
         return [entry.sequence for entry, _ in entries]
-
-    @property
-    def _here(self) -> dict[str, Any]:
-        return {"sequence": self._chain.sequence, "previous": self._chain.head}
 
     def _entry(self, record: Record, before: Sequence[tuple[Entry, bytes]]) -> tuple[Entry, bytes]:
         """A record in its place behind the chain and the entries that are about to be written; and its line."""

@@ -72,6 +72,7 @@ class SiteWitness:
 
         Raises:
             ProtocolError: the study is over, and was cosigned; or it is over and the receipt would be of a round.
+            LedgerError: the disk refuses.
         """
         chain, study = self._ledger.chain, self._study
         size = chain.sequence
@@ -83,6 +84,7 @@ class SiteWitness:
         root, since = chain.tree.root(size), _number(study, "size")
         note = self._note(size, root)
         if closing:
+            self._ledger.sync()  # else a power cut could leave a signed checkpoint of more entries than there are
             self._store.save_latest(note)
         unsigned = Receipt(
             study=self._context.study,

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import hashlib
 
-from ..merkle import HASH_BYTES, node_hash
-
-EMPTY = hashlib.sha256(b"").digest()
-"""Root of the tree without entries."""
+from ..merkle import EMPTY_ROOT, HASH_BYTES, node_hash
 
 
 class GrowingTree:
@@ -39,7 +36,7 @@ class GrowingTree:
             ValueError: there are fewer.
         """
         size = self._known(size)
-        return self._range(0, size) if size else EMPTY
+        return self._range(0, size) if size else EMPTY_ROOT
 
     def inclusion(self, index: int, size: int | None = None) -> bytes:
         """PATH(index, D[size]) of section 2.1.3: from the leaf's sibling up, 32 bytes a step, joined.

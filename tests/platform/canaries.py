@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import bz2
+import functools
 import hashlib
 import io
 import lzma
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,19 +144,34 @@ _BLOCKS: dict[str, tuple[Callable[[bytes], bytes], int, int]] = {  # bytes in, c
     "base85": (base64.b85encode, 4, 5),
     "ascii85": (base64.a85encode, 4, 5),
 }
+BINARY = ("raw", "reversed", "hexadecimal", "hexadecimal, upper case", "base64", "base64url")
+"""Spellings of what is no text."""
 HASHES = {"SHA-256": hashlib.sha256, "SHA-1": hashlib.sha1, "MD5": hashlib.md5}
 
 
-def spellings(data: bytes) -> dict[str, list[bytes]]:
-    """How a byte string can stand in other bytes, by name; block codes once for each place where it can begin."""
-    found = {"raw": [data], "reversed": [data[::-1]]}
-    found |= {name: [spell(data)] for name, spell in _ENTITIES.items()}
-    for name, (spell, taken, given) in _BLOCKS.items():
-        found[name] = []
-        for phase in range(taken):
-            whole = (len(data) - (taken - phase) % taken) // taken * taken
-            start = (taken - phase) % taken
-            found[name].append(spell(data[start : start + whole])[: whole // taken * given])
+def spellings(data: bytes, names: Sequence[str] = ()) -> dict[str, list[bytes]]:
+    """How a byte string can stand in other bytes, by name; block codes once for each place where it can begin.
+
+    Args:
+        data: the string. names: only these spellings; empty: all.
+    """
+    wanted = names or ("raw", "reversed", *_ENTITIES, *_BLOCKS)
+    found: dict[str, list[bytes]] = {}
+    for name in wanted:
+        if name in _BLOCKS:
+            found[name] = _in_blocks(data, *_BLOCKS[name])
+        elif name in _ENTITIES:
+            found[name] = [_ENTITIES[name](data)]
+        else:
+            found[name] = [data if name == "raw" else data[::-1]]
+    return found
+
+
+def _in_blocks(data: bytes, spell: Callable[[bytes], bytes], taken: int, given: int) -> list[bytes]:
+    found = []
+    for start in range(taken):
+        whole = (len(data) - start) // taken
+        found.append(spell(data[start : start + whole * taken])[: whole * given])
     return found
 
 
@@ -235,8 +251,7 @@ class Detector:
 
     def __init__(self) -> None:
         self._groups: list[tuple[str, NDArray[np.uint8]]] = []
-        self._index: tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.bool_], int] | None = None
-        self._starts: list[int] = []
+        self._index: list[_Index] | None = None
 
     @property
     def size(self) -> int:
@@ -244,10 +259,11 @@ class Detector:
         return sum(len(windows) for _, windows in self._groups)
 
     def add(self, what: str, needle: bytes) -> None:
-        """One byte string of at least 8 bytes."""
+        """One byte string of at least 8 bytes; it is found by its first 32, 16 or 8."""
         if len(needle) < 8:
             raise ValueError(f"{what} is too short to be unmistakable")
-        self._add(what, np.frombuffer(needle, dtype=np.uint8)[None, :])
+        head = next(head for head in _HEADS if len(needle) >= head)
+        self._add(what, np.frombuffer(needle[:head], dtype=np.uint8)[None, :])
 
     def add_text(self, what: str, text: str) -> None:
         """A string in every spelling that leaves at least 8 bytes of it."""
@@ -260,8 +276,8 @@ class Detector:
         """Unkeyed hashes of an identifier or a file: whoever has the list finds the patient by them."""
         for name, algorithm in HASHES.items():
             value = algorithm(data).digest()
-            for how in ("raw", "hexadecimal", "hexadecimal, upper case", "base64", "base64url"):
-                for needle in spellings(value)[how]:
+            for how, needles in spellings(value, BINARY).items():
+                for needle in needles:
                     self.add(f"{what}, {name}, {how}", needle[:16])
 
     def add_secret(self, what: str, secret: bytes) -> None:
@@ -269,7 +285,7 @@ class Detector:
         windows = [secret[start : start + 16] for start in range(0, max(1, len(secret) - 15), 8)]
         for window in windows:
             self.add(f"{what}, raw", window)
-        for how, needles in spellings(secret).items():
+        for how, needles in spellings(secret, BINARY).items():
             for needle in needles:
                 self.add(f"{what}, {how}", needle)
 
@@ -279,17 +295,17 @@ class Detector:
         values: NDArray[Any],
         formats: Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]],
         *,
-        public: NDArray[Any] | None = None,
+        public: Sequence[NDArray[Any]] = (),
         every: int = 1,
     ) -> None:
         """An array: any `RUN` consecutive values of it are found, but for runs of hardly any information.
 
         Windows of fewer than three different values, or with zeros in most places, could stand anywhere and are left
-        out, as are those that ``public``, an array of the same shape, has as well.
+        out, as are those that an array of ``public`` has at the same place.
 
         Args:
             what, values: the array and its name. formats: as which it is looked for.
-            public: what everybody knows. every: take one window of so many, of arrays of millions.
+            public: arrays of the same shape that others know or have. every: take one window of so many, of arrays of millions.
         """
         flat = np.ascontiguousarray(values).ravel()
         for how, convert in formats.items():
@@ -300,31 +316,30 @@ class Detector:
             ordered = np.sort(windows, axis=1)
             different = 1 + (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1)
             keep = (different >= 3) & ((windows == 0).sum(axis=1) * 2 < width)
-            if public is not None:
-                known = _windows(convert(np.ascontiguousarray(public).ravel()), width, step)
+            for common in public:
+                known = _windows(convert(np.ascontiguousarray(common).ravel()), width, step)
                 keep &= (known != windows).any(axis=1)
             self._add(f"{what}, {how}", np.ascontiguousarray(windows[keep]).view(np.uint8))
+
+    def take(self, other: Detector) -> None:
+        """Know what another one knows."""
+        self._groups += other._groups
+        self._index = None
 
     def _add(self, what: str, windows: NDArray[np.uint8]) -> None:
         if len(windows):
             self._groups.append((what, windows))
             self._index = None
 
-    def _built(self) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.bool_], int]:
+    def _built(self) -> list[_Index]:
         if self._index is None:
-            keys = np.concatenate([np.ascontiguousarray(w[:, :8]).view("<u8").ravel() for _, w in self._groups])
-            order = np.argsort(keys, kind="stable")
-            bits = max(16, math.ceil(math.log2(len(keys) * 16)))
-            table = np.zeros(2**bits, dtype=bool)
-            table[_hashed(keys, bits)] = True
-            self._starts = list(np.cumsum([0, *(len(windows) for _, windows in self._groups)]))
-            self._index = (keys[order], order.astype(np.int64), table, bits)
+            self._index = [index for length in _HEADS if (index := _Index.of(length, self._groups)) is not None]
         return self._index
 
     def search(self, data: bytes, *, deep: bool = True) -> list[Find]:
         """Everything known that stands in ``data``, also behind base64, hexadecimal, compression and decimal numbers.
 
-        At most about `LIMIT` finds are named.
+        About `LIMIT` finds are named, however many there are.
         """
         finds = self._scan(data, "as it is")
         for how, unpacked in unpackings(data) if deep else ():
@@ -334,27 +349,76 @@ class Detector:
         return finds
 
     def _scan(self, data: bytes, unpacked: str) -> list[Find]:
-        keys, order, table, bits = self._built()
         finds: list[Find] = []
-        for shift in range(min(8, max(0, len(data) - 7))):
-            view = np.frombuffer(data, dtype="<u8", count=(len(data) - shift) // 8, offset=shift)
-            near = np.flatnonzero(table[_hashed(view, bits)])
-            place = np.searchsorted(keys, view[near])
-            place = np.minimum(place, len(keys) - 1)
-            same = keys[place] == view[near]
-            for at, first in zip(near[same].tolist(), place[same].tolist(), strict=True):
-                position = shift + 8 * at
-                while first < len(keys) and keys[first] == view[at]:
-                    group = int(np.searchsorted(self._starts, order[first], side="right")) - 1
+        for index in self._built():
+            for shift in range(8):
+                for position, group, row in index.candidates(data, shift):
                     what, windows = self._groups[group]
-                    wanted = windows[order[first] - self._starts[group]].tobytes()
+                    wanted = windows[row].tobytes()
                     if data[position : position + len(wanted)] == wanted:
                         finds.append(Find(what, unpacked, position))
-                        break
-                    first += 1
-                if len(finds) >= self.LIMIT:
-                    return finds
+                        if len(finds) >= self.LIMIT:
+                            return finds
         return finds
+
+
+_HEADS = (32, 16, 8)
+"""Lengths that windows have."""
+
+
+@dataclass(frozen=True)
+class _Index:
+    """Windows of one length.
+
+    Attributes:
+        words: of 8 bytes in a window. keys: of all of them, ascending, each once. owners: group and row of each.
+        table: a first sieve, by the highest ``bits`` bits of a key.
+    """
+
+    words: int
+    keys: NDArray[np.uint64]
+    owners: NDArray[np.int64]
+    table: NDArray[np.bool_]
+    bits: int
+
+    @classmethod
+    def of(cls, length: int, groups: Sequence[tuple[str, NDArray[np.uint8]]]) -> _Index | None:
+        """Of the windows of this length; None where there is none."""
+        keys, owners = [], []
+        for number, (_, windows) in enumerate(groups):
+            if windows.shape[1] == length:
+                heads = np.ascontiguousarray(windows).view("<u8")
+                keys.append(_mixed([heads[:, word] for word in range(length // 8)]))
+                owners.append(np.stack([np.full(len(windows), number), np.arange(len(windows))], axis=1))
+        if not keys:
+            return None
+        unique, first = np.unique(np.concatenate(keys), return_index=True)
+        bits = max(16, math.ceil(math.log2(len(unique) * 16)))
+        table = np.zeros(2**bits, dtype=bool)
+        table[unique >> np.uint64(64 - bits)] = True
+        return cls(length // 8, unique, np.concatenate(owners)[first], table, bits)
+
+    def candidates(self, data: bytes, shift: int) -> Iterator[tuple[int, int, int]]:
+        """(position, group, row) of all windows that may begin at a place of this remainder by 8."""
+        whole = (len(data) - shift) // 8
+        if whole < self.words:
+            return
+        view = np.frombuffer(data, dtype="<u8", count=whole, offset=shift)
+        count = whole - self.words + 1
+        keys = _mixed([view[word : word + count] for word in range(self.words)])
+        near = np.flatnonzero(self.table[keys >> np.uint64(64 - self.bits)])
+        place = np.minimum(np.searchsorted(self.keys, keys[near]), len(self.keys) - 1)
+        same = self.keys[place] == keys[near]
+        for at, owner in zip(near[same].tolist(), self.owners[place[same]].tolist(), strict=True):
+            yield shift + 8 * at, owner[0], owner[1]
+
+
+def _mixed(words: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    """One key of the 8-byte words of a window."""
+    mixed = words[0] * np.uint64(0x9E3779B97F4A7C15)
+    for word in words[1:]:
+        mixed = ((mixed >> np.uint64(29)) ^ mixed ^ word) * np.uint64(0xBF58476D1CE4E5B9)
+    return mixed
 
 
 def _windows(values: NDArray[Any], width: int, step: int) -> NDArray[Any]:
@@ -363,21 +427,17 @@ def _windows(values: NDArray[Any], width: int, step: int) -> NDArray[Any]:
     return np.lib.stride_tricks.sliding_window_view(values, width)[::step]
 
 
-def _hashed(keys: NDArray[np.uint64], bits: int) -> NDArray[np.uint64]:
-    return (keys * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits)
-
-
 # --- what may be inside bytes ---------------------------------------------------------------------------------------
 
 _TEXTS = {
-    "base64": re.compile(rb"[A-Za-z0-9+/_-]{24,}"),
-    "hexadecimal": re.compile(rb"(?:[0-9a-fA-F]{2}){12,}"),
-    "percent": re.compile(rb"(?:[\x20-\x7e]*%[0-9a-fA-F]{2}[\x20-\x7e]*){3,}"),
+    "base64": re.compile(rb"[A-Za-z0-9+/_-]{11,}"),
+    "hexadecimal": re.compile(rb"[0-9a-fA-F]{16,}"),
+    "percent": re.compile(rb"(?:%[0-9a-fA-F]{2}[^%]{0,40}){3,}"),
     "decimal numbers": re.compile(rb"(?:[-+]?\d[\d.]*(?:[eE][-+]?\d+)?[\s,;\[\]]+){7,}[-+]?\d[\d.eE+-]*"),
 }
 _PRINTABLE = np.zeros(256, dtype=bool)
 _PRINTABLE[[*range(0x20, 0x7F), 9, 10, 13]] = True
-_SHORTEST = 12
+_SHORTEST = 11
 _GZIP, _BZIP, _XZ = _STREAMS = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\x00")
 _HELPING = 2**18
 _ZLIB = tuple(bytes([0x78, flags]) for flags in range(256) if (0x7800 + flags) % 31 == 0 and not flags & 0x20)
@@ -412,7 +472,7 @@ def _texts(data: bytes) -> Iterator[bytes]:
         return
     breaks = np.flatnonzero(~_PRINTABLE[np.frombuffer(data, dtype=np.uint8)])
     edges = np.concatenate([[-1], breaks, [len(data)]])
-    for at in np.flatnonzero(np.diff(edges) > 2 * _SHORTEST):
+    for at in np.flatnonzero(np.diff(edges) > _SHORTEST):
         yield data[edges[at] + 1 : edges[at + 1]]
 
 
@@ -421,11 +481,12 @@ def _decoded(how: str, text: bytes) -> Iterator[bytes]:
         plain = text.replace(b"-", b"+").replace(b"_", b"/")
         for phase in range(4):
             part = plain[phase:]
-            yield base64.b64decode(part[: len(part) // 4 * 4])
+            part = part[: len(part) - (len(part) % 4 == 1)]  # one character more than whole groups says nothing
+            yield base64.b64decode(part + b"=" * (-len(part) % 4))
     elif how == "hexadecimal":
-        yield bytes.fromhex(text.decode())
-        if len(text) > 2:
-            yield bytes.fromhex(text[1:-1].decode())
+        for phase in range(2):
+            part = text[phase:]
+            yield bytes.fromhex(part[: len(part) // 2 * 2].decode())
     elif how == "percent":
         yield re.sub(rb"%([0-9a-fA-F]{2})", lambda match: bytes.fromhex(match[1].decode()), text)
     else:
@@ -470,8 +531,9 @@ def _pour(stream: Any, data: bytes) -> bytes:
     return b"".join(out)
 
 
+@functools.lru_cache(maxsize=2)
 def detector_of(planted: Planted) -> Detector:
-    """A detector that knows everything planted in a folder of pictures."""
+    """A detector that knows everything planted in a folder of pictures; take it over, and add nothing to it."""
     detector = Detector()
     for place, word in PLACES.items():
         detector.add_text(f"the {place} canary", word)

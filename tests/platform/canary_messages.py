@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 from wardround.platform.adapter_file import AdapterInfo, dump_adapter, parse_adapter
+from wardround.platform.errors import CheckpointError
 from wardround.platform.site_machine import round_settings
-from wardround.privacy import messages as m
 from wardround.privacy import message_types as t
+from wardround.privacy import messages as m
 from wardround.privacy.errors import Refusal
 from wardround.privacy.secure_aggregation.packing import add_packed, packed_bytes, padding_is_zero
 from wardround.privacy.secure_aggregation.roster import Roster
@@ -125,11 +126,11 @@ def _adapter(value: Any, known: Known, whole: m.Message) -> bool:
     """The global adapter of this moment in the only encoding it has: nothing beside its tensors and its header."""
     if type(value) is not bytes:
         return False
-    if isinstance(whole, m.StudyEnd):
-        done = known.rounds
-    else:
-        done = whole.session.round - 1  # type: ignore[attr-defined]
-    state, info = parse_adapter(value, where="a captured message")
+    done = known.rounds if isinstance(whole, m.StudyEnd) else whole.session.round - 1  # type: ignore[attr-defined]
+    try:
+        state, info = parse_adapter(value, where="a captured message")
+    except CheckpointError:
+        return False
     return (
         info == AdapterInfo(known.roster.study.hex(), known.method, done, known.backbone)
         and {name: tuple(tensor.shape) for name, tensor in state.items()} == dict(known.shapes)

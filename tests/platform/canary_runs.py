@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +51,7 @@ class Secrets:
         keys: secret keys, seeds and shares that nobody opened, by what they are.
         blocks: plaintext blocks of updates and class sums, by name.
         words: encoded vectors before they were masked, with the roster's purpose.
-        states: (own tensor, received tensor or None) of everything that a site trained or kept.
+        states: (name, adapter that it was trained from, own tensor, received tensor or None) of what sites trained or kept.
         public: public keys, commitments and bindings of sessions, and the parties' keys.
         data: the features and pictures of every site.
     """
@@ -60,7 +60,7 @@ class Secrets:
     opened: set[bytes] = field(default_factory=set)
     blocks: list[tuple[str, NDArray[Any]]] = field(default_factory=list)
     words: list[tuple[str, NDArray[np.uint32]]] = field(default_factory=list)
-    states: list[tuple[str, NDArray[Any], NDArray[Any] | None]] = field(default_factory=list)
+    states: list[tuple[str, str, NDArray[Any], NDArray[Any] | None]] = field(default_factory=list)
     public: set[bytes] = field(default_factory=set)
     data: Any = None
     start: bytes = b""
@@ -184,7 +184,8 @@ class Run:
     @functools.cached_property
     def everything(self) -> Detector:
         """A detector of whatever must not leave a site: canaries, keys, features, pictures, updates, own models."""
-        detector = detector_of(self.planted)
+        detector = Detector()
+        detector.take(detector_of(self.planted))
         for secret, what in self.secrets.keys.items():
             if secret not in self.secrets.opened:
                 detector.add_secret(what, secret)
@@ -202,10 +203,15 @@ class Run:
                     flat = picture.ravel()
                     detector.add_values(f"a picture of {own.name}", flat, {"uint8": lambda values: values})
                     detector.add_values(f"a picture of {own.name}", flat / np.float32(255), FEW)
-        other = self.updates()
-        detector._groups += other._groups
-        for name, own_tensor, received in self.secrets.states:
-            _add_array(detector, name, own_tensor, FLOATS, received)
+        detector.take(self.updates())
+        alike: dict[tuple[str, str], list[NDArray[Any]]] = {}
+        for name, adapter, own_tensor, _ in self.secrets.states:
+            alike.setdefault((name, adapter), []).append(own_tensor)
+        for name, adapter, own_tensor, received in self.secrets.states:
+            # Where several sites come to the same values, their mean is these values, and nobody's own.
+            others = [each for each in alike[name, adapter] if each is not own_tensor]
+            public = others if received is None else [received, *others]
+            _add_array(detector, name, own_tensor, FEW, public)
         return detector
 
 
@@ -214,7 +220,7 @@ def _add_array(
     what: str,
     values: NDArray[Any],
     formats: Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]],
-    public: NDArray[Any] | None = None,
+    public: Sequence[NDArray[Any]] = (),
 ) -> None:
     large = values.size > MANY
     few = {name: formats[name] for name in formats if name in ("float32", "float16", "uint32")} if large else formats
@@ -222,10 +228,12 @@ def _add_array(
 
 
 def _add_labels(detector: Detector, owner: str, labels: NDArray[np.int64]) -> None:
-    for kind in ("<i8", "<i4", "<i2", "i1"):
-        data = labels.astype(kind).tobytes()
-        if len(labels) >= 8 and len(set(labels.tolist())) > 1 and len(data) >= 16:
-            detector.add(f"labels of {owner}", data)
+    """The place at which they change; a run of one class says nothing."""
+    for change in np.flatnonzero(np.diff(labels)) + 1:
+        for kind, around in (("<i8", 2), ("<i4", 4), ("<i2", 4), ("i1", 4)):
+            part = labels[change - around : change + around] if change >= around else labels[:0]
+            if len(part) == 2 * around:
+                detector.add(f"labels of {owner}", part.astype(kind).tobytes())
 
 
 # --- looking into the sites -----------------------------------------------------------------------------------------
@@ -318,9 +326,9 @@ def _watch_training(patch: pytest.MonkeyPatch, secrets: Secrets) -> None:
     def storing(self: Any, start: Any, result: Any, adapter: str) -> Any:
         for name, tensor in result.state.items():
             received = start[name].numpy() if name in start else None
-            secrets.states.append((f"own {name}", tensor.detach().numpy().copy(), received))
+            secrets.states.append((f"own {name}", adapter, tensor.detach().numpy().copy(), received))
         for name, tensor in result.moments.items():
-            secrets.states.append((f"moments {name}", tensor.detach().numpy().copy(), None))
+            secrets.states.append((f"moments {name}", adapter, tensor.detach().numpy().copy(), None))
         return stored(self, start, result, adapter)
 
     def forgetting(self: Any) -> None:
@@ -328,7 +336,7 @@ def _watch_training(patch: pytest.MonkeyPatch, secrets: Secrets) -> None:
             for path in self.folder.glob(f"{kind}.safetensors"):
                 for name, tensor in load_file(path).items():
                     if tensor.is_floating_point():
-                        secrets.states.append((f"{path.stem} {name}", tensor.numpy().copy(), None))
+                        secrets.states.append((f"{path.stem} {name}", "", tensor.numpy().copy(), None))
         forget(self)
 
     def federating(study: Any, method: Any, data: Any, backbone: str, *rest: Any) -> Any:
@@ -374,7 +382,7 @@ def small_backbone() -> Backbone:
     config = {
         "embed_dim": 32,
         "vision_cfg": {"image_size": SIDE, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16},
-        "text_cfg": {"context_length": length, "vocab_size": words, "width": 16, "heads": 2, "layers": 1},
+        "text_cfg": {"context_length": length, "vocab_size": words, "width": 24, "heads": 2, "layers": 1},
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

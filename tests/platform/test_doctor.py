@@ -12,7 +12,12 @@ from wardround.platform import backbone, doctor
 from wardround.platform.doctor import Check, examine
 from wardround.platform.errors import BackboneError
 
-NAMES = ["python", "packages", "randomness", "cache", "disk", "device", "embedded CLIP"]
+NAMES = ["python", "packages", "randomness", "cache", "disk", "homes", "device", "embedded CLIP"]
+
+
+@pytest.fixture(autouse=True)
+def no_homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WARDROUND_HOME", str(tmp_path / "wardround"))
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +63,25 @@ def test_a_cache_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyP
     check = found(tmp_path / "cache")["cache"]
     assert not check.sound
     assert "WARDROUND_CACHE" in check.remedy
+
+
+def test_a_home_that_others_can_read(tmp_path: Path) -> None:
+    home = tmp_path / "wardround" / "sites" / "amber"
+    home.mkdir(parents=True)
+    home.chmod(0o700)
+    key = home / "identity.pem"
+    key.write_text("x")
+    key.chmod(0o640)
+    check = found(tmp_path / "cache")["homes"]
+    assert not check.sound
+    assert "640" in check.found
+    assert check.remedy.startswith(f"chmod 600 {key}")
+    key.chmod(0o600)
+    assert found(tmp_path / "cache")["homes"] == Check(
+        "homes", True, f"1 in {tmp_path / 'wardround'}, for their owner alone"
+    )
+    home.chmod(0o710)
+    assert found(tmp_path / "cache")["homes"].remedy.startswith(f"chmod 700 {home}")
 
 
 def test_too_little_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from wardround.evaluation.report_json import dossier_from_json, site_report_from
 from wardround.evaluation.report_model import Dossier
 from wardround.platform import dossier as module
 from wardround.platform.assessment import assess_local_only, assess_shared, zero_shot
+from wardround.platform.consortium import open_consortium
 from wardround.platform.dossier import _round_row, build_pages, write_results
 from wardround.platform.errors import RunFolderError
 from wardround.platform.marks import ORACLE, TRANSDUCTIVE
@@ -23,6 +24,19 @@ from wardround.platform.results import Results, model_card, summary
 from wardround.platform.run_folder import RunFolder
 
 NAMES = ["site-1", "site-2", "site-3", "unseen"]
+
+
+@pytest.fixture(scope="module")
+def toy(toy: Callable[..., Any], BACKBONE: str) -> Callable[..., Any]:
+    """Toys whose parties have homes and ledgers, as those of a run have."""
+
+    def make(folder: Path, **changes: Any) -> Any:
+        made = toy(folder, **changes)
+        with open_consortium(made.study, made.method, made.data, BACKBONE, made.run) as consortium:
+            consortium.close_ledgers(made.study.digest())
+        return made
+
+    return make
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +62,16 @@ def pages(run: RunFolder) -> dict[str, bytes]:
     return {str(path.relative_to(run.root)): path.read_bytes() for path in sorted(run.root.rglob("*.html"))}
 
 
+def with_figures(run: RunFolder) -> dict[str, bytes]:
+    """The pages that hold figures of a model; the auditor's page is about ledgers alone."""
+    return {name: page for name, page in pages(run).items() if name != "audit.html"}
+
+
 def test_every_file_is_there_and_says_the_same(written: tuple[RunFolder, Results]) -> None:
     run, results = written
     assert json.loads(run.summary.read_bytes()) == summary(results)
     assert json.loads(run.card.read_bytes()) == model_card(results)
-    assert set(pages(run)) == {"index.html", *(f"sites/{name}/report.html" for name in NAMES)}
+    assert set(pages(run)) == {"index.html", "audit.html", *(f"sites/{name}/report.html" for name in NAMES)}
     index = dossier_from_json((run.root / "dossier.json").read_bytes())
     assert [row.site for row in index.sites] == NAMES
     assert [row.role for row in index.sites] == ["training"] * 3 + ["unseen"]
@@ -85,16 +104,18 @@ def test_a_sites_report_holds_its_own_predictions_and_what_it_sent(written: tupl
 
 
 def test_pages_say_that_phantoms_are_synthetic(written: tuple[RunFolder, Results]) -> None:
-    assert all(b"synthetic" in page.lower() for page in pages(written[0]).values())
+    assert all(b"synthetic" in page.lower() for page in with_figures(written[0]).values())
 
 
 def test_rebuilt_pages_have_the_same_bytes(written: tuple[RunFolder, Results]) -> None:
     run, _ = written
-    before = pages(run)
-    for path in run.root.rglob("*.html"):
+    before, annex = pages(run), run.annex.read_bytes()
+    for path in (*run.root.rglob("*.html"), run.annex):
         path.unlink()
-    assert sorted(str(path.relative_to(run.root)) for path in build_pages(run)) == sorted(before)
+    built = sorted(str(path.relative_to(run.root)) for path in build_pages(run))
+    assert built == sorted([*before, "dpia-annex.md"])
     assert pages(run) == before
+    assert run.annex.read_bytes() == annex
 
 
 def test_the_summary_comes_last(
@@ -140,7 +161,7 @@ def test_a_damaged_report_changes_no_page(written: tuple[RunFolder, Results]) ->
 def test_without_an_unseen_site(toy: Callable[..., Any], toy_results: Callable[..., Results], tmp_path: Path) -> None:
     made = toy(tmp_path / "run")
     write_results(made.run, toy_results(made, unseen=False))
-    assert set(pages(made.run)) == {"index.html", *(f"sites/{name}/report.html" for name in NAMES[:3])}
+    assert set(pages(made.run)) == {"index.html", "audit.html", *(f"sites/{name}/report.html" for name in NAMES[:3])}
 
 
 def front(run: RunFolder) -> Dossier:
@@ -160,7 +181,7 @@ def test_marks_stand_on_the_front_page_and_on_every_report(
     write_results(made.run, replace(results, federated=replace(results.federated, own=("site-1", "site-3"))))
     assert front(made.run).marks[:2] == (TRANSDUCTIVE, ORACLE)
     own = "own model, with its own norms and fine-tuned there for 1 epoch"
-    for name, page in pages(made.run).items():
+    for name, page in with_figures(made.run).items():
         text = html.unescape(page.decode())
         assert f'<p class="banner" role="note">{TRANSDUCTIVE}</p>' in text
         assert ORACLE in text
@@ -178,7 +199,7 @@ def test_marks_stand_on_the_front_page_and_on_every_report(
 def test_an_ordinary_run_has_no_marks(written: tuple[RunFolder, Results]) -> None:
     run, _ = written
     assert front(run).marks == ()
-    for page in pages(run).values():
+    for page in with_figures(run).values():
         assert page.count(b'role="note"') == 1  # that the pictures are phantoms
 
 

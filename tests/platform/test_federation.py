@@ -34,6 +34,7 @@ from wardround.platform.training import predict_logits
 from wardround.platform.update import BUFFERS, METRICS
 from wardround.platform.watching import Silent
 from wardround.privacy.egress import COORDINATOR
+from wardround.privacy.messages import TO_COORDINATOR, TO_SITE, Limits, decode, tag_of
 
 Make = Callable[..., Any]
 
@@ -387,7 +388,18 @@ def test_fine_tuning_leaves_the_global_adapter_untouched_and_sends_nothing(
     result = federated(made, BACKBONE, lambda *parcel: seen.append(parcel))
     ends = [at for at, (_, _, wire) in enumerate(seen) if b"study-end" in wire[:24]]
     assert len(ends) == 3
-    assert [sender for sender, _, _ in seen[ends[0] :]] == [COORDINATOR] * 3
+    after = [
+        (sender, tag_of(decode(wire, TO_SITE + TO_COORDINATOR, Limits(100, 10**7, 10**7))))
+        for sender, _, wire in seen[ends[0] :]
+    ]
+    names = [site.name for site in made.data.sites]
+    assert after == [
+        *[(COORDINATOR, "study-end")] * 3,
+        *[(name, "receipt") for name in names],
+        *[(COORDINATOR, "batch")] * 3,
+        *[(name, "cosignature") for name in names],
+        *[(COORDINATOR, "cosigned")] * 3,
+    ]
     info = result.info
     final = dump_adapter(result.state, info)
     for site in made.data.sites:

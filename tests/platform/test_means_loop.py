@@ -322,6 +322,7 @@ class Away(ScriptedNetwork):
 
     def reaches(self, site: str, tag: str) -> bool:
         order = ("round-start", "advert-list", "share-delivery", "survivor-set", "unmask-request", "round-end")
+        order += ("batch", "cosigned")
         stages = ("advertise", "share", "mask", "agree", "unmask")
         number, attempt = self.coordinator.position
         gone = number == 0 and attempt < self.tries and order.index(tag) >= stages.index(self.stage)

@@ -26,11 +26,13 @@ from wardround.platform.site_machine import FINAL_FILE, PROGRESS_FILE, SURVIVORS
 from wardround.platform.watching import Silent
 from wardround.privacy.egress import COORDINATOR
 from wardround.privacy.errors import LedgerError, Refusal, RosterError
+from wardround.privacy.ledger.evidence import FOLDER, Evidence, EvidenceStore
 from wardround.privacy.messages import (
     TO_SITE,
     Advert,
     AdvertList,
     MaskedVector,
+    Receipt,
     RefusalNotice,
     RoundEnd,
     StudyEnd,
@@ -118,7 +120,7 @@ def test_a_start_that_came_before_is_refused(opened: Opened) -> None:
     assert isinstance(reply(site.handle(second)), Advert)
     assert refusal(site.handle(first)).code is Refusal.WRONG_SESSION
     session: Any = decode(second, TO_SITE, LARGE)
-    assert site.handle(encode(RoundEnd(session.session, "aborted", bytes(32)))) == ()
+    assert isinstance(reply(site.handle(encode(RoundEnd(session.session, "aborted", bytes(32))))), Receipt)
     assert refusal(site.handle(second)).code is Refusal.WRONG_SESSION
 
 
@@ -258,8 +260,9 @@ def test_other_means_with_the_final_adapter_are_not_kept(opened: Opened) -> None
     (end,) = [parcel.wire for parcel in consortium.coordinator.finish() if parcel.peer == NAME]
     assert site.handle(with_means(end, swapped)) == ()
     assert not (site.folder / FINAL_FILE).exists()
-    assert site.handle(end) == ()
-    message = decode(end, TO_SITE, LARGE)
+    answer, message = reply(site.handle(end)), decode(end, TO_SITE, LARGE)
+    assert isinstance(answer, Receipt)
+    assert answer.closing
     assert isinstance(message, StudyEnd)
     assert (site.folder / FINAL_FILE).read_bytes() == message.adapter
 
@@ -281,9 +284,22 @@ def test_every_message_of_the_sum_is_refused_when_replayed_in_round_one(opened: 
     sum_means(consortium, lambda sender, peer, wire: seen.append(wire) if peer == NAME else None)
     waiting = hold(consortium, "share-delivery")
     for wire in seen:
-        answer = reply(site.handle(wire))
-        assert answer is None or isinstance(answer, RefusalNotice)
+        message, answer = decode(wire, TO_SITE, LARGE), reply(site.handle(wire))
+        if isinstance(message, RoundEnd):  # how its ledger stands, a site says whenever it is asked
+            assert isinstance(answer, Receipt)
+        else:
+            assert answer is None or isinstance(answer, RefusalNotice)
     assert reply(site.handle(waiting)).__class__.__name__ == "MaskedVector"
+
+
+def test_after_the_sum_every_ledger_is_cosigned(opened: Opened) -> None:
+    _, consortium, _ = opened
+    sum_means(consortium)
+    (kept,) = EvidenceStore(consortium.homes[NAME].folder / FOLDER).paths()
+    evidence = Evidence.parse(kept.read_bytes(), where=str(kept))
+    assert len(evidence.proof.checkpoint.signatures) == 1 + len(consortium.sites)
+    assert consortium.coordinator.cosigning is not None
+    assert consortium.coordinator.cosigning.notes == []
 
 
 # --- the coordinator ---------------------------------------------------------------------------------------------

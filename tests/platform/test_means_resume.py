@@ -27,7 +27,7 @@ class Killed(BaseException):
     """The power goes: nothing catches it."""
 
 
-A_SUM = 33  # parcels of a sum of three sites: six messages to each, five from each
+A_SUM = 45  # parcels of a sum of three sites: eight messages to each, seven from each
 PLACES = {
     "start": 1,
     "a first advert is out": 4,
@@ -42,6 +42,10 @@ PLACES = {
     "unmask-answer": 29,
     "all answers are in": 31,
     "round-end": 32,
+    "receipt": 35,
+    "batch": 38,
+    "cosignature": 41,
+    "cosigned": 44,
     "round one begins": A_SUM + 1,
     "in round one": A_SUM + 18,
 }

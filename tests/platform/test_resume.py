@@ -18,7 +18,7 @@ from wardround.platform.errors import CheckpointError
 from wardround.privacy.errors import LedgerError
 
 DRIVER = Path(__file__).with_name("kill_driver.py")
-A_ROUND = 33  # parcels of a round of three sites: six messages to each, five from each
+A_ROUND = 45  # parcels of a round of three sites: eight messages to each, seven from each
 # Where a round of three sites stands at its n-th parcel, and one parcel of each such stage of the second round.
 STAGES = {
     "start": 1,
@@ -32,6 +32,10 @@ STAGES = {
     "unmask-request": 26,
     "unmask-answer": 29,
     "round-end": 32,
+    "receipt": 35,
+    "batch": 38,
+    "cosignature": 41,
+    "cosigned": 44,
 }
 IN_ROUND_TWO = {stage: f"tap:{A_ROUND + place}" for stage, place in STAGES.items()}
 AROUND_FILES = {
@@ -41,16 +45,21 @@ AROUND_FILES = {
     "between two sites' updates": "before:update-00002.safetensors:2",
     "after the survivor set is remembered": "after:survivors.json:8",
     "before the line of the round": "before:rounds.jsonl:2",
+    "before what sites showed is kept": "before:witness.json:3",
+    "after what sites showed is kept": "after:witness.json:3",
+    "between two sites' proofs": "before:*.tlog-proof:6",
+    "before a checkpoint is kept": "before:latest.txt:6",
 }
 ENDS = {
     "before the study's own file": "before:.study.toml.*.tmp:1",
     "while the last adapter is handed out": f"tap:{3 * A_ROUND + 2}",
+    "while the end is cosigned": f"tap:{3 * A_ROUND + 8}",
     "before the summary, with a dossier": "before:summary.json:1+whole",
     "with torn ledgers": f"tap:{A_ROUND + 18}+torn",
     "twice in the same place": f"tap:{A_ROUND - 1}+again",
 }
-MANY = {f"parcel {n}": f"tap:{n}" for n in range(2, 3 * A_ROUND + 3, 5)}
-SYNCS = {f"sync {n}": f"fsync:{n}" for n in (1, 3, 8, 14, 21, 33, 47, 62, 80, 97, 121, 140)}
+MANY = {f"parcel {n}": f"tap:{n}" for n in range(2, 3 * A_ROUND + 15, 5)}
+SYNCS = {f"sync {n}": f"fsync:{n}" for n in (1, 3, 8, 14, 21, 33, 47, 62, 80, 97, 121, 140, 163, 187, 211)}
 
 
 def drive(folder: Path, specs: list[str]) -> dict[str, dict[str, Any]]:

@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import pickle
+import re
 import subprocess
 import sys
 import tomllib
 from datetime import UTC, datetime
+from enum import StrEnum
+from functools import partial
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
+from msgspec import inspect
 from wardround.privacy import egress
 from wardround.privacy.accounted import key_of
 from wardround.privacy.differential_privacy.budget import Budget
 from wardround.privacy.differential_privacy.releases import Release
 from wardround.privacy.egress import COORDINATOR, Gate, Sealed, StudyFacts
 from wardround.privacy.errors import DecodeError, EgressRefusedError, LedgerError, PolicyError, Refusal
-from wardround.privacy.identity import Identity
+from wardround.privacy.identity import Identity, fingerprint_hex
 from wardround.privacy.ledger import log as ledger_module
 from wardround.privacy.ledger.log import Ledger, verify
 from wardround.privacy.messages import (
+    BY_TAG,
     TO_COORDINATOR,
     TO_SITE,
     AdvertList,
+    Cosignature,
+    Limits,
     MaskedVector,
     OpenedShare,
+    Receipt,
     RefusalNotice,
     RoundStart,
     SurvivorSet,
@@ -35,6 +45,7 @@ from wardround.privacy.messages import (
 )
 from wardround.privacy.policy import Policy
 from wardround.privacy.policy_file import default_policy_toml
+from wardround.privacy.secure_aggregation.parameters import Block
 from wardround.privacy.secure_aggregation.session import SessionId
 
 from .conftest import STUDY, Consortium
@@ -272,6 +283,279 @@ def test_a_policy_of_the_other_role_is_refused(tmp_path, advert):
             limits=consortium.limits,
         )
     ledger.close()
+
+
+# --- rules of the coordinator, of rounds, of figures, and of what follows a refusal ---------------------------------
+
+FIGURES = (Block("update", 5, 1.0), Block("metrics", 3, 100.0, 0, weighted=False))
+H, SIG = b"h" * 32, b"s" * 64
+
+
+def known_coordinator(n=4, **arguments):
+    """A consortium whose roster names its coordinator."""
+    made = Consortium(n, **arguments)
+    made.roster = dataclasses.replace(made.roster, coordinator_key=COORDINATOR_KEY.hex())
+    made.pinned = made.pin()
+    return made
+
+
+def allowing(*fingerprints):
+    return replace("allow = []", f"allow = {json.dumps(fingerprints)}")
+
+
+COORDINATOR_KEY = Identity.from_seed(b"c" * 32).public_key
+OURS, THEIRS = fingerprint_hex(COORDINATOR_KEY), fingerprint_hex(b"\x01" * 32)
+
+
+def receipt_of(side, round_=7, closing=False):
+    return Receipt(STUDY, round_, closing, A, 9, H, SIG, H, 0, b"", 0, (), SIG)
+
+
+def cosignature_of(side, round_=7, closing=False):
+    return Cosignature(STUDY, round_, closing, 9, H, A, 1, SIG)
+
+
+def advert_of(side, round_=7):
+    return side.consortium.site(A, session=side.consortium.session_id(round_)).advertise()
+
+
+def evaluation_of(side):
+    return vector_of(side, purpose="evaluation")
+
+
+def sized(size):
+    return lambda side: msgspec.structs.replace(vector_of(side), vector=bytes(size))
+
+
+OWN_RULES = [
+    ("coordinator.allow", advert_of, {"consortium": known_coordinator}),
+    ("coordinator.allow", advert_of, {"consortium": known_coordinator, "edit": allowing(THEIRS)}),
+    ("coordinator.allow", receipt_of, {"consortium": known_coordinator, "edit": allowing(THEIRS)}),
+    ("studies.maximum_rounds", advert_of, {"edit": replace("# maximum_rounds = 100", "maximum_rounds = 6")}),
+    ("studies.maximum_rounds", receipt_of, {"edit": replace("# maximum_rounds = 100", "maximum_rounds = 6")}),
+    ("studies.maximum_rounds", cosignature_of, {"edit": replace("# maximum_rounds = 100", "maximum_rounds = 6")}),
+    (
+        "metrics.allow",
+        lambda side: vector_of(side),
+        {"blocks": FIGURES, "edit": replace("= true\nmin", "= false\nmin")},
+    ),
+    ("metrics.allow", evaluation_of, {"edit": replace("= true\nmin", "= false\nmin")}),
+    ("metrics.minimum_cell", evaluation_of, {"minimum_cell": 10}),
+    ("metrics.minimum_cell", evaluation_of, {"edit": replace("minimum_cell = 11", "minimum_cell = 12")}),
+    *[("messages.masked-vector", sized(size), {}) for size in (0, 4, 28, 31, 33, 36, 64)],
+    ("aggregation.purposes", lambda side: vector_of(side, purpose="temperature"), {}),
+    ("messages.receipt", receipt_of, {"edit": replace("\nreceipt = ", "\n# receipt = ")}),
+    ("messages.cosignature", cosignature_of, {"edit": replace("\ncosignature = ", "\n# cosignature = ")}),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "make", "arguments"), OWN_RULES, ids=[f"{i}-{row[0]}" for i, row in enumerate(OWN_RULES)]
+)
+def test_each_of_these_rules_stops_a_message_before_it_has_bytes(tmp_path, monkeypatch, rule, make, arguments):
+    side = side_of(tmp_path, arguments)
+    message = make(side)
+    made = []
+    monkeypatch.setattr(egress, "encode", lambda message: made.append(message))
+    monkeypatch.setattr(Sealed, "__init__", lambda *rest, **named: made.append(rest))
+    with pytest.raises(EgressRefusedError) as refused:
+        side.gate.release(message, peer=COORDINATOR)
+    assert refused.value.rule == rule
+    assert made == []
+    (entry,) = side.entries
+    assert (entry["outcome"], entry["rule"], entry["direction"]) == ("refused", rule, "out")
+    assert (entry["wire_bytes"], entry["wire_sha256"], entry["facts"], entry["commitment"]) == (0, "", None, "")
+    assert verify(side.path).ok
+    assert not side.gate.stopped
+
+
+def side_of(tmp_path, arguments):
+    """The side of a case; what makes its consortium is called here."""
+    arguments = dict(arguments)
+    consortium, blocks = arguments.pop("consortium", None), arguments.pop("blocks", None)
+    if blocks is not None:
+        consortium = lambda: Consortium(4, blocks=blocks)  # noqa: E731
+    return Side(tmp_path, consortium=consortium and consortium(), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments"),
+    [
+        (advert_of, {"consortium": known_coordinator, "edit": allowing(THEIRS, OURS)}),
+        (advert_of, {"consortium": known_coordinator, "edit": allowing("*")}),
+        (advert_of, {"edit": replace("# maximum_rounds = 100", "maximum_rounds = 7")}),
+        (receipt_of, {"edit": replace("# maximum_rounds = 100", "maximum_rounds = 7")}),
+        (lambda side: vector_of(side), {"blocks": FIGURES}),
+        (lambda side: vector_of(side), {"edit": replace("= true\nmin", "= false\nmin")}),  # no figures in it
+        (evaluation_of, {"minimum_cell": 12}),
+        (sized(32), {}),
+        (cosignature_of, {}),
+    ],
+)
+def test_what_is_just_within_these_rules_leaves(tmp_path, make, arguments):
+    side = side_of(tmp_path, arguments)
+    message = make(side)
+    assert side.gate.release(message, peer=COORDINATOR).wire == encode(message)
+
+
+def test_a_refusal_passes_whatever_coordinator_and_round_it_is_about(tmp_path):
+    edit = replace("# maximum_rounds = 100", "maximum_rounds = 6")
+    side = Side(tmp_path, consortium=known_coordinator(), edit=edit)
+    notice = RefusalNotice(side.consortium.session_id(7), A, Refusal.POLICY, "start", "")
+    assert side.gate.release(notice, peer=COORDINATOR).tag == "refusal"
+
+
+def test_the_coordinators_own_policy_asks_for_no_coordinator(tmp_path, advert):
+    side = Side(tmp_path, owner=COORDINATOR, consortium=known_coordinator())
+    assert "coordinator" not in tomllib.loads(policy_text(side.consortium, "coordinator"))
+    side.gate.release(AdvertList(advert.session, (advert,)), peer=A)
+
+
+def test_after_a_refusal_a_side_goes_on_or_stops_as_its_policy_says(tmp_path):
+    (tmp_path / "stop").mkdir()
+    no_receipts = replace("\nreceipt = ", "\n# receipt = ")
+    stopping = replace('then = "continue"', 'then = "stop"')
+    for folder, edit, stops in (
+        (tmp_path, no_receipts, False),
+        (tmp_path / "stop", lambda text: stopping(no_receipts(text)), True),
+    ):
+        side = Side(folder, edit=edit)
+        side.gate.release(advert_of(side), peer=COORDINATOR)
+        with pytest.raises(EgressRefusedError):
+            side.gate.release(receipt_of(side), peer=COORDINATOR)
+        assert side.gate.stopped is stops
+        later = [advert_of(side, 8), cosignature_of(side)]
+        if stops:
+            for message in later:
+                with pytest.raises(EgressRefusedError) as refused:
+                    side.gate.release(message, peer=COORDINATOR)
+                assert refused.value.rule == "refusal.then"
+            assert [entry["rule"] for entry in side.entries] == ["", "messages.receipt", *["refusal.then"] * 2]
+        else:
+            assert [sealed.tag for sealed in side.gate.release_many([(COORDINATOR, m) for m in later])] == [
+                "advert",
+                "cosignature",
+            ]
+        notice = RefusalNotice(side.consortium.session_id(8), A, Refusal.POLICY, "start", "")
+        assert side.gate.release(notice, peer=COORDINATOR).tag == "refusal"
+        assert verify(side.path).ok
+
+
+def test_what_is_too_large_stops_a_side_too(tmp_path, advert):
+    def edit(text):
+        return replace('then = "continue"', 'then = "stop"')(replace("\nadvert = 512", "\nadvert = 100")(text))
+
+    side = Side(tmp_path, edit=edit)
+    with pytest.raises(EgressRefusedError, match=r"messages\.advert"):
+        side.gate.release(advert, peer=COORDINATOR)
+    assert side.gate.stopped
+
+
+def test_a_new_process_asks_the_policy_anew(tmp_path, advert):
+    """Whoever mended the policy and started again is not held to what was refused before."""
+
+    def stopping(text):
+        return replace('then = "continue"', 'then = "stop"')(replace('["facmic"]', "[]")(text))
+
+    side = Side(tmp_path, edit=stopping)
+    with pytest.raises(EgressRefusedError):
+        side.gate.release(advert, peer=COORDINATOR)
+    side.ledger.close()
+    again = Side(tmp_path)
+    assert not again.gate.stopped
+    assert again.gate.release(advert, peer=COORDINATOR).tag == "advert"
+
+
+def test_a_vector_is_committed_to_in_the_ledger_and_the_plain_one_is_not_in_it(tmp_path):
+    side, identity, plain = Side(tmp_path), Identity.from_seed(b"k" * 32), bytes(range(32))
+    facts = StudyFacts(side.consortium.pinned, "facmic")
+    gate = Gate(
+        owner=A,
+        ledger=side.ledger,
+        policy=side.policy,
+        facts=facts,
+        limits=side.consortium.limits,
+        commit=partial(identity.commit, b"a label"),
+    )
+    vector = vector_of(side)
+    gate.release(vector, peer=COORDINATOR, plain=plain)
+    gate.release(advert_of(side), peer=COORDINATOR, plain=plain)
+    first, second = side.entries
+    assert first["commitment"] == identity.commit(b"a label", vector.session.to_bytes(), plain).hex()
+    assert second["commitment"] == ""  # nothing is masked in it
+    assert plain.hex() not in side.path.read_text()
+
+
+# --- no message has room for words ---------------------------------------------------------------------------------
+
+# Bytes whose bound is the study's own (`Limits`), not the type's: adapters, settings, and the masked vector, whose
+# exact size the gate asks for.
+BOUNDED_BY_THE_STUDY = {
+    "round-start.adapter",
+    "round-start.settings",
+    "study-end.adapter",
+    "masked-vector.vector",
+}
+WORDS = ("Jane Doe", "a b", "A", "a\n", "ä", "-", "a" * 65, "/etc/passwd", "2026-01-01T00:00:00")
+
+
+def free_fields(kind, place, seen=()):
+    """Fields in which anything could be written, of a field's type and of all types within it."""
+    match kind:
+        case inspect.StructType():
+            if kind.cls in seen:
+                return
+            assert kind.forbid_unknown_fields or kind.array_like, place
+            for each in kind.fields:
+                yield from free_fields(each.type, f"{place}.{each.name}", (*seen, kind.cls))
+        case inspect.StrType():
+            assert kind.pattern is not None, f"{place} has any text"
+            assert kind.pattern.startswith(r"\A"), place
+            assert kind.pattern.endswith(r"\Z"), place
+            assert not [words for words in WORDS if re.search(kind.pattern, words)], place
+        case inspect.BytesType():
+            if kind.max_length is None:
+                yield place
+        case inspect.IntType():
+            assert kind.ge is not None, place
+            assert kind.lt is not None or kind.le is not None, place
+        case inspect.LiteralType():
+            assert all(isinstance(value, str) for value in kind.values), place
+        case inspect.EnumType():
+            assert issubclass(kind.cls, StrEnum), place
+        case inspect.BoolType():
+            pass
+        case inspect.VarTupleType():
+            yield from free_fields(kind.item_type, f"{place}[]", seen)
+            assert kind.max_length is not None, f"{place} has any length"
+        case _:
+            raise AssertionError(f"{place} is a {type(kind).__name__}: nobody has looked at what can stand in it")
+
+
+def test_no_field_of_any_message_can_carry_free_text():
+    found = set()
+    for tag, kind in BY_TAG.items():
+        found |= set(free_fields(inspect.type_info(kind), tag))
+    assert found == BOUNDED_BY_THE_STUDY
+    # Each of these is held to a size by the type of its message.
+    limits = Limits(sites=3, vector_bytes=64, adapter_bytes=100, settings_bytes=100)
+    assert all(limits.of(place.partition(".")[0]) <= 512 + 200 for place in found)
+
+
+def test_the_walk_finds_what_it_looks_for():
+    """A test of the test above: a field of text, of bytes, of anything, or of another kind would be found."""
+
+    class Nested(msgspec.Struct, array_like=True):
+        note: str
+
+    for bad in (str, Annotated[str, msgspec.Meta(max_length=9)], dict[str, int], Any, float, int, Nested):
+        with pytest.raises(AssertionError):
+            list(free_fields(inspect.type_info(bad), "here"))
+    with pytest.raises(AssertionError):
+        list(free_fields(inspect.type_info(tuple[Nested, ...]), "here"))
+    with pytest.raises(AssertionError):
+        list(free_fields(inspect.type_info(tuple[Literal["a"], ...]), "here"))
+    assert list(free_fields(inspect.type_info(bytes), "here")) == ["here"]
 
 
 # --- what a private study sends ------------------------------------------------------------------------------------
@@ -524,6 +808,17 @@ def test_an_empty_policy_denies_everything(tmp_path, advert):
         (f"version = 1\nrole = 'site'\n[budget.disjoint]\n{STUDY.hex()} = 'No Rth'", r"'No Rth' is no cohort name"),
         (f"version = 1\nrole = 'site'\n[budget.disjoint]\n{STUDY.hex()} = ''", r"is no cohort name"),
         (f"version = 1\nrole = 'site'\n[budget.disjoint]\n{STUDY.hex()} = 7", r"budget\.disjoint"),
+        ("version = 1\nrole = 'site'\n[coordinator]\nallow = ['x']", r"'x' is neither a key's fingerprint"),
+        ("version = 1\nrole = 'site'\n[coordinator]\nalow = []", r"'alow'.*Did you mean 'allow'"),
+        ("version = 1\nrole = 'site'\n[studies]\nmaximum_rounds = 0", r"studies\.maximum_rounds"),
+        ("version = 1\nrole = 'site'\n[studies]\nmaximum_rounds = '3'", r"studies\.maximum_rounds"),
+        ("version = 1\nrole = 'site'\n[metrics]\nminimum_cell = 0", r"metrics\.minimum_cell"),
+        ("version = 1\nrole = 'site'\n[metrics]\nminimum_cel = 9", r"'minimum_cel'.*'minimum_cell'"),
+        ("version = 1\nrole = 'site'\n[metrics]\nallow = 1", r"metrics\.allow"),
+        ("version = 1\nrole = 'site'\n[refusal]\nthen = 'pause'", r"refusal\.then"),
+        ("version = 1\nrole = 'site'\n[messages]\nbatch = 9", r"a site never sends it"),
+        ("version = 1\nrole = 'coordinator'\n[messages]\nreceipt = 9", r"a coordinator never sends it"),
+        ("version = 1\nrole = 'site'\n[messages]\ncosignatur = 9", r"'cosignature'"),
     ],
 )
 def test_bad_policies_are_refused_with_key_and_remedy(text, told):

@@ -8,11 +8,10 @@ import hashlib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wardround.privacy.ledger.tree import GrowingTree
 from wardround.privacy.merkle import (
     EMPTY_ROOT,
-    Frontier,
     Tree,
-    consistency_path,
     consistent,
     leaf_hash,
     node_hash,
@@ -213,19 +212,23 @@ def slow_proof(old: int, entries: list[bytes], known: bool = True) -> list[bytes
     return [*slow_proof(old - k, entries[k:], False), slow_root(entries[:k])]
 
 
-def tree_of(size: int) -> Tree:
-    return Tree([leaf_hash(entry) for entry in entries_of(size)])
+def grown(entries: list[bytes]) -> GrowingTree:
+    tree = GrowingTree()
+    for entry in entries:
+        tree.append(leaf_hash(entry))
+    return tree
+
+
+def tree_of(size: int) -> GrowingTree:
+    return grown(entries_of(size))
 
 
 def test_the_published_roots_and_consistency_proofs_of_eight_leaves() -> None:
-    tree, frontier = Tree([leaf_hash(entry) for entry in INPUTS]), Frontier()
-    assert [tree.root_at(size).hex() for size in range(9)] == ROOTS
-    for size, root in enumerate(ROOTS):
-        assert (frontier.size, frontier.root().hex()) == (size, root)
-        if size < 8:
-            frontier.append(leaf_hash(INPUTS[size]))
+    tree = grown(INPUTS)
+    assert [tree.root(size).hex() for size in range(9)] == ROOTS
+    assert Tree([leaf_hash(entry) for entry in INPUTS]).root.hex() == ROOTS[8]
     for (old, new), path in CONSISTENCY.items():
-        assert tree.consistency_between(old, new).hex() == path
+        assert tree.consistency(old, new).hex() == path
         assert consistent(old, bytes.fromhex(ROOTS[old]), new, bytes.fromhex(ROOTS[new]), bytes.fromhex(path))
 
 
@@ -243,33 +246,27 @@ def test_a_public_log_grew() -> None:
 
 
 @pytest.mark.parametrize("new", range(1, 40))
-def test_consistency_is_that_of_the_recursive_definition(new: int) -> None:
+def test_what_grew_is_consistent(new: int) -> None:
     entries, tree = entries_of(new), tree_of(new)
-    large, frontier = tree_of(40), Frontier()
-    for entry in entries:
-        frontier.append(leaf_hash(entry))
-    assert frontier.root() == tree.root == large.root_at(new)
-    assert tree.consistency(0) == b""
-    assert consistent(0, EMPTY_ROOT, new, tree.root, b"")
+    assert consistent(0, EMPTY_ROOT, new, tree.root(), b"")
     for old in range(1, new + 1):
-        old_root, path = slow_root(entries[:old]), tree.consistency(old)
-        assert tree.root_at(old) == old_root
+        path = tree.consistency(old)
         assert path == b"".join(slow_proof(old, entries))
-        assert path == large.consistency_between(old, new) == consistency_path(large, old, new)
-        assert consistent(old, old_root, new, tree.root, path)
+        assert consistent(old, slow_root(entries[:old]), new, tree.root(), path)
 
 
 @pytest.mark.parametrize("new", range(2, 24))
 def test_consistency_refuses_every_other_root_and_every_cut_or_lengthened_path(new: int) -> None:
     tree = tree_of(new)
+    root = tree.root()
     for old in range(1, new):
-        old_root, path = tree.root_at(old), tree.consistency(old)
-        assert not consistent(old, bytes(32), new, tree.root, path)
+        old_root, path = tree.root(old), tree.consistency(old)
+        assert not consistent(old, bytes(32), new, root, path)
         assert not consistent(old, old_root, new, bytes(32), path)
         assert not consistent(old, old_root, new, old_root, path)
         for wrong in (b"", path[:-32], path[32:], path[:-1], path + bytes(32), bytes(32) + path, path + bytes(1)):
-            assert not consistent(old, old_root, new, tree.root, wrong)
-        assert not consistent(new, tree.root, old, old_root, path)
+            assert not consistent(old, old_root, new, root, wrong)
+        assert not consistent(new, root, old, old_root, path)
 
 
 @settings(max_examples=200, deadline=None)
@@ -277,23 +274,21 @@ def test_consistency_refuses_every_other_root_and_every_cut_or_lengthened_path(n
 def test_a_rewritten_or_cut_history_is_not_consistent(new: int, data: st.DataObject) -> None:
     entries = entries_of(new)
     old = data.draw(st.integers(1, new - 1))
-    before = Tree([leaf_hash(entry) for entry in entries[:old]])
+    before = grown(entries[:old]).root()
     changed = data.draw(st.integers(0, old - 1))
     entries[changed] += b" rewritten"
-    after = Tree([leaf_hash(entry) for entry in entries])
-    assert not consistent(old, before.root, new, after.root, after.consistency(old))
-    truth = tree_of(new)
-    assert not consistent(old, before.root, new, after.root, truth.consistency(old))
+    after, truth = grown(entries), tree_of(new)
+    assert not consistent(old, before, new, after.root(), after.consistency(old))
+    assert not consistent(old, before, new, after.root(), truth.consistency(old))
     path = truth.consistency(old)
-    assert consistent(old, before.root, new, truth.root, path)
+    assert consistent(old, before, new, truth.root(), path)
     place, flip = data.draw(st.integers(0, len(path) - 1)), data.draw(st.integers(1, 255))
-    assert not consistent(
-        old, before.root, new, truth.root, path[:place] + bytes([path[place] ^ flip]) + path[place + 1 :]
-    )
+    changed_path = path[:place] + bytes([path[place] ^ flip]) + path[place + 1 :]
+    assert not consistent(old, before, new, truth.root(), changed_path)
 
 
 def test_the_empty_tree_and_the_tree_itself() -> None:
-    root = tree_of(5).root
+    root = tree_of(5).root()
     assert hashlib.sha256(b"").digest() == EMPTY_ROOT
     assert consistent(0, EMPTY_ROOT, 0, EMPTY_ROOT, b"")
     assert consistent(5, root, 5, root, b"")
@@ -303,37 +298,8 @@ def test_the_empty_tree_and_the_tree_itself() -> None:
     assert not consistent(5, root, 5, bytes(32), b"")
     assert not consistent(5, root, 5, root, bytes(32))
     assert not consistent(-1, EMPTY_ROOT, 5, root, b"")
-    assert consistency_path([], 0, 0) == b""
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=300), st.data())
-def test_a_frontier_grows_as_the_tree_does(leaves: list[bytes], data: st.DataObject) -> None:
-    cut = data.draw(st.integers(0, len(leaves)))
-    frontier = Frontier()
-    for leaf in leaves[:cut]:
-        frontier.append(leaf)
-    kept = frontier.copy()
-    for leaf in leaves[cut:]:
-        frontier.append(leaf)
-    tree = Tree(leaves)
-    assert (frontier.size, frontier.root()) == (tree.size, tree.root) == (len(leaves), tree.root)
-    assert (kept.size, kept.root()) == (cut, tree.root_at(cut))
-    assert consistency_path(leaves, cut, len(leaves)) == tree.consistency(cut)
-    assert consistent(cut, kept.root(), frontier.size, frontier.root(), tree.consistency(cut))
-
-
-def test_sizes_out_of_range_and_leaves_of_another_length_are_refused() -> None:
-    tree, leaves = tree_of(3), [leaf_hash(entry) for entry in entries_of(3)]
-    for old, new in ((-1, 2), (3, 2), (1, 4)):
-        with pytest.raises(ValueError, match="tree"):
-            tree.consistency_between(old, new)
-        with pytest.raises(ValueError, match="prefix"):
-            consistency_path(leaves, old, new)
-    for size in (-1, 4):
-        with pytest.raises(ValueError, match="never had"):
-            tree.root_at(size)
+def test_leaves_of_another_length_are_refused() -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         Tree([bytes(32), bytes(31)])
-    with pytest.raises(ValueError, match="32 bytes"):
-        Frontier().append(bytes(33))

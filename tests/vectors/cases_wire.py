@@ -10,9 +10,9 @@ import slow_reference as ref
 import topics
 from cases_secrets import ALICE_PUBLIC, BOB_PUBLIC, LOW_ORDER
 from slow_reference import Raw
-from topics import IDENTITIES, SEEDS, SITES, STUDY, Topic, block, flipped, roster_block
+from topics import COORDINATOR_PUBLIC, IDENTITIES, SEEDS, SITES, STUDY, Topic, block, flipped, roster_block
 
-FOURTH = "zeta-2.b_c"
+FOURTH, LEADER = "zeta-2.b_c", COORDINATOR_PUBLIC.hex()
 
 
 def roster() -> dict:
@@ -74,6 +74,7 @@ def roster() -> dict:
         "2^53 - 1 samples.",
         topics.roster(sites=[{**site, "samples": 2**53 - 1} for site in plain["sites"]]),
     )
+    accept("with-coordinator", "Its key is there only where it has one.", topics.roster(coordinator=LEADER))
     private = topics.roster(differential_privacy=True, cohort=2)
     accept("private", "With noise at every site, sums over two.", private)
 
@@ -129,6 +130,10 @@ def roster() -> dict:
     )
     reject("repeated-key", "The second one would win.", text.replace('"version":1', '"version":2,"version":1'))
     reject("version", "Another version.", changed(version=2))
+    reject("coordinator-empty", "Left out where there is none.", changed(coordinator=""))
+    reject("coordinator-a-site", "Alpha's key.", changed(coordinator=IDENTITIES["alpha"].hex()))
+    reject("coordinator-short", "31 bytes.", changed(coordinator=LEADER[:62]))
+    reject("coordinator-upper-case", "Lower-case only.", changed(coordinator=LEADER.upper()))
     reject("threshold-half", "t must be more than n/2.", changed(threshold=1), "ParameterError")
     reject("cohort-of-two", "Sums over two need noise.", changed(cohort=2), "ParameterError")
     reject("duplicate-name", "One name twice.", site_changed(1, name="alpha"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cases_ledger
 import cases_numbers
 import cases_secrets
 import cases_wire
@@ -21,6 +22,7 @@ TOPICS = (
     cases_wire.roster,
     cases_wire.messages,
     cases_wire.statements,
+    cases_ledger.ledger,
 )
 
 

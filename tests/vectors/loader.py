@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal, Union
 
 import msgspec
-import operations_numbers  # noqa: F401  (each registers its kinds of input)
+import operations_ledger  # noqa: F401  (each registers its kinds of input)
+import operations_numbers  # noqa: F401
 import operations_secrets  # noqa: F401
 import operations_wire  # noqa: F401
 from operations import Operation, RefusedError, Strict

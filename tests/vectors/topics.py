@@ -8,6 +8,8 @@ STUDY = ref.sha256(b"a study")
 SITES = ("alpha", "beta", "gamma")
 SEEDS = {name: ref.sha256(b"identity of " + name.encode()) for name in SITES}
 IDENTITIES = {name: ref.ed25519_public(seed) for name, seed in SEEDS.items()}
+COORDINATOR_SEED = ref.sha256(b"identity of coordinator")
+COORDINATOR_PUBLIC = ref.ed25519_public(COORDINATOR_SEED)
 
 
 class Topic:

@@ -25,12 +25,13 @@ from wardround.privacy.ledger.log import verify
 from wardround.privacy.secure_aggregation import primitives
 
 ROUNDS = 2
+PARCELS = 3 * (15 * ROUNDS + 5)  # a round has eleven messages of each site, and four by which ledgers are cosigned
 Parcel = tuple[str, str, bytes]
 
 
 @pytest.fixture
 def consortium(toy: Callable[..., Any], tmp_path: Path, BACKBONE: str) -> Iterator[Consortium]:
-    made = toy(tmp_path / "run")
+    made = toy(tmp_path / "run", rounds=ROUNDS)
     with open_consortium(made.study, made.method, made.data, BACKBONE, made.run) as opened:
         yield opened
 
@@ -211,9 +212,9 @@ def test_ledgers_of_both_ends_verify_and_agree_byte_for_byte(consortium: Consort
         assert down == hashes(site, "in", COORDINATOR)
         travelled = [hashlib.sha256(wire).hexdigest() for sender, to, wire in parcels if sender == site]
         assert [digest for digest, _, _ in up] == travelled
-        assert len(up) == 5 * ROUNDS
-        assert len(down) == 6 * ROUNDS + 1
-    assert len(parcels) == 3 * (11 * ROUNDS + 1)
+        assert len(up) == (5 + 2) * ROUNDS + 2  # each round, and the end, have a receipt and a cosignature
+        assert len(down) == (6 + 2) * ROUNDS + 3
+    assert len(parcels) == PARCELS
     assert {entry["outcome"] for owner in rows for entry in rows[owner]} == {"sent", "received"}
 
 
@@ -231,7 +232,7 @@ def test_every_entry_is_in_the_file_before_its_parcel_travels(consortium: Consor
         checked += 1
 
     study(consortium, tap)
-    assert checked == 3 * (11 * ROUNDS + 1)
+    assert checked == PARCELS
 
 
 class CrashError(Exception):

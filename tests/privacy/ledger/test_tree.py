@@ -7,8 +7,8 @@ import hashlib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wardround.privacy.ledger.tree import EMPTY, GrowingTree
-from wardround.privacy.merkle import leaf_hash, node_hash, root_from_path
+from wardround.privacy.ledger.tree import GrowingTree
+from wardround.privacy.merkle import EMPTY_ROOT, leaf_hash, node_hash, root_from_path
 
 MOST = 40
 LEAVES = [leaf_hash(str(i).encode()) for i in range(MOST)]
@@ -56,7 +56,7 @@ def grown(size: int) -> GrowingTree:
 
 
 def test_an_empty_tree() -> None:
-    assert GrowingTree().root() == EMPTY == mth([])
+    assert GrowingTree().root() == EMPTY_ROOT == mth([])
 
 
 @pytest.mark.parametrize("size", range(1, MOST + 1))

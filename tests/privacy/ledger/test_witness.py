@@ -19,10 +19,22 @@ from wardround.privacy.identity import Identity
 from wardround.privacy.ledger import batches as b
 from wardround.privacy.ledger.checkpoints import Checkpoint, cosignature_message
 from wardround.privacy.ledger.coordinator_witness import STATE_FILE
+from wardround.privacy.ledger.evidence import EvidenceStore
 from wardround.privacy.ledger.keys import LedgerKey, rotate
 from wardround.privacy.ledger.log import verify
 from wardround.privacy.ledger.tree import GrowingTree
-from wardround.privacy.messages import Batch, Cosignature, Cosigned, LogHead, Receipt, RoundEnd, SiteCosignature
+from wardround.privacy.messages import (
+    TO_SITE,
+    Batch,
+    Cosignature,
+    Cosigned,
+    LogHead,
+    Receipt,
+    RoundEnd,
+    SiteCosignature,
+    StudyEnd,
+    encode,
+)
 from wardround.privacy.secure_aggregation.session import SessionId
 
 from .parties import STUDY, World, entries, identity_of, notice, signed_batch, signed_receipt
@@ -251,6 +263,29 @@ def test_a_new_ledger_key_goes_on_where_the_old_one_stopped(world: World) -> Non
     world.exchange()
     last = world.evidence(A)[-1]
     assert world.cosigners(last, A) == set(world.roster.names)
+
+
+def test_no_checkpoint_is_signed_over_entries_that_a_power_cut_could_lose(world: World, monkeypatch: Any) -> None:
+    """Else the ledger would look cut off afterwards, by its own owner's signature."""
+    kept: list[tuple[Path, bool]] = []
+    real = EvidenceStore.save_latest
+
+    def save(self: EvidenceStore, note: Any) -> None:
+        (party,) = [party for party in world.parties if party.store.folder == self.folder]
+        kept.append((self.folder, party.ledger._unsynced))
+        real(self, note)
+
+    monkeypatch.setattr(EvidenceStore, "save_latest", save)
+    world.begin(closing=True)
+    world.coordinator.ledger.close_study(STUDY.hex())
+    for name, site in world.sites.items():  # what arrives is not synced by itself
+        site.gate.admit(encode(StudyEnd(STUDY, "completed", name.encode())), peer=COORDINATOR, expected=TO_SITE)
+        assert site.ledger._unsynced
+        world.coordinator.witness.take(name, world.receipt(name))
+    assert world.coordinator.ledger._unsynced
+    world.coordinator.witness.batch()
+    assert [folder.parent.name for folder, _ in kept] == [A, B, C, COORDINATOR]
+    assert [unsynced for _, unsynced in kept] == [False] * 4
 
 
 # --- a dishonest coordinator ---------------------------------------------------------------------------------------
