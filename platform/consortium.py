@@ -127,6 +127,8 @@ def open_consortium(
     memory = checkpoints.memory(info) if remembers else {}
     with ExitStack() as stack:
         homes = {site.name: stack.enter_context(SiteHome.open(run.homes, site.name)) for site in data.sites}
+        for home in homes.values():
+            home.check_whole()
         identities = {name: open_identity(home.folder, home.identity) for name, home in homes.items()}
         keys = {name: identity.public_key for name, identity in identities.items()}
         make_private(run.coordinator)

@@ -96,6 +96,10 @@ class Cosigning:
 
     def _send_next(self) -> list[Sealed]:
         if not self.witness.collecting:
+            self.notes += [
+                f"{site} shows its ledger and does not cosign: whether it only grew is not known here"
+                for site in self.witness.silent()
+            ]
             return self.gate.release_many(list(self.witness.cosigned().items()))
         if not self.witness.receipts:
             self.witness.abandon()

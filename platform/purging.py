@@ -29,7 +29,6 @@ from .site_machine import FINAL_FILE, SURVIVORS_FILE
 from .state_files import damaged, read_state
 from .trainer import PERSONAL_FILE
 
-PURGE_FILE = "purge.json"
 KEPT_OF_STATE = frozenset({ROSTER_FILE, PROGRESS_FILE, SURVIVORS_FILE, MEANS_FILE, FINAL_FILE, PERSONAL_FILE})
 Kind = Literal["cache", "state", "ledger"]
 
@@ -133,7 +132,7 @@ def purge(held: HeldHome, plan: PurgePlan) -> Purged:
     with held.ledger() as ledger:
         entries, head = ledger.sync()
     listed = [[str(item.path), item.size, item.kind, item.study] for item in plan.items]
-    write_json(held.folder / PURGE_FILE, {"entries": entries, "head": head, "items": listed})
+    write_json(held.home.purging, {"entries": entries, "head": head, "items": listed})
     return settle(held)
 
 
@@ -144,7 +143,7 @@ def settle(held: HeldHome) -> Purged:
         CheckpointError: its list is damaged.
         LedgerError, OSError: something cannot be removed, or not be written down.
     """
-    path, book = held.folder / PURGE_FILE, held.home.ledger
+    path, book = held.home.purging, held.home.ledger
     begun = read_state(path)
     if not begun:
         return Purged()
@@ -153,13 +152,15 @@ def settle(held: HeldHome) -> Purged:
         entries, head = begun["entries"], begun["head"]
     except (KeyError, ValueError, TypeError):
         raise damaged(path) from None
-    replaced, reopened = True, set()
+    replaced, used, reopened = True, False, set()
     if book.is_file():
         with held.ledger() as ledger:
             # One that does not go on from the old ledger is a new one: this purge took the old one.
             replaced = ledger.head_at(entries) != head
+            used = not replaced and ledger.sequence > entries
             reopened = set() if replaced else {study for study in held.studies if held.unfinished(study, ledger)}
-    items = [item for item in items if item.study not in reopened]
+    # What was written into the ledger since nobody has listed: it stays, and what proves it.
+    items = [item for item in items if item.study not in reopened and not (used and item.kind == "ledger")]
     takes_ledger = any(item.path == book for item in items)
     _remove([item for item in items if not (replaced and item.path == book)])
     with held.ledger(fresh=takes_ledger) as ledger:

@@ -234,6 +234,8 @@ class Site:
             case RoundEnd():
                 if self._session is not None and self._session.session == message.session:
                     self._end_session()
+                if message.session.round > max(1, self.last_round):
+                    raise ProtocolError("the end of a round to come", code=Refusal.WRONG_SESSION, stage="witness")
                 return self.witness.receipt(message.session.round, closing=False) if self.witness else None
             case StudyEnd():
                 return self._finish(message)

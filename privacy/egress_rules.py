@@ -96,7 +96,8 @@ def _check_study(message: Message, policy: Policy, facts: StudyFacts) -> None:
     if most is not None and round_of(message) > most:
         refuse(f"round {round_of(message)} of at most {most}", "studies.maximum_rounds")
     key = facts.coordinator_key
-    if key and policy.role == "site" and not {"*", fingerprint_hex(key)} & set(policy.coordinator.allow):
+    named = {"*", fingerprint_hex(key)} if key else {"*"}  # a coordinator without a key is nobody in particular
+    if policy.role == "site" and not named & set(policy.coordinator.allow):
         refuse("the study's coordinator is not allowed", "coordinator.allow")
     if facts.method not in policy.methods.allow:
         refuse(f"the method {facts.method!r} is not allowed", "methods.allow")

@@ -101,6 +101,24 @@ class SiteHome:
         """The transmission ledger, over all studies."""
         return self.folder / "ledger.jsonl"
 
+    @property
+    def purging(self) -> Path:
+        """The list of a purge that was begun; gone when it is finished."""
+        return self.folder / "purge.json"
+
+    def check_whole(self) -> None:
+        """Refuse a home from which a purge has taken only a part.
+
+        Raises:
+            HomeError: says how to finish it.
+        """
+        if self.purging.exists():
+            raise HomeError(
+                "a purge of this home was interrupted",
+                where=str(self.purging),
+                remedy="Run it again: wardround site purge",
+            )
+
     def state(self, study: str) -> Path:
         """The folder of a study's state, made where there is none.
 

@@ -202,19 +202,14 @@ def _print_directions(rows: list[Direction]) -> None:
     print_table(table)
     for row in rows:
         way = f"{row.sender} to {row.receiver}"
-        _list(way, "problem", "bold red", [f"received, but never sent: {_words(m)}" for m in row.unrecorded])
-        _list(
-            way,
-            "problem",
-            "bold red",
-            [f"its receiver signed for it and has no entry: {_words(m)}" for m in row.denied],
-        )
-        _list(
-            way,
-            "note",
-            "bold yellow",
-            [f"sent, and not received: {_words(m)}" for m in row.lost if m not in row.denied],
-        )
+        found = [
+            *(f"received, but never sent: {_words(message)}" for message in row.unrecorded),
+            *(f"one side calls it something else: {_words(message)}" for message in row.mislabelled),
+            *(f"its receiver signed for it and has no entry: {_words(message)}" for message in row.denied),
+        ]
+        lost = [f"sent, and not received: {_words(message)}" for message in row.lost if message not in row.denied]
+        _list(way, "problem", "bold red", found)
+        _list(way, "note", "bold yellow", lost)
 
 
 def _words(message: Message) -> str:

@@ -35,7 +35,7 @@ class Study:
         last_out: number of the last entry of something that left; -1 before the first.
         closed: number of its last ``close``; -1 before the first.
         round: newest round of what left. known: (peer, wire hash) of what left in it, to know repetitions.
-        receipt: number and ``facts`` of the last receipt that left; None before the first.
+        receipt: the last entry of a receipt that left; None before the first.
         cosignature: the last entry of a cosignature that left under the roster in force, and None before the first.
         closing: types of what left since the ``close``: each of the closing exchange leaves once.
         arrived: by peer, number and wire hash of what came in and is not in a batch yet that the site cosigned, oldest
@@ -49,7 +49,7 @@ class Study:
     closed: int = -1
     round: int = -1
     known: set[tuple[str, str]] = field(default_factory=set)
-    receipt: tuple[int, dict[str, str | int]] | None = None
+    receipt: Entry | None = None
     cosignature: Entry | None = None
     closing: set[str] = field(default_factory=set)
     arrived: dict[str, deque[tuple[int, str]]] = field(default_factory=dict)
@@ -65,8 +65,9 @@ class Study:
             if entry.outcome == "received":
                 queue = self.arrived.setdefault(entry.peer, deque(maxlen=MOST_ARRIVED))
                 queue.append((entry.sequence, entry.wire_sha256))
-                if entry.message_type == "cosignature":  # the site has seen the coordinator's receipt
-                    self._acknowledged(entry.peer, entry.number)
+                ours = self.cosignature
+                if entry.message_type == "cosigned" and ours is not None and entry.number == ours.number:
+                    self._acknowledged(entry.peer, int((ours.facts or {}).get("size", 0)))
         elif entry.outcome in ("sent", "retried"):
             self._note_sent(entry)
 
@@ -85,10 +86,11 @@ class Study:
         if not self.open:
             self.closing.add(entry.message_type)
         if entry.message_type == "receipt" and entry.facts is not None:
-            self.receipt = (entry.sequence, entry.facts)
+            self.receipt = entry
         elif entry.message_type == "cosignature":
             self.cosignature = entry
-            self._acknowledged(entry.peer, int((entry.facts or {}).get("size", 0)))
+        elif entry.message_type == "cosigned":  # the site's own cosignature was good: it has seen what was told
+            self._acknowledged(entry.peer, entry.number)
 
 
 @dataclass

@@ -67,6 +67,7 @@ def _batches(ledgers: Sequence[Verified]) -> Iterator[str]:
 
 def _leaves(ledgers: Sequence[Verified]) -> Iterator[str]:
     """What each party keeps of the others' leaves."""
+    possible = {id(ledger): _possible(ledger) for ledger in ledgers}
     for witness in ledgers:
         for each in witness.evidence:
             roster = witness.rosters.get(each.roster)
@@ -78,7 +79,7 @@ def _leaves(ledgers: Sequence[Verified]) -> Iterator[str]:
                 if name == witness.owner or leaf == b.absent_leaf(name):
                     continue
                 for ledger in _of_party(ledgers, name, roster):
-                    if leaf not in _possible(ledger):
+                    if leaf not in possible[id(ledger)]:
                         yield (
                             f"batch {each.number}, as {witness.owner} keeps it, has a checkpoint of {name} that is not "
                             f"of this ledger of {name}, {ledger.path}: it was cut, forked or written anew"

@@ -28,6 +28,9 @@ from .notes import SignedNote
 
 STAGE = "witness"
 STATE_FILE = "witness.json"
+PATIENT_FOR = 3
+MOST_SHOWN = 16
+"""Checkpoints of a site that are remembered although it cosigned no batch with them."""
 
 
 class _Seen(msgspec.Struct, forbid_unknown_fields=True):
@@ -104,6 +107,17 @@ class CoordinatorWitness:
         """How many sites have shown their checkpoint."""
         return len(self._now.receipts) if self._now is not None else 0
 
+    def silent(self) -> tuple[str, ...]:
+        """Sites that showed several checkpoints and have cosigned nothing with them.
+
+        Whether such a ledger only grew meanwhile is not known here; what others keep of the batches shows it.
+        """
+        return tuple(
+            site
+            for site, seen in self._seen.items()
+            if sum(int(size) > seen.cosigned for size in seen.shown) >= PATIENT_FOR
+        )
+
     def waiting(self) -> frozenset[str]:
         """Sites that are still to answer; none where nothing is under way."""
         now = self._now
@@ -165,7 +179,11 @@ class CoordinatorWitness:
             self._ledger.sync()  # else a power cut could leave a signed checkpoint of more entries than there are
             self._store.save_latest(now.log)
         for site, (size, own) in shown.items():
-            self._seen.setdefault(site, _Seen()).shown[str(size)] = own.hex()
+            seen = self._seen.setdefault(site, _Seen())
+            seen.shown[str(size)] = own.hex()
+            for old in sorted(map(int, seen.shown))[:-MOST_SHOWN]:  # what it cosigned stays; of the rest, the newest
+                if old != seen.cosigned:
+                    del seen.shown[str(old)]
         self._save()
         return {site: self._batch_for(now, site, root) for site in now.receipts}
 

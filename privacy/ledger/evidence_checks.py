@@ -56,7 +56,7 @@ class Judged:
     @property
     def holds(self) -> bool:
         """Whether enough others vouch for this ledger by it."""
-        return self.fits and self.enough and not self.problems
+        return self.enough and not self.problems
 
     @property
     def time(self) -> float | None:

@@ -109,6 +109,8 @@ def open_key(
             where=str(path),
             remedy="Restore the file from a backup, or replace the key: wardround site rotate-key --lost",
         )
+    if len(keys) > 1 and found is keys[-1]:
+        _store(path, identity, (found,))  # a stop came between the entry of this key and the removal of the old one
     return found
 
 

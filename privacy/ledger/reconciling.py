@@ -44,6 +44,7 @@ class Direction:
         unreadable: of those received, what the receiver could not read.
         lost: sent, and not received: lost on the way, or not written down by the receiver.
         unrecorded: received, and never sent by the sender's ledger: a transmission was omitted there, or forged.
+        mislabelled: received as another type, round or shape than the sender wrote down: one of the two is false.
         denied: of those lost, what the receiver had signed to have received: it was omitted from the receiver's ledger.
     """
 
@@ -58,12 +59,13 @@ class Direction:
     unreadable: int
     lost: tuple[Message, ...]
     unrecorded: tuple[Message, ...]
+    mislabelled: tuple[Message, ...] = ()
     denied: tuple[Message, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether neither side omitted anything; what was lost on the way is nobody's omission."""
-        return not self.unrecorded and not self.denied
+        return not (self.unrecorded or self.mislabelled or self.denied)
 
 
 def reconcile(
@@ -83,17 +85,23 @@ def reconcile(
     out: Counter[_Key] = Counter()
     came: Counter[_Key] = Counter()
     about: dict[_Key, Entry] = {}
+    named: dict[_Key, Entry] = {}
+    other: Counter[_Key] = Counter()
     retried = refused = unreadable = 0
     for entry in sender:
         if entry.kind == "message" and entry.direction == "out" and entry.peer == to_name:
             if entry.outcome in ("sent", "retried"):
-                out[_note(entry, about)] += 1
+                key = _note(entry, about)
+                out[key] += 1
+                named[key] = entry
                 retried += entry.outcome == "retried"
             elif entry.outcome == "refused":
                 refused += 1
     for entry in receiver:
         if entry.kind == "message" and entry.direction == "in" and entry.peer == from_name:
-            came[_note(entry, about)] += 1
+            key = _note(entry, about)
+            came[key] += 1
+            other[key] += key in named and entry.outcome == "received" and not _alike(named[key], entry)
             unreadable += entry.outcome == "failed"
     lost = _messages(out - came, about, names)
     return Direction(
@@ -108,7 +116,19 @@ def reconcile(
         unreadable=unreadable,
         lost=lost,
         unrecorded=_messages(came - out, about, names),
+        mislabelled=_messages(+other, about, names),
         denied=tuple(row for row in lost if row.wire_sha256 in acknowledged and not _came(row, came)),
+    )
+
+
+def _alike(sent: Entry, received: Entry) -> bool:
+    """Whether both sides say of the same bytes that they are the same message."""
+    return (sent.message_type, sent.round, sent.stage, sent.number, sent.schema) == (
+        received.message_type,
+        received.round,
+        received.stage,
+        received.number,
+        received.schema,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..atomic import make_private, write_atomic
-from ..errors import RosterError
+from ..errors import ParameterError, RosterError
 from ..secure_aggregation.roster import Roster
 
 FOLDER = "rosters"
@@ -22,23 +22,20 @@ def keep_roster(folder: Path, roster: Roster) -> None:
         write_atomic(path, roster.to_bytes())
 
 
-def load_rosters(folder: Path) -> dict[str, Roster]:
-    """Rosters by their hash, hexadecimal; each file must be what its name says.
-
-    Raises:
-        RosterError: a file is damaged or has another name than its hash.
-    """
-    found = {}
+def read_rosters(folder: Path) -> tuple[dict[str, Roster], list[str]]:
+    """Rosters by their hash, hexadecimal, and what is wrong with the other files: a damaged one takes nothing along."""
+    found, problems = {}, []
     for path in sorted((folder / FOLDER).glob("*.json")):
+        name = f"{FOLDER}/{path.name}"
         try:
             roster = Roster.from_bytes(path.read_bytes())
-        except RosterError as error:
-            raise RosterError(error.what, where=str(path), remedy="Get it again from any party of the study") from None
-        if roster.digest.hex() != path.stem:
-            raise RosterError(
-                "the roster is not the one that its name says",
-                where=str(path),
-                remedy="Get it again from any party of the study",
-            )
-        found[path.stem] = roster
-    return found
+        except (RosterError, ParameterError) as error:
+            problems.append(f"{name}: {error.what}")
+        except OSError as error:
+            problems.append(f"{name} cannot be read: {error.strerror or 'it is damaged'}")
+        else:
+            if roster.digest.hex() != path.stem:
+                problems.append(f"{name}: the roster is not the one that its name says")
+            else:
+                found[path.stem] = roster
+    return found, problems

@@ -75,12 +75,9 @@ class SiteWitness:
             LedgerError: the disk refuses.
         """
         chain, study = self._ledger.chain, self._study
-        size = chain.sequence
-        if self.over:
-            if not closing or "cosignature" in study.closing:
-                raise _refused("a receipt of a study that is over", Refusal.OUT_OF_ORDER)
-            if "receipt" in study.closing:
-                size = self._own_checkpoint()[0]
+        if self.over and (not closing or "cosignature" in study.closing):
+            raise _refused("a receipt of a study that is over", Refusal.OUT_OF_ORDER)
+        size = self._own_checkpoint()[0] if self._was_given(number, closing) else chain.sequence
         root, since = chain.tree.root(size), _number(study, "size")
         note = self._note(size, root)
         if closing:
@@ -102,6 +99,21 @@ class SiteWitness:
             signature=_UNSIGNED,
         )
         return _signed_receipt(unsigned, self._identity, self._context)
+
+    def _was_given(self, number: int, closing: bool) -> bool:
+        """Whether the receipt that is asked for left before and waits for its batch: it is given again.
+
+        Raises:
+            ProtocolError: one of a later round, or of another end of the study, has left.
+        """
+        last, cosignature = self._study.receipt, self._study.cosignature
+        if last is None or last.sequence < self._study.opened:
+            return False
+        if (last.stage == CLOSING) != closing:
+            return False  # the study ended after its last round
+        if number < last.round or (closing and number != last.round):
+            raise _refused("a receipt of an earlier round, or of another end", Refusal.CHANGED_REQUEST)
+        return number == last.round and (cosignature is None or cosignature.sequence < last.sequence)
 
     def close_study(self) -> None:
         """Write the study's ``close``, where it is open: the checkpoint of the closing receipt covers it.
@@ -129,6 +141,7 @@ class SiteWitness:
             ProtocolError: it is not what this site's ledger is in, or another than was cosigned under this number.
         """
         text, own = self._check(batch), self._own_checkpoint()
+        self._check_occasion(batch)
         before = self._study.cosignature
         time = int(self._clock())
         if before is not None and before.facts is not None and batch.number == before.number:
@@ -209,7 +222,14 @@ class SiteWitness:
         receipt = self._study.receipt
         if receipt is None:
             raise _refused("no receipt was sent", Refusal.OUT_OF_ORDER)
-        return int(receipt[1]["size"]), bytes.fromhex(str(receipt[1]["root"]))
+        facts = receipt.facts or {}
+        return int(facts["size"]), bytes.fromhex(str(facts["root"]))
+
+    def _check_occasion(self, batch: Batch) -> None:
+        """A batch is about the round, or the end, that the last receipt was about."""
+        last = self._study.receipt
+        if last is None or (batch.round, batch.closing) != (last.round, last.stage == CLOSING):
+            raise _refused("a batch of another round than this site's receipt", Refusal.CHANGED_REQUEST)
 
     def _batch_note(self, batch: Batch) -> SignedNote:
         roster = self._roster.roster

@@ -95,7 +95,7 @@ class Scan:
     """What is noted while a ledger is read.
 
     Attributes:
-        sizes: where a new span begins, ascending.
+        sizes: where a new span begins, ascending. passed: how many of them are behind.
         spans: times between these, those without entries left out.
         sent: (peer, wire hash) of what left.
         receipts: number, whether it was sent again, and ``facts`` of every receipt that left.
@@ -103,6 +103,7 @@ class Scan:
     """
 
     sizes: list[int] = field(default_factory=list)
+    passed: int = 0
     spans: list[Span] = field(default_factory=list)
     sent: set[tuple[str, bytes]] = field(default_factory=set)
     receipts: list[tuple[int, bool, dict[str, str | int]]] = field(default_factory=list)
@@ -128,8 +129,8 @@ class Scan:
     def _note_time(self, time: str, number: int) -> None:
         here = (time, number)
         begins = not self.spans
-        while self.sizes and number >= self.sizes[0]:
-            self.sizes.pop(0)
+        while self.passed < len(self.sizes) and number >= self.sizes[self.passed]:
+            self.passed += 1
             begins = True
         if begins:
             self.spans.append(Span(number, here, here))

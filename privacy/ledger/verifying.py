@@ -10,17 +10,18 @@ invent a roster too. So the verdict is worth what its keys are: see `platform.au
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..errors import LedgerError, RosterError
+from ..errors import LedgerError
 from ..secure_aggregation.roster import Roster
 from .batches import COORDINATOR, identity_of
 from .checkpoints import Checkpoint, is_signed_by
 from .evidence import FOLDER, LATEST, Evidence, EvidenceStore
 from .evidence_checks import Judged, judge
 from .key_entries import origin_of
-from .rosters import load_rosters
+from .rosters import read_rosters
 from .verified import Scan, Verified, scan
 
 __all__ = ["TOLERANCE", "Verified", "verify"]
@@ -45,7 +46,8 @@ def verify(ledger: Path, folder: Path | None = None, *, complete: bool = False) 
     besides, found.problems = found.problems, []
     read = scan(found, (each.log.size for each in evidence))
     found.problems += besides
-    _load_rosters(folder, found)
+    found.rosters, problems = read_rosters(folder)
+    found.problems += problems
     _note_reading(found, read)
     if not found.entries:
         if not found.broken:
@@ -70,15 +72,6 @@ def _load_evidence(folder: Path, found: Verified) -> list[Evidence]:
         except (OSError, RecursionError) as error:
             found.problems.append(f"{FOLDER}/{path.name} cannot be read: {_reason(error)}")
     return sorted(loaded, key=lambda each: (each.log.size, each.number))
-
-
-def _load_rosters(folder: Path, found: Verified) -> None:
-    try:
-        found.rosters = load_rosters(folder)
-    except RosterError as error:
-        found.problems.append(f"rosters/{Path(error.where).name}: {error.what}")
-    except OSError as error:
-        found.problems.append(f"a roster cannot be read: {_reason(error)}")
 
 
 def _read(path: Path) -> bytes:
@@ -181,12 +174,13 @@ def _check_evidence(found: Verified, evidence: list[Evidence], read: Scan) -> No
 def _check_times(found: Verified, read: Scan) -> None:
     """Entries that the times of those who cosigned around them contradict; one is named between two checkpoints."""
     timed = [(each.size, each.time) for each in found.evidence if each.fits and each.time is not None]
+    sizes = [size for size, _ in timed]
     for span in read.spans:
-        before = [(size, time) for size, time in timed if size <= span.start]
-        after = [(size, time) for size, time in timed if size > span.start]
+        place = bisect_right(sizes, span.start)
+        before, after = timed[max(place - 1, 0) : place], timed[place : place + 1]
         stated, number = span.earliest
-        if before and before[-1][1] - _seconds(stated) > TOLERANCE:
-            found.problems.append(_contradicted(number, stated, *before[-1], "before"))
+        if before and before[0][1] - _seconds(stated) > TOLERANCE:
+            found.problems.append(_contradicted(number, stated, *before[0], "before"))
         stated, number = span.latest
         if after and _seconds(stated) - after[0][1] > TOLERANCE:
             found.problems.append(_contradicted(number, stated, *after[0], "after"))

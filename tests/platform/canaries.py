@@ -305,7 +305,8 @@ class Detector:
 
         Args:
             what, values: the array and its name. formats: as which it is looked for.
-            public: arrays of the same shape that others know or have. every: take one window of so many, of arrays of millions.
+            public: arrays of the same shape that others know or have.
+            every: take one window of so many, of arrays of millions.
         """
         flat = np.ascontiguousarray(values).ravel()
         for how, convert in formats.items():

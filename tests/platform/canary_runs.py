@@ -29,7 +29,7 @@ from wardround.platform.study_file import parse_study
 from wardround.privacy import messages as m
 from wardround.privacy.identity import Identity
 from wardround.privacy.ledger.keys import LedgerKey
-from wardround.privacy.ledger.rosters import load_rosters
+from wardround.privacy.ledger.rosters import read_rosters
 from wardround.privacy.secure_aggregation import primitives, site
 from wardround.privacy.secure_aggregation.packing import pack
 from wardround.privacy.secure_aggregation.roster import Roster
@@ -41,6 +41,8 @@ from .canary_messages import COORDINATOR, Known
 
 MANY = 200_000
 """Numbers from which on an array is looked for in few formats."""
+STEP = 2.0**-19
+"""Two steps of the fixed point that updates are sent in."""
 
 
 @dataclass
@@ -51,7 +53,7 @@ class Secrets:
         keys: secret keys, seeds and shares that nobody opened, by what they are.
         blocks: plaintext blocks of updates and class sums, by name.
         words: encoded vectors before they were masked, with the roster's purpose.
-        states: (name, adapter that it was trained from, own tensor, received tensor or None) of what sites trained or kept.
+        states: of what sites trained or kept: name, adapter that it was trained from, own and received tensor.
         public: public keys, commitments and bindings of sessions, and the parties' keys.
         data: the features and pictures of every site.
     """
@@ -92,7 +94,7 @@ class Run:
     @functools.cached_property
     def roster(self) -> Roster:
         """The study's."""
-        (roster,) = load_rosters(self.folder.coordinator).values()
+        (roster,) = read_rosters(self.folder.coordinator)[0].values()
         return roster
 
     @functools.cached_property
@@ -208,9 +210,12 @@ class Run:
         for name, adapter, own_tensor, _ in self.secrets.states:
             alike.setdefault((name, adapter), []).append(own_tensor)
         for name, adapter, own_tensor, received in self.secrets.states:
-            # Where several sites come to the same values, their mean is these values, and nobody's own.
-            others = [each for each in alike[name, adapter] if each is not own_tensor]
-            public = others if received is None else [received, *others]
+            # Where all sites go the same way (Adam's step at its bound), the mean that all get is each one's own.
+            together = np.stack(alike[name, adapter])
+            moved = 0.0 if received is None else float(np.abs(own_tensor - received).max(initial=0.0))
+            agreed = np.ptp(together, axis=0) <= max(STEP, moved / 4)
+            common = np.where(agreed, own_tensor, own_tensor + 1).astype(own_tensor.dtype)
+            public = [common] if received is None else [received, common]
             _add_array(detector, name, own_tensor, FEW, public)
         return detector
 

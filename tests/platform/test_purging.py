@@ -58,7 +58,6 @@ def make_home(root: Path, *, still_open: bool = True) -> Path:
                 (state / name).write_bytes(f"{name} of {study}".encode())
         for path, content in (
             ("identity.pem", "a key"),
-            ("passphrase", "a word"),
             ("forgotten.key", "k"),
             ("checkpoints/000000000002.tlog-proof", "a proof"),
             ("checkpoints/latest.txt", "a note"),

@@ -54,7 +54,10 @@ A, B = "site-000", "site-001"
 
 
 def policy_text(consortium, role="site", **arguments):
-    arguments = {"studies": [STUDY.hex()], "methods": ["facmic"], "limits": consortium.limits, **arguments}
+    # A roster without a coordinator's key is for whoever allows any.
+    coordinators = [] if consortium.roster.coordinator_key else ["*"]
+    given = {"studies": [STUDY.hex()], "methods": ["facmic"], "limits": consortium.limits, "coordinators": coordinators}
+    arguments = {**given, **arguments}
     return default_policy_toml(role, **arguments)
 
 
@@ -328,6 +331,7 @@ def sized(size):
 
 
 OWN_RULES = [
+    ("coordinator.allow", advert_of, {"edit": replace('allow = ["*"]', "allow = []")}),  # one without a key
     ("coordinator.allow", advert_of, {"consortium": known_coordinator}),
     ("coordinator.allow", advert_of, {"consortium": known_coordinator, "edit": allowing(THEIRS)}),
     ("coordinator.allow", receipt_of, {"consortium": known_coordinator, "edit": allowing(THEIRS)}),

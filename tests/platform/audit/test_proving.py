@@ -21,7 +21,7 @@ from wardround.privacy.ledger.entries import Entry
 from wardround.privacy.ledger.evidence import Evidence, EvidenceStore
 from wardround.privacy.ledger.notes import SignedNote
 from wardround.privacy.ledger.proofs import Proof
-from wardround.privacy.ledger.rosters import load_rosters
+from wardround.privacy.ledger.rosters import read_rosters
 from wardround.privacy.merkle import Tree, leaf_hash
 from wardround.privacy.secure_aggregation.roster import Roster
 
@@ -112,7 +112,7 @@ def test_before_anything_was_cosigned_nothing_is_proven(made: Path, tmp_path: Pa
     assert raised.value.remedy == "Nothing was cosigned yet"
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), number=st.integers(0, 5))
 def test_any_changed_byte_of_a_proof_is_refused(made: Path, tmp_path: Path, data: st.DataObject, number: int) -> None:
     """Immaterial is one thing: a cosigner's line under a name that nobody has, which counts as if it were not there.
@@ -192,7 +192,7 @@ def test_parts_of_other_proofs_do_not_go_together(made: Path, other: Path, tmp_p
 def test_a_line_that_no_ledger_would_have_is_refused(tmp_path: Path) -> None:
     """Cosigners see roots, not entries: a cheat may have any bytes cosigned, and prove that they are there."""
     group = whole(tmp_path / "parties")
-    (roster,) = load_rosters(group.home("amber")).values()
+    (roster,) = read_rosters(group.home("amber"))[0].values()
     entries, key = read(group.home("amber")), group.keys["amber"]
     plain = entries[3]
     lines = {

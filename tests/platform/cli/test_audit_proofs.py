@@ -12,7 +12,7 @@ import pytest
 from wardround.privacy.atomic import canonical_json
 from wardround.privacy.ledger.checkpoints import Checkpoint, signed
 from wardround.privacy.ledger.proofs import Proof
-from wardround.privacy.ledger.rosters import load_rosters
+from wardround.privacy.ledger.rosters import read_rosters
 from wardround.privacy.merkle import Tree, leaf_hash
 
 from ...privacy.ledger.audited import invent, read, replace, whole
@@ -137,7 +137,7 @@ def test_what_cannot_be_proven(cli: Cli, made: Path, home: Path, proof: Path, tm
 
 def test_hostile_words_and_times_do_no_harm(cli: Cli, tmp_path: Path) -> None:
     group = whole(tmp_path / "parties")
-    (roster,) = load_rosters(group.home("amber")).values()
+    (roster,) = read_rosters(group.home("amber"))[0].values()
     key, hostile = group.keys["amber"], "\x1b[31m[bold]x\n"
     entries = replace(read(group.home("amber")), 3, message_type=hostile, peer=hostile, time=hostile)
     tree = Tree([leaf_hash(each.line()) for each in entries])

@@ -99,10 +99,15 @@ def test_a_site_that_signed_a_batch_does_not_list_again_what_its_receipt_listed(
     size = ledger.sequence
     ledger.append([receipt(2, size)])
     ledger.append([message("batch", 3, "in")])
-    assert listed(ledger) == [1, 3]
     ledger.append([cosignature(4, size)])
-    assert listed(ledger) == [3]
-    assert study_of(ledger).receipt == (size, {"size": size, "root": sha(size)})
+    assert listed(ledger) == [1, 3]  # the other side may not have got it
+    ledger.append([message("cosigned", 5, "in", number=8)])
+    assert listed(ledger) == [1, 3, 5]  # of another batch
+    ledger.append([message("cosigned", 6, "in", number=9)])
+    assert listed(ledger) == [3, 5, 6]
+    shown = study_of(ledger).receipt
+    assert shown is not None
+    assert (shown.sequence, shown.facts) == (size, {"size": size, "root": sha(size)})
     signed = study_of(ledger).cosignature
     assert signed is not None
     assert signed.number == 9
@@ -115,7 +120,9 @@ def test_a_coordinator_that_got_a_signature_does_not_list_again_what_its_batch_l
         own.append([message("receipt", 2, "in", peer="site-b")])
         size = own.sequence
         own.append([message("batch", 3, peer="site-a")])
-        own.append([message("cosignature", 4, "in", peer="site-a", number=size)])
+        own.append([message("cosignature", 4, "in", peer="site-a", number=2**31)])
+        assert listed(own, "site-a") == [1, 4]  # nobody has checked it yet
+        own.append([message("cosigned", 5, peer="site-a", number=size)])
         assert listed(own, "site-a") == [4]
         assert listed(own, "site-b") == [2]
 
@@ -127,7 +134,8 @@ def test_more_than_one_message_can_name_is_listed_in_the_next(ledger: Ledger, mo
     size = ledger.sequence
     ledger.append([receipt(9, size)])
     ledger.append([cosignature(10, size)])
-    assert listed(ledger) == [3]
+    ledger.append([message("cosigned", 11, "in", number=9)])
+    assert listed(ledger) == [3, 11]
 
 
 def test_only_the_newest_arrivals_are_remembered(ledger: Ledger, monkeypatch: Any) -> None:

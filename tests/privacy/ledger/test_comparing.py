@@ -167,6 +167,12 @@ def test_a_stranger_under_the_name_of_a_party_is_named(
     assert compare(both) == []
 
 
+def test_two_runs_of_one_study_do_not_contradict(tmp_path: Path, honest: dict[str, Verified]) -> None:
+    """The same study's file, played once more by other people under the same names."""
+    again = whole(tmp_path / "again", seed="others", rounds=1)
+    assert compare([*honest.values(), *(check(again.home(name)) for name in again.identities)]) == []
+
+
 def test_a_changed_transmission_is_named_by_the_others(
     group: Group, homes: dict[str, Path], honest: dict[str, Verified]
 ) -> None:

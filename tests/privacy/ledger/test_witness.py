@@ -19,6 +19,7 @@ from wardround.privacy.identity import Identity
 from wardround.privacy.ledger import batches as b
 from wardround.privacy.ledger.checkpoints import Checkpoint, cosignature_message
 from wardround.privacy.ledger.coordinator_witness import STATE_FILE
+from wardround.privacy.ledger.entries import Record
 from wardround.privacy.ledger.evidence import EvidenceStore
 from wardround.privacy.ledger.keys import LedgerKey, rotate
 from wardround.privacy.ledger.log import verify
@@ -238,7 +239,7 @@ def test_after_the_close_one_batch_is_signed_and_no_other(world: World) -> None:
         refused(Refusal.OUT_OF_ORDER, partial(site.receipt, 1, closing=closing))
     for name in (B, C):
         of_a_round = signed_batch(world, name, batches[name], closing=False)
-        refused(Refusal.OUT_OF_ORDER, world.sites[name].witness.cosign, of_a_round)
+        refused(Refusal.CHANGED_REQUEST, world.sites[name].witness.cosign, of_a_round)
     world.check()
 
 
@@ -332,7 +333,8 @@ def receipts_of(world: World) -> dict[str, tuple[int, bytes]]:
     for name, site in world.sites.items():
         receipt = site.ledger.chain.studies[STUDY.hex()].receipt
         if receipt is not None:
-            found[name] = (int(receipt[1]["size"]), bytes.fromhex(str(receipt[1]["root"])))
+            facts = receipt.facts or {}
+            found[name] = (int(facts["size"]), bytes.fromhex(str(facts["root"])))
     return found
 
 
@@ -682,20 +684,60 @@ def test_a_site_that_sends_another_sites_receipt_is_refused(world: World) -> Non
 def test_of_two_different_receipts_the_first_stands(world: World) -> None:
     world.begin()
     witness = world.coordinator.witness
-    first, second = world.receipt(A), world.receipt(A)
+    first = world.receipt(A)
+    second = signed_receipt(world, A, first, received=(b"x" * 32,))
     assert first != second
     witness.take(A, first)
     witness.take(A, second)
     world.coordinator.witness.take(B, world.receipt(B))
     witness.give_up(C)
     messages = world.batches()
-    # The liar's own ledger says that its second receipt left last, so it is the one that cannot sign.
-    refused(Refusal.SELF_MISSING, world.sites[A].witness.cosign, messages[A])
-    witness.give_up(A)
-    witness.take(B, world.cosign(B, messages[B]))
-    assert set(world.finish()) == {B}
-    kept = world.evidence(COORDINATOR)[-1]
-    assert kept.leaves[32:64] == b.ledger_leaf(world.sites[A].identity.public_key, first.size, first.root)
+    for name in (A, B):
+        witness.take(name, world.cosign(name, messages[name]))
+    assert set(world.finish()) == {A, B}
+    assert world.evidence(COORDINATOR)[-1].messages[A] == encode(first)
+
+
+def test_a_round_that_ends_twice_gets_one_receipt_until_it_is_cosigned(world: World) -> None:
+    world.exchange()
+    world.begin()
+    first = world.receipt(A)
+    world.sites[A].ledger.append([Record(kind="note", study="", outcome="noted", rule="meanwhile")])
+    assert world.receipt(A) == first  # a repeated round-end does not take the batch from under it
+    refused(Refusal.CHANGED_REQUEST, partial(world.sites[A].witness.receipt, first.round - 1, closing=False))
+    world.collect()
+    batches = world.batches()
+    assert world.cosign(A, batches[A]).number == batches[A].number
+
+
+def test_a_batch_about_another_round_than_the_receipt_is_refused(world: World) -> None:
+    batches = at_batch(world)
+    for changes in ({"round": batches[A].round + 1}, {"closing": True}):
+        wrong = signed_batch(world, A, batches[A], **changes)
+        refused(Refusal.CHANGED_REQUEST, world.sites[A].witness.cosign, wrong)
+
+
+def test_the_end_of_the_study_is_told_once(world: World) -> None:
+    world.exchange()
+    world.begin(closing=True)
+    first = world.receipt(A)
+    site = world.sites[A].witness
+    refused(Refusal.CHANGED_REQUEST, partial(site.receipt, first.round + 1, closing=True))
+    assert site.receipt(first.round, closing=True) == first
+
+
+def test_a_site_that_shows_its_ledger_and_never_cosigns_is_named(world: World) -> None:
+    witness = world.coordinator.witness
+    for _ in range(4):
+        world.begin()
+        world.collect()
+        messages = world.batches()
+        for name in (B, C):
+            witness.take(name, world.cosign(name, messages[name]))
+        witness.give_up(A)
+        named = witness.silent()
+        world.finish()
+    assert named == (A,)
 
 
 def test_of_two_different_cosignatures_the_first_stands(world: World) -> None:
@@ -877,7 +919,8 @@ def test_an_exchange_goes_on_without_a_site_whose_policy_refuses(tmp_path: Path,
             wires.answer(name, site.witness.receipt(world.rounds, closing=closing))
         wires.carry()
         assert wires.cosigning.deadline is None
-        assert wires.cosigning.notes.pop() == f"{A} refuses to have its ledger cosigned"
+        assert f"{A} refuses to have its ledger cosigned" in wires.cosigning.notes
+        wires.cosigning.notes.clear()
         for name in (*others, COORDINATOR):
             assert world.cosigners(world.evidence(name)[-1], name) == others
     assert wires.rules == [(A, f"messages.{tag}")] * 3
