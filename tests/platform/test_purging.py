@@ -270,6 +270,27 @@ def test_killed_at_any_step_the_next_call_finishes_and_writes_down_all_of_it(
     assert verify(home / "ledger.jsonl").entries == (1 if ledger else 3)
 
 
+def test_an_interrupted_purge_takes_no_ledger_that_went_on_meanwhile(tmp_path: Path, cache: Path) -> None:
+    home = make_home(tmp_path / "homes", still_open=False)
+    plan = plan_of(home, cache, ledger=True)
+    with pytest.MonkeyPatch.context() as patch, hold(home) as held:
+        patch.setattr(purging, "_remove", lambda _: (_ for _ in ()).throw(OSError(5, "power is gone")))
+        with pytest.raises(OSError, match="power"):
+            purge(held, plan)
+    with SiteHome.open(home.parent, "amber") as own:
+        with pytest.raises(HomeError, match="purge of this home was interrupted"):
+            own.check_whole()
+        with Ledger.open(own.ledger, owner="amber", clock=Clock()) as ledger:
+            ledger.open_study(OPEN)
+    before = (home / "ledger.jsonl").read_bytes()
+    with hold(home) as held:
+        settle(held)
+        held.home.check_whole()
+    assert (home / "ledger.jsonl").read_bytes().startswith(before)
+    assert files(home) >= LEDGER_FILES
+    assert not cache_files(cache)
+
+
 def test_a_damaged_list_of_an_interrupted_purge_is_named(home: Path) -> None:
     for content in ("{", '{"items": [[1]], "entries": 1, "head": ""}', '{"items": []}'):
         (home / "purge.json").write_text(content)

@@ -68,6 +68,19 @@ def test_what_was_lost_on_the_way_is_nobodys_omission() -> None:
     assert (found.lost[0].sender, found.lost[0].receiver, found.lost[0].round) == (*UP, 1)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"message_type": "advert"}, {"round": 2}, {"stage": "share"}, {"number": 4}, {"schema": [{"name": "vector"}]}],
+)
+def test_bytes_that_one_side_calls_something_else_are_named(change: dict[str, Any]) -> None:
+    found = compare([entry(1), entry(2)], [came(1), came(2, **change)])
+    assert not found.ok
+    assert hashes(found.mislabelled) == [(2, 1)]
+    assert (found.lost, found.unrecorded) == ((), ())
+    unread = compare([entry(1)], [came(1, outcome="failed", message_type="", round=-1)])
+    assert unread.ok  # of what it could not read, the receiver knows no name
+
+
 def test_an_omitted_transmission_is_named() -> None:
     found = compare([entry(1)], [came(1), came(2), came(2)])
     assert not found.ok
