@@ -100,7 +100,11 @@ class Cosigning:
                 f"{site} shows its ledger and does not cosign: whether it only grew is not known here"
                 for site in self.witness.silent()
             ]
-            return self.gate.release_many(list(self.witness.cosigned().items()))
+            closing = self.witness.closing
+            parcels = self.gate.release_many(list(self.witness.cosigned().items()))
+            if closing:
+                self.witness.sign_end()
+            return parcels
         if not self.witness.receipts:
             self.witness.abandon()
             return []

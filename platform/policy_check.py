@@ -11,7 +11,10 @@ from .class_means import PURPOSE as CLASS_MEANS
 from .config import Study
 
 WITNESS = ("receipt", "cosignature")
-ESSENTIAL = ("advert", "sealed-shares", "masked-vector", "agreement", "unmask-answer")
+ESSENTIAL = {
+    "site": ("advert", "sealed-shares", "masked-vector", "agreement", "unmask-answer"),
+    "coordinator": ("round-start", "advert-list", "share-delivery", "survivor-set", "unmask-request"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,5 +130,9 @@ def _refusals(policy: Policy, study: Study) -> list[tuple[str, str]]:
         if limit is not None and (value is None or value > limit):
             has = "has no differential privacy" if value is None else f"has {name} {value:g}"
             found.append((f"budget.maximum_{name}", f"the study {has}"))
-    found += [(f"messages.{tag}", "no round can be taken part in") for tag in ESSENTIAL if tag not in policy.messages]
+    found += [
+        (f"messages.{tag}", "no round can be taken part in")
+        for tag in ESSENTIAL[policy.role]
+        if tag not in policy.messages
+    ]
     return found

@@ -29,6 +29,8 @@ from .site_machine import FINAL_FILE, SURVIVORS_FILE
 from .state_files import damaged, read_state
 from .trainer import PERSONAL_FILE
 
+LONGEST = 36_500
+"""Days that any retention lasts at most."""
 KEPT_OF_STATE = frozenset({ROSTER_FILE, PROGRESS_FILE, SURVIVORS_FILE, MEANS_FILE, FINAL_FILE, PERSONAL_FILE})
 Kind = Literal["cache", "state", "ledger"]
 
@@ -200,16 +202,18 @@ def _check_retention(held: HeldHome, kept: dict[str, str], now: datetime) -> Non
             remedy="Finish them first; without --ledger the rest can go now",
         )
     log = Policy.load(held.home.policy).log if held.home.policy.is_file() else Log()
-    times = [datetime.fromisoformat(entry.time) for entry in read_entries(path)]
+    times, days = [], log.retention_days
+    for entry in read_entries(path):
+        times.append(datetime.fromisoformat(entry.time))
+        days = max(days, min(entry.retention_days, LONGEST))  # what entries state was promised
     # A clock may have been set back: the latest time counts, not the last line.
-    until = max(times, default=now) + timedelta(days=log.retention_days)
+    until = max(times, default=now) + timedelta(days=days)
     if times and now < until:
         raise RetentionError(
-            f"the ledger is kept for {log.retention_days} days after its newest entry: it may go on "
+            f"the ledger is kept for {days} days after its newest entry, as its entries state: it may go on "
             f"{until + timedelta(days=1):%Y-%m-%d}",
             where=str(path),
-            remedy="Wait until then, or change retention_days in the policy's [log]; without --ledger the rest can "
-            "go now",
+            remedy="Wait until then; without --ledger the rest can go now",
         )
     if held.home.budget.is_file():
         raise RetentionError(

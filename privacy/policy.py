@@ -123,7 +123,7 @@ class Log(_Section):
 
     purpose: str = ""
     legal_basis: str = ""
-    retention_days: Annotated[int, Field(ge=1)] = 2190
+    retention_days: Annotated[int, Field(ge=1, le=36_500)] = 2190
 
 
 class Policy(_Section):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 
 from ...privacy.ledger.batches import COORDINATOR
-from ...privacy.ledger.reading import read_entries
+from ...privacy.ledger.reading import read_good
 from ...privacy.ledger.verifying import Verified
-from ...privacy.policy import Policy
 from ..config import Study
 from .sources import Source
 from .verification import Audit
 
+_SPECIAL = re.compile(r"[\\\\`*_{}\[\]<>()#+|!-]")
 CONTENT = {
     "advert": "two fresh public keys, a commitment, a hash",
     "sealed-shares": "encrypted shares of one-time secrets, for the other sites",
@@ -44,6 +45,7 @@ def annex(study: Study, found: Audit) -> str:
             "to write; what it must fill in is marked [ ]. Not legal advice."
         ),
         "",
+        *_warning(found),
         *_processing(study, found),
         *_transmitted(sites),
         *_measures(study, sites),
@@ -53,8 +55,18 @@ def annex(study: Study, found: Audit) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _warning(found: Audit) -> Iterator[str]:
+    if not found.ok:
+        yield "**NOT TO BE RELIED ON: these ledgers do not hold (see 4). Every figure below is only what they say.**"
+        yield ""
+
+
 def _processing(study: Study, found: Audit) -> Iterator[str]:
-    owners = [ledger.owner for ledger in found.ledgers if ledger.owner != COORDINATOR]
+    owners = [
+        f"{party} (its ledger is not here)" if party in found.missing else party
+        for party in found.parties
+        if party != COORDINATOR
+    ]
     yield from (
         "## 1. Processing (GDPR 30, 35(7)(a))",
         "",
@@ -83,7 +95,7 @@ def _transmitted(sites: list[tuple[Source, Verified]]) -> Iterator[str]:
     refused: Counter[str] = Counter()
     first, last = "", ""
     for source, _ in sites:
-        for entry in read_entries(source.ledger):
+        for entry in read_good(source.ledger):
             if entry.kind != "message" or entry.direction != "out":
                 continue
             if entry.outcome == "refused":
@@ -118,18 +130,21 @@ def _measures(study: Study, sites: list[tuple[Source, Verified]]) -> Iterator[st
         )
     else:
         yield "- **No differential privacy**: the sums are exact, and can hold traces of single patients."
-    yield "- **Ledger**: every message is written down before it leaves, and cosigned by the other parties each round."
-    yield "- **Keys** are encrypted at rest; homes are readable by their owner alone."
+    cosigned, entries = sum(ledger.cosigned for _, ledger in sites), sum(ledger.entries for _, ledger in sites)
+    yield (
+        f"- **Ledger**: every message is written down before it leaves; the other parties cosigned the first "
+        f"{cosigned:,} of {entries:,} entries of the sites' ledgers."
+    )
+    yield (
+        "- **Keys** are encrypted at rest; homes are readable by their owner alone. In a simulation the passphrase "
+        "lies beside the key."
+    )
     for source, ledger in sites:
-        if not source.policy.is_file():
-            continue
-        policy = Policy.load(source.policy)
-        basis = policy.log.legal_basis or "[ ]"
-        yield (
-            f'- **Policy of {ledger.owner}** (SHA-256 `{policy.digest}`): purpose "{policy.log.purpose}", legal basis '
-            f"{basis}, sums over at least {policy.aggregation.minimum_cohort} sites, ledger kept "
-            f"{policy.log.retention_days} days."
-        )
+        for policy, purpose, basis, days in sorted(_reasons(source)):
+            yield (
+                f"- **Policy of {ledger.owner}** (SHA-256 `{policy}`), as its entries have it: purpose "
+                f"{_plain(purpose) or '[ ]'}, legal basis {_plain(basis) or '[ ]'}, ledger kept {days} days."
+            )
     yield ""
 
 
@@ -175,3 +190,18 @@ def _risks(study: Study) -> Iterator[str]:
         ),
         "- [ assessment by the controller; views of data subjects; opinion of the data-protection officer ]",
     )
+
+
+def _reasons(source: Source) -> set[tuple[str, str, str, int]]:
+    """Policies under which messages left: hash, purpose, legal basis, days that entries are kept."""
+    return {
+        (entry.policy_sha256, entry.purpose, entry.legal_basis, entry.retention_days)
+        for entry in read_good(source.ledger)
+        if entry.kind == "message" and entry.direction == "out"
+    }
+
+
+def _plain(text: str) -> str:
+    """A site's own words, without whatever Markdown, HTML or a terminal would make of them."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return _SPECIAL.sub(r"\\\g<0>", shown)

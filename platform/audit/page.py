@@ -28,7 +28,7 @@ from ...privacy.ledger.entries import Entry
 from ...privacy.ledger.evidence import EvidenceStore
 from ...privacy.ledger.evidence_checks import Judged
 from ...privacy.ledger.key_entries import origin_of
-from ...privacy.ledger.reading import read_entries
+from ...privacy.ledger.reading import read_good
 from ...privacy.ledger.reconciling import reconcile
 from ...privacy.ledger.verifying import Verified
 from ...privacy.secure_aggregation.roster import Roster
@@ -44,7 +44,7 @@ def audit_run(run: RunFolder) -> Audit:
     Raises:
         LedgerError: there is none, or one cannot be read.
     """
-    return audit(find_sources([run.root]), {})
+    return audit(find_sources([run.root]), {}, whole=True)
 
 
 def audit_page_of(run: RunFolder, study: Study, found: Audit) -> AuditPage:
@@ -136,24 +136,13 @@ def _policy(source: Source) -> PolicyText | None:
 def _budget(source: Source, study: Study) -> tuple[BudgetRow, ...]:
     """What the ledger's last budget entry of the study says that was spent."""
     last: Entry | None = None
-    for entry in _readable(source.ledger):
+    for entry in read_good(source.ledger):
         if entry.kind == "budget" and entry.study == study.digest():
             last = entry
     epsilon = (last.dp or {}).get("epsilon") if last is not None else None
     if not isinstance(epsilon, int | float):
         return ()
     return (BudgetRow(study.name, float(epsilon), study.privacy.epsilon, study.privacy.delta),)
-
-
-def _readable(path: Path) -> list[Entry]:
-    """Entries up to the first line that is none; verification has named that one."""
-    entries: list[Entry] = []
-    try:
-        for entry in read_entries(path):
-            entries.append(entry)
-    except LedgerError:
-        return entries
-    return entries
 
 
 def _keys(pairs: Sequence[tuple[Source, Verified]], digest: str, *, left_out: bool) -> list[AuditKey]:
@@ -194,7 +183,7 @@ def _reconciliation(sources: Sequence[Source]) -> list[Reconciliation]:
     coordinator = next((source for source in sources if source.owner == COORDINATOR), None)
     if coordinator is None:
         return []
-    read = {source.owner: _readable(source.ledger) for source in sources}
+    read = {source.owner: list(read_good(source.ledger)) for source in sources}
     rows: list[Reconciliation] = []
     for site in (source for source in sources if source is not coordinator):
         for sender, receiver in ((site.owner, COORDINATOR), (COORDINATOR, site.owner)):

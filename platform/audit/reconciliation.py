@@ -36,6 +36,12 @@ def reconcile_sources(sources: Sequence[Source]) -> list[Direction]:
     return rows
 
 
+def unsound(sources: Sequence[Source]) -> list[str]:
+    """Ledgers that do not hold by themselves, with what is wrong first: comparing them proves nothing."""
+    found = [(source.owner, verify(source.ledger, source.folder)) for source in sources]
+    return [f"the ledger of {owner} does not hold: {ledger.problems[0]}" for owner, ledger in found if not ledger.ok]
+
+
 def _acknowledged(sender: Source) -> dict[str, set[str]]:
     """By receiver, wire hashes for which the sender has its signed receipt."""
     found: dict[str, set[str]] = {}

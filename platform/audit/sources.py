@@ -56,14 +56,19 @@ def find_sources(paths: Sequence[Path], *, every: bool = False) -> list[Source]:
         paths: run folders (with ``study.toml``), folders with a ``ledger.jsonl``, or ledger files. Of a run that is
             complete the copies in ``sites/`` are taken, else, or where a home has gone on since, the sites' homes. A
             folder without either, but with such folders in it, stands for all of them.
-        every: whether to take what cannot be shown too, so that it is verified: of a home that has gone on its copy as
-            well, and a ledger that is empty or begins with no entry, under the name of its folder.
+        every: whether to take what cannot be shown too, so that it is verified: of a home and a copy that differ both,
+            and a ledger that is empty or begins with no entry, under the name of its folder.
 
     Raises:
         LedgerError: a path has no ledger, or, but for ``every``, one that is empty or begins with no entry.
     """
     found = [_source(ledger, every) for path in paths for ledger in _in_path(path, every)]
     return sorted(found, key=lambda source: (source.owner == "coordinator", source.owner))
+
+
+def is_complete(path: Path) -> bool:
+    """Whether a path is the folder of a run that is complete."""
+    return (path / "study.toml").is_file() and (path / "summary.json").is_file()
 
 
 def label(source: Source, sources: Sequence[Source]) -> str:
@@ -87,13 +92,14 @@ def _ledgers(path: Path, every: bool) -> list[Path]:
     if (path / LEDGER).is_file():
         return [path / LEDGER]
     if (path / "study.toml").is_file():
-        complete = (path / "summary.json").is_file()
+        complete = is_complete(path)
         homes = {ledger.parent.name: ledger for ledger in path.glob(f"homes/*/{LEDGER}")}
         copies = {ledger.parent.name: ledger for ledger in path.glob(f"sites/*/{LEDGER}") if complete}
         # A home goes on after its run: what was forgotten or purged since is not in the copy.
-        longer = {name for name in copies if name in homes and _size(homes[name]) > _size(copies[name])}
+        differ = {name for name in copies if name in homes and copies[name].read_bytes() != homes[name].read_bytes()}
+        longer = {name for name in differ if _size(homes[name]) > _size(copies[name])}
         ledgers = [(homes | copies)[name] if name not in longer else homes[name] for name in sorted(homes | copies)]
-        ledgers += [copies[name] for name in sorted(longer) if every]
+        ledgers += [(copies if name in longer else homes)[name] for name in sorted(differ) if every]
         ledgers += [own for own in [path / "coordinator" / LEDGER] if own.is_file()]
     else:
         ledgers = sorted(path.glob(f"*/{LEDGER}"))

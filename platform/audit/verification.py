@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ...privacy.errors import LedgerError
 from ...privacy.identity import fingerprint, fingerprint_hex
@@ -27,6 +29,7 @@ class Audit:
         anchored: parties whose identity was compared with one that the auditor gave.
         parties: words of every identity that the verdict rests on: of owners, and of all in their rosters.
         missing: parties of these rosters whose ledgers are not here.
+        whole: whether all ledgers of a complete run should be here.
     """
 
     sources: Sequence[Source]
@@ -35,6 +38,7 @@ class Audit:
     anchored: frozenset[str]
     parties: Mapping[str, Sequence[str]]
     missing: Sequence[str]
+    whole: bool = False
 
     @property
     def ok(self) -> bool:
@@ -46,13 +50,14 @@ class Audit:
         return label(self.sources[index], self.sources)
 
 
-def audit(sources: Sequence[Source], keys: Mapping[str, str]) -> Audit:
+def audit(sources: Sequence[Source], keys: Mapping[str, str], *, whole: bool = False) -> Audit:
     """Verify ledgers.
 
     Args:
         sources: where they lie.
         keys: by party, the words or the fingerprint (hexadecimal) of its identity, as the auditor got them from it.
             Each is compared with the ledger of that party, and with every roster that a ledger was opened under.
+        whole: whether these should be all ledgers of a run that is complete: one that is missing is then a problem.
 
     Raises:
         LedgerError: a ledger cannot be read, or a key is given for a party that nothing here knows.
@@ -67,6 +72,8 @@ def audit(sources: Sequence[Source], keys: Mapping[str, str]) -> Audit:
             where="--key",
             remedy=f"Parties here are: {', '.join(sorted(known))}",
         )
+    for ledger, source in zip(ledgers, sources, strict=True):
+        _check_beside(ledger, source)
     for ledger, source, one in zip(ledgers, sources, identities, strict=True):
         wrong = sorted(name for name, identity in one if name in keys and not _is_key(keys[name], identity))
         ledger.problems[:0] = [
@@ -81,7 +88,34 @@ def audit(sources: Sequence[Source], keys: Mapping[str, str]) -> Audit:
     for name, identity in sorted({pair for one in identities for pair in one}):
         parties.setdefault(name, []).append(fingerprint(identity))
     missing = sorted(set(parties) - {source.owner for source in sources})
-    return Audit(sources, ledgers, compare(ledgers), frozenset(keys), parties, missing)
+    between = compare(ledgers)
+    if whole and missing:
+        between.append(f"the run is complete, and the ledger of {', '.join(missing)} is not here: it was removed")
+    return Audit(sources, ledgers, between, frozenset(keys), parties, missing, whole)
+
+
+def _check_beside(ledger: Verified, source: Source) -> None:
+    """Policy and budget beside a ledger are those that its entries name."""
+    policy, budget = _sha256(source.policy), _sha256(source.budget)
+    if policy and ledger.policy and policy != ledger.policy:
+        text = (
+            f"policy.toml, SHA-256 {policy[:12]}, is not the policy of the last message, {ledger.policy[:12]}: it was "
+            "changed since"
+        )
+        (ledger.problems if _copied(source) else ledger.notes).append(text)
+    elif ledger.policy and not policy:
+        ledger.notes.append(f"the policy {ledger.policy[:12]} that entries name is not here")
+    named = str((ledger.chain.budget or {}).get("sha256", ""))
+    if _complete(source) and named and budget != named and not ledger.broken:
+        what = "is missing" if not budget else f"has SHA-256 {budget[:12]}"
+        ledger.problems.append(f"budget.json {what}, and the ledger's last entry about it names {named[:12]}")
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _identities(ledger: Verified) -> set[tuple[str, bytes]]:
@@ -106,7 +140,7 @@ def parse_keys(given: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for text in given:
         party, _, key = text.partition("=")
-        key = key.strip().lower()
+        key = "-".join(key.lower().split())  # words as they are read out
         if not party.strip() or not (_HEX.fullmatch(key) or _WORDS.fullmatch(key)):
             raise LedgerError(
                 "a key of another form than PARTY=KEY",
@@ -116,6 +150,11 @@ def parse_keys(given: Sequence[str]) -> dict[str, str]:
         if found.setdefault(party.strip(), key) != key:
             raise LedgerError(f"two keys for '{party.strip()}'", where="--key", remedy="Give one for each party")
     return found
+
+
+def _copied(source: Source) -> bool:
+    """Whether it is part of a complete run's dossier, and not a home, whose policy may change for the next study."""
+    return _complete(source) and source.folder.absolute().parent.name != "homes"
 
 
 def _complete(source: Source) -> bool:

@@ -39,14 +39,14 @@ def verify(
 
     Exit code 1 where anything is wrong; the first bad entry is named. Example: wardround audit verify runs/brain
     """
-    from ..audit.sources import find_sources
+    from ..audit.sources import find_sources, is_complete
     from ..audit.verification import audit, parse_keys
 
     known = parse_keys(key or [])
     each_once = {source.ledger.resolve(): source for source in find_sources(paths, every=True)}
     sources = list(each_once.values())
     with ERR.status("verifying"):
-        found = audit(sources, known)
+        found = audit(sources, known, whole=any(is_complete(path) for path in paths))
     if json_:
         print_json(_as_dict(found))
     else:
@@ -67,16 +67,19 @@ def reconcile(
     Exit code 1 where something was received that was never sent, or a side omitted what it had signed to have received.
     Example: wardround audit reconcile runs/brain/sites/amber runs/brain/coordinator
     """
-    from ..audit.reconciliation import reconcile_sources
+    from ..audit.reconciliation import reconcile_sources, unsound
     from ..audit.sources import find_sources
 
     with ERR.status("comparing"):
-        rows = reconcile_sources(find_sources([site] if coordinator is None else [site, coordinator]))
+        sources = find_sources([site] if coordinator is None else [site, coordinator])
+        rows, broken = reconcile_sources(sources), unsound(sources)
     if json_:
         print_json([{**asdict(row), "ok": row.ok} for row in rows])
     else:
         _print_directions(rows)
-    if not all(row.ok for row in rows):
+    for text in broken:
+        ERR.print(Text("problem: ", style="bold red").append(one_line(text), style="default"))
+    if broken or not all(row.ok for row in rows):
         raise typer.Exit(1)
 
 
@@ -142,14 +145,20 @@ def _print(found: Audit) -> None:
         _list(name, "problem", "bold red", ledger.problems)
         _list(name, "note", "bold yellow", ledger.notes)
     _list("between ledgers", "problem", "bold red", found.between)
-    if len(found.ledgers) > 1 and found.missing:
+    if len(found.ledgers) > 1 and found.missing and not found.whole:
         some = ", ".join(found.missing[:MOST]) + (" and others" if len(found.missing) > MOST else "")
         _list("between ledgers", "note", "bold yellow", [f"no ledger is here of: {some}"])
     _print_anchors(found)
     if not found.ok:
         OUT.print(Text("Keep all files as they are: they are evidence.", style="bold"))
     elif all(ledger.cosigned for ledger in found.ledgers):
-        OUT.print(Text("Nothing was changed, removed, inserted or cut, as far as keys and cosigners can be believed."))
+        cosigned, entries = (sum(getattr(each, name) for each in found.ledgers) for name in ("cosigned", "entries"))
+        OUT.print(
+            Text(
+                f"{cosigned} of {entries} entries are as others signed them: nothing changed, removed, inserted or "
+                "cut, as far as keys and cosigners can be believed."
+            )
+        )
     else:
         OUT.print(Text("Nothing is wrong with the entries, but not all ledgers were cosigned by others yet."))
 

@@ -29,6 +29,7 @@ def run_study(study_values: object, out: Path, *, resume: bool) -> None:
     import json
 
     from ...evaluation.page_parts import upper
+    from ..audit.page import audit_run
     from ..config import Study
     from ..errors import RunFolderError
     from ..simulation import simulate
@@ -57,10 +58,13 @@ def run_study(study_values: object, out: Path, *, resume: bool) -> None:
             remedy="Restore it from a backup, or remove it and continue with --resume, which makes it again",
         ) from None
     print_table(table)
+    held = audit_run(folder).ok
     OUT.print(
-        f"\n{size(summary['bytes_up'])} left the sites in {summary['rounds']} rounds, every byte in a ledger, "
-        f"every update masked; {summary['seconds']:.0f} s in all."
+        f"\n{size(summary['bytes_up'])} left the sites in {summary['rounds']} rounds, "
+        f"{'every byte in a ledger, ' if held else ''}every update masked; {summary['seconds']:.0f} s in all."
     )
+    if not held:
+        OUT.print(f"Not every ledger holds: wardround audit verify {out}")
     spent = [site["epsilon"] for site in summary["sites"].values() if site.get("epsilon") is not None]
     if spent:
         OUT.print(

@@ -13,7 +13,7 @@ import msgspec
 from ..merkle import leaf_hash
 from ..messages import MAX_RECEIVED
 from .canonical import canonical
-from .entries import FACTS, GENESIS, VERSION, Entry
+from .entries import FACTS, GENESIS, NUMBERS, VERSION, Entry
 from .key_entries import KeyChain
 from .tree import GrowingTree
 
@@ -219,8 +219,12 @@ def _bad_facts(entry: Entry) -> str:
         return f"states {unknown[0]!r}, which is no fact of a {entry.kind}"
     if entry.kind == "sign":
         return ""
-    free = [name for name, value in entry.facts.items() if isinstance(value, str) and not _HEX.fullmatch(value)]
-    return f"states {free[0]!r} in words" if free else ""
+    for name, value in entry.facts.items():
+        if (name in NUMBERS) != isinstance(value, int):
+            return f"states {name!r} in another form"
+        if isinstance(value, str) and not _HEX.fullmatch(value):
+            return f"states {name!r} in words"
+    return ""
 
 
 def _names_a_budget(dp: dict[str, Any] | None) -> bool:

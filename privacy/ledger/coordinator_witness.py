@@ -22,7 +22,7 @@ from . import batches as b
 from .checkpoints import Checkpoint, add_cosignature, signed
 from .evidence import Evidence, EvidenceStore
 from .key_entries import origin_of
-from .keys import LedgerKey
+from .keys import LedgerKey, sign_latest
 from .log import Ledger
 from .notes import SignedNote
 
@@ -221,6 +221,14 @@ class CoordinatorWitness:
         )
         self._now = None
         return dict.fromkeys(now.cosignatures, message)
+
+    def sign_end(self) -> None:
+        """Sign the ledger with the end of the study in it, which nobody else signs.
+
+        Raises:
+            LedgerError, OSError: the ledger or the disk refuses.
+        """
+        sign_latest(self._ledger, self._key, self._store)
 
     # --- parts -----------------------------------------------------------------------------------------------------
 

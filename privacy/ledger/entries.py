@@ -30,6 +30,10 @@ removed. ``sign`` alone has words of a person (a name, a decision), who wrote th
 """
 
 
+NUMBERS = frozenset({"size", "time", "coordinator_size", "signatures", "records", "files", "bytes"})
+"""Facts that are numbers; the others are strings."""
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one entry says, beside its place in the chain. Never a patient identifier, a path or an exception text.
 

@@ -43,3 +43,11 @@ def read_entries(path: Path) -> Iterator[Entry]:
                 where=str(path),
                 remedy="See what else is wrong with it: wardround audit verify",
             ) from None
+
+
+def read_good(path: Path) -> Iterator[Entry]:
+    """The entries up to the first line that is none, which verification names."""
+    try:
+        yield from read_entries(path)
+    except LedgerError:
+        return

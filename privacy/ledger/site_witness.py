@@ -22,7 +22,7 @@ from .checkpoints import (
 )
 from .evidence import Evidence, EvidenceStore
 from .key_entries import origin_of
-from .keys import LedgerKey
+from .keys import LedgerKey, sign_latest
 from .log import Ledger
 from .notes import ED25519, NoteSignature, SignedNote, key_id
 
@@ -202,6 +202,8 @@ class SiteWitness:
             note = _add(note, each.site, b.identity_of(roster, each.site), each.time, each.signature)
         self._store.save(Evidence.make(place, leaves, note, self._note(size, root), {b.COORDINATOR: encode(batch)}))
         self._pending = None
+        if message.closing:
+            sign_latest(self._ledger, self._key, self._store)  # what the exchange itself wrote, nobody else signs
         return True
 
     # --- checks ----------------------------------------------------------------------------------------------------

@@ -36,6 +36,9 @@ class Verified:
         acknowledged: how many messages that left were acknowledged by a signed receipt. sent: how many left.
         evidence: the checkpoints that others cosigned, in order of size, with who did.
         rosters: those beside the ledger, by hash.
+        policy: SHA-256 of the policy that the last entry of a message names; empty where none does.
+        held_back: how many receipts and cosignatures the owner's own policy refused.
+        signed: entries under the owner's own newest checkpoint; 0 without a good one.
         shown: sizes at which the ledger was shown to others: in each receipt that left, and in each batch.
         chain: the ledger as it was read, for comparisons.
     """
@@ -56,6 +59,9 @@ class Verified:
     sent: int = 0
     evidence: list[Judged] = field(default_factory=list)
     rosters: dict[str, Roster] = field(default_factory=dict)
+    policy: str = ""
+    held_back: int = 0
+    signed: int = 0
     shown: set[int] = field(default_factory=set)
     chain: Chain = field(default_factory=Chain)
 
@@ -116,6 +122,10 @@ class Scan:
         self._note_time(entry.time, entry.sequence)
         if entry.kind == "open":
             found.opened.append((entry.sequence, entry.study, str((entry.facts or {}).get("roster", ""))))
+        if entry.policy_sha256:
+            found.policy = entry.policy_sha256
+        if entry.outcome == "refused" and entry.message_type in ("receipt", "cosignature"):
+            found.held_back += 1
         if entry.kind == "message" and entry.direction == "out" and entry.outcome in ("sent", "retried"):
             if not _HASH.fullmatch(entry.wire_sha256):
                 return "does not say which bytes left"

@@ -225,6 +225,8 @@ def _check_latest(found: Verified, folder: Path) -> None:
         found.problems.append(f"{name}, of {checkpoint.size} entries, is not signed by the key in force there")
     elif checkpoint != Checkpoint(origin, checkpoint.size, found.chain.tree.root(checkpoint.size)):
         found.problems.append(f"{name}, of {checkpoint.size} entries, is of another ledger")
+    else:
+        found.signed = checkpoint.size
 
 
 def _check_coverage(found: Verified, complete: bool) -> None:
@@ -249,10 +251,18 @@ def _check_coverage(found: Verified, complete: bool) -> None:
         elif study.closed >= cosigned:
             found.problems.append(
                 f"study {name[:12]} is closed, and its close (entry {study.closed}) is under no checkpoint that enough "
-                "others cosigned: the ledger may have been written anew"
+                f"others cosigned: {_why_not(found)}"
             )
     if found.trailing and any(not study.open and study.closing for study in found.studies.values()):
+        unsigned = found.entries - max(found.signed, found.cosigned)
+        whose = f"from {found.entries - unsigned} on nobody signed them" if unsigned else "their owner signed them"
         found.notes.append(
             f"the last {found.trailing} entries, from {found.cosigned} on, are not cosigned: the exchange at the end, "
-            "and what follows it"
+            f"and what follows it; {whose}"
         )
+
+
+def _why_not(found: Verified) -> str:
+    if found.held_back:
+        return f"its own policy kept {found.held_back} receipts and cosignatures back"
+    return "the ledger may have been written anew"

@@ -34,7 +34,8 @@ def ledger() -> dict:
     topic = Topic(
         "ledger",
         "docs/protocol.md, section Cosigned ledgers: RFC 9162 leaves over C2SP tlog-checkpoints, cosignature/v1, and "
-        "T(label, study hash, roster hash, no session, signer, content). Bytes are hexadecimal; a roster is named by its case.",
+        "T(label, study hash, roster hash, no session, signer, content). Bytes are hexadecimal; a roster is named by "
+        "its case.",
     )
     roster = topics.roster(coordinator=COORDINATOR_PUBLIC.hex())
     alpha = IDENTITIES["alpha"]

@@ -25,7 +25,7 @@ from wardround.privacy.ledger.rosters import read_rosters
 from wardround.privacy.merkle import Tree, leaf_hash
 from wardround.privacy.secure_aggregation.roster import Roster
 
-from ...privacy.ledger.audited import invent, read, whole
+from ...privacy.ledger.audited import Group, Studied, invent, read, whole
 from .audited_runs import make_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -109,6 +109,14 @@ def test_before_anything_was_cosigned_nothing_is_proven(made: Path, tmp_path: Pa
     ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:4]))
     with pytest.raises(LedgerError, match="no checkpoint over entry 0") as raised:
         prove(Source("site-1", ledger, folder), 0)
+    assert raised.value.remedy == "Nothing was cosigned yet"
+
+
+def test_by_fewer_than_the_threshold_nothing_is_proven(tmp_path: Path) -> None:
+    group = Group(tmp_path / "parties")
+    Studied(group).round(unsigned=["birch", "cedar"])
+    with pytest.raises(LedgerError, match="no checkpoint over entry 0 was cosigned by enough") as raised:
+        prove(Source("amber", group.home("amber") / "ledger.jsonl", group.home("amber")), 0)
     assert raised.value.remedy == "Nothing was cosigned yet"
 
 

@@ -40,7 +40,7 @@ def test_a_complete_run_has_its_copies_but_where_a_home_went_on(run: Path) -> No
     write_ledger(run / "homes" / "amber", records=AMBER, after=AFTER)
     assert places(run, run) == ["homes/amber", "sites/birch", "coordinator"]
     both = [str(source.folder.relative_to(run)) for source in find_sources([run], every=True)]
-    assert both == ["homes/amber", "sites/amber", "sites/birch", "coordinator"]
+    assert both == ["homes/amber", "sites/amber", "sites/birch", "homes/birch", "coordinator"]
     (run / "homes" / "birch" / "ledger.jsonl").unlink()
     assert places(run, run) == ["homes/amber", "sites/birch", "coordinator"]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from wardround.privacy.errors import LedgerError
 from wardround.privacy.ledger import chain as module
 from wardround.privacy.ledger.chain import CLOSING, CLOSING_TYPES, Chain, Study
-from wardround.privacy.ledger.entries import FACTS, VERSION, Entry, Kind, Record
+from wardround.privacy.ledger.entries import FACTS, NUMBERS, VERSION, Entry, Kind, Record
 from wardround.privacy.ledger.log import Ledger, verify
 from wardround.privacy.merkle import Tree, leaf_hash
 
@@ -275,11 +275,14 @@ def test_an_entry_states_what_its_kind_may_state_and_nothing_else(kind: Kind) ->
 
 @pytest.mark.parametrize("kind", [kind for kind in FACTS if kind not in ("sign", "key")])
 def test_a_fact_is_a_number_or_hexadecimal_and_never_in_words(kind: Kind) -> None:
-    name = min(FACTS[kind])
-    for value in (0, 2**53 - 1, "", "ab", "0123456789abcdef" * 8):
-        assert taken(kind, {name: value}) == ""
-    for value in ("Jane Doe", "a", "abc", "AB", "ab\n", " ab", "/data/ab", "ab" * 9 + "g"):
-        assert taken(kind, {name: value}) == f"states {name!r} in words"
+    for name in FACTS[kind]:
+        numbers, texts = (0, 2**53 - 1), ("", "ab", "0123456789abcdef" * 8)
+        good, other = (numbers, texts) if name in NUMBERS else (texts, numbers)
+        assert [taken(kind, {name: value}) for value in good] == [""] * len(good)
+        assert {taken(kind, {name: value}) for value in other} == {f"states {name!r} in another form"}
+        wrong = f"states {name!r} {'in another form' if name in NUMBERS else 'in words'}"
+        for value in ("Jane Doe", "a", "abc", "AB", "ab\n", " ab", "/data/ab", "ab" * 9 + "g"):
+            assert taken(kind, {name: value}) == wrong
 
 
 def test_only_a_signed_report_has_words_of_a_person() -> None:
