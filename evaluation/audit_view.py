@@ -192,7 +192,7 @@ def _parties(page: AuditPage, counts: Sequence[Sequence[Count]]) -> Table:
         rows.append(
             (
                 Cell(party.owner, party.role),
-                Cell("in order") if party.verification.ok else Cell("PROBLEM", "named below", strong=True),
+                Cell("in order") if party.verification.ok else Cell("PROBLEM", "named above", strong=True),
                 Cell(f"{party.length:,}"),
                 Cell(f"{party.verification.cosigned_entries:,}", f"{party.verification.trailing_entries:,} after them"),
                 Cell(byte_size(sent[1]), plural(sent[0], "message")),

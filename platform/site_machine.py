@@ -114,6 +114,7 @@ class Site:
         self._session: SiteSession | None = None
         self._binding: Binding | None = None
         self._encoded: NDArray[np.uint32] | None = None
+        self._plain = b""  # SHA-256 of what is to be masked; the ledger commits to it
         roster = self.roster.roster
         self._sums_means = PURPOSE in roster.vectors
         if self._sums_means != (CLASS_MEANS in self.trainer.layout.constants):
@@ -204,8 +205,8 @@ class Site:
 
     def _release(self, reply: Message) -> Sealed:
         """Let a reply out, with what its entry says of it beside."""
-        if isinstance(reply, MaskedVector) and self._encoded is not None:
-            return self.gate.release(reply, peer=COORDINATOR, plain=self._encoded.data.cast("B"))
+        if isinstance(reply, MaskedVector):
+            return self.gate.release(reply, peer=COORDINATOR, plain=self._plain)
         if isinstance(reply, Cosignature) and self.witness is not None:
             return self.gate.release(reply, peer=COORDINATOR, facts=self.witness.facts)
         return self.gate.release(reply, peer=COORDINATOR)
@@ -273,7 +274,8 @@ class Site:
         rounding = rounding_key(session, self.name)
         encoded = encode(blocks, roster.blocks(session.purpose), roster.weight_of(self.name), rounding)
         self.clipped = dict(encoded.clipped)
-        (self._progress.same_vector if in_round else self._means.same_vector)(sha256(encoded.words.data).hexdigest())
+        self._plain = sha256(encoded.words.data).digest()
+        (self._progress.same_vector if in_round else self._means.same_vector)(self._plain.hex())
         opened = SiteSession(
             self.roster, self.identity, self.name, session, binding, self.random, self._memory, self._store.save
         )

@@ -13,7 +13,7 @@ from functools import partial
 from typing import NoReturn
 
 from .accounted import Accounted
-from .egress_entries import Commit, Facts, Plain, Scribe
+from .egress_entries import Commit, Facts, Scribe
 from .egress_rules import check, check_size, refuse, study_of
 from .errors import DecodeError, EgressRefusedError
 from .ledger.entries import Outcome
@@ -110,12 +110,12 @@ class Gate:
 
     # --- out -------------------------------------------------------------------------------------------------------
 
-    def release(self, message: Message, *, peer: str, plain: Plain = b"", facts: Facts | None = None) -> Sealed:
+    def release(self, message: Message, *, peer: str, plain: bytes = b"", facts: Facts | None = None) -> Sealed:
         """Let one message out; see `release_many`.
 
         Args:
             message, peer: what, and to whom.
-            plain: the vector behind a masked one; the entry commits to it.
+            plain: SHA-256 of the vector behind a masked one; the entry commits to it.
             facts: what the entry states beside the message.
         """
         return self._release([(peer, message)], plain, facts)[0]
@@ -131,7 +131,7 @@ class Gate:
         """
         return self._release(batch, b"", None)
 
-    def _release(self, batch: Sequence[tuple[str, Message]], plain: Plain, facts: Facts | None) -> list[Sealed]:
+    def _release(self, batch: Sequence[tuple[str, Message]], plain: bytes, facts: Facts | None) -> list[Sealed]:
         for peer, message in batch:
             try:
                 if self._stopped and tag_of(message) != "refusal":

@@ -19,8 +19,7 @@ from .study_facts import COORDINATOR, StudyFacts
 CODEC = "msgpack/1"
 SCHEME = "double-mask x25519 aes-256-gcm"
 Facts = dict[str, str | int]
-Plain = bytes | memoryview
-Commit = Callable[[bytes, Plain], bytes]
+Commit = Callable[[bytes, bytes], bytes]
 """HMAC of (context, plain) under keys that only this side has; 32 bytes."""
 
 
@@ -43,14 +42,14 @@ class Scribe:
     is_open: Callable[[], bool]
 
     def sent(
-        self, message: Message, peer: str, outcome: Outcome, wire: bytes, digest: str, plain: Plain, facts: Facts | None
+        self, message: Message, peer: str, outcome: Outcome, wire: bytes, digest: str, plain: bytes, facts: Facts | None
     ) -> Record:
         """Of a message that leaves.
 
         Args:
             message, peer: what, and to whom. outcome: ``sent`` or ``retried``.
             wire, digest: its exact bytes and their SHA-256, hexadecimal.
-            plain: the vector behind a masked one; empty where there is none.
+            plain: SHA-256 of the vector behind a masked one; empty where there is none.
             facts: what the entry states beside; None for what the message itself says.
         """
         extra: dict[str, Any] = {"facts": facts or _facts_of(message)}

@@ -146,7 +146,7 @@ class Identity:
             raise KeyStoreError("what is to be signed is no note of a ledger")
         return self._private.sign(text)
 
-    def commit(self, label: bytes, context: bytes, plain: bytes | memoryview) -> bytes:
+    def commit(self, label: bytes, context: bytes, plain: bytes) -> bytes:
         """HMAC-SHA256 of ``plain`` under a key of this identity for one context; 32 bytes.
 
         Whoever gets the key of one context can check what was committed to there, and nothing else. The plain bytes

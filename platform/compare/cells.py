@@ -12,6 +12,7 @@ import msgspec
 
 from ... import __version__
 from ...privacy.atomic import make_private, sync_folder, write_json
+from ..audit.sources import CHECKPOINTS, LEDGER, ROSTERS
 from ..config import METHOD_TABLES, Study
 from ..errors import PlatformError, RunFolderError
 from ..run_folder import RunFolder
@@ -192,7 +193,7 @@ class CellStore:
         return record
 
     def reduce(self, cell: PlannedCell) -> None:
-        """Delete keys, state and checkpoints of a finished cell's run; study, rounds and ledgers stay."""
+        """Delete keys and state of a finished cell's run; study, rounds, ledgers and what proves them stay."""
         run = self.run(cell)
         for path in (run.homes, run.coordinator / "checkpoint"):
             if path.exists():
@@ -201,7 +202,7 @@ class CellStore:
             if path.is_dir():
                 if not any(path.iterdir()):
                     path.rmdir()
-            elif path not in (run.study, run.rounds) and not path.name.startswith("ledger"):
+            elif path not in (run.study, run.rounds) and not _is_evidence(path):
                 path.unlink()
         if run.root.exists():
             sync_folder(run.root)
@@ -227,3 +228,7 @@ def _changed(left: Mapping[str, Any], right: Mapping[str, Any], study: Study) ->
         else:
             keys.add(name)
     return keys - {"data.path", "backbone.weights"}
+
+
+def _is_evidence(path: Path) -> bool:
+    return path.name.startswith(LEDGER) or path.parent.name in (CHECKPOINTS, ROSTERS)

@@ -50,8 +50,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         message_id: names the message; a retry has the same.
         schema: name, dtype, shape and bytes of each field.
         wire_bytes, wire_sha256: of the exact bytes given to or taken from the transport; 0 and empty when refused.
-        commitment: HMAC-SHA256 of the vector behind a masked one, under a key that only its site has, hexadecimal;
-            empty where nothing is masked.
+        commitment: HMAC-SHA256, under a key that only its site has, of the SHA-256 of the vector behind a masked one;
+            hexadecimal, empty where nothing is masked.
         masking: scheme, threshold and key set of a masked vector, else None.
         clip: clip of each block of a masked vector, else None.
         dp: differential privacy of the content; None without. Of a budget entry: ``sequence`` and ``sha256`` of the

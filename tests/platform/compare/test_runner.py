@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 from wardround.evaluation.comparison import Comparison
+from wardround.platform.audit.sources import find_sources
+from wardround.platform.audit.verification import audit
 from wardround.platform.compare import runner
 from wardround.platform.compare.cells import CellRecord, Failure
 from wardround.platform.compare.cohort_cache import CohortCache
@@ -101,7 +104,10 @@ def test_every_cell_is_run_and_kept(finished: tuple[Path, Comparison, Watch]) ->
     assert [point["round"] for point in result["curve"]] == [1, 2]
     assert 1000 < result["traffic"]["up_per_site_round"] < 100_000
     names = {path.name for path in (out / "cells" / CELL / "run").rglob("*") if path.is_file()}
-    assert names == {"study.toml", "rounds.jsonl", "ledger.jsonl"}
+    kept = {name for name in names if not re.fullmatch(r"[0-9]{12}\.tlog-proof|[0-9a-f]{64}\.json", name)}
+    assert kept == {"study.toml", "rounds.jsonl", "ledger.jsonl", "latest.txt"}
+    assert len(names) > len(kept)
+    assert audit(find_sources([out / "cells" / CELL / "run" / "sites"]), {}).ok
     assert not (out / "cells" / "zero-shot__seed-0__out-harbour" / "run").exists()
 
 
