@@ -16,7 +16,7 @@ from ..privacy.ledger.site_witness import SiteWitness
 
 TIMED: tuple[tuple[type, tuple[str, ...]], ...] = (
     (Ledger, ("append", "append_key", "sync")),
-    (Scribe, ("sent", "received", "refused", "failed")),
+    (Scribe, ("digest", "sent", "received", "refused", "failed")),
     (SiteWitness, ("receipt", "cosign", "keep")),
     (CoordinatorWitness, ("take", "batch", "cosigned")),
 )

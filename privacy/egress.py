@@ -7,7 +7,6 @@ written down.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import NoReturn
@@ -145,7 +144,7 @@ class Gate:
         for peer, message in batch:
             if id(message) not in cache:
                 wire = encode(message)
-                cache[id(message)] = (wire, hashlib.sha256(wire).hexdigest())
+                cache[id(message)] = (wire, self._scribe.digest(wire))
             wire, digest = cache[id(message)]
             try:
                 check_size(message, len(wire), self._policy, self._limits)

@@ -41,6 +41,10 @@ class Scribe:
     commit: Commit | None
     is_open: Callable[[], bool]
 
+    def digest(self, wire: bytes) -> str:
+        """SHA-256 of exact bytes, hexadecimal."""
+        return hashlib.sha256(wire).hexdigest()
+
     def sent(
         self, message: Message, peer: str, outcome: Outcome, wire: bytes, digest: str, plain: bytes, facts: Facts | None
     ) -> Record:

@@ -70,10 +70,10 @@ STUDIES: dict[str, dict[str, Any]] = {
         "faults": {"lying_coordinator": [{"round": 2, "lie": "two-adapters"}]},
     },
     "resumed": {"method": "fedclip", "stop_at": 45},
-    "embedded": {"small": False, "rounds": 1, "training": {"local_epochs": 1}},
 }
 EMBEDDED = ("faa-clip", "fedclip", "prompt-fl", "lora", "fedavg")
 SLOW: dict[str, dict[str, Any]] = {
+    "embedded": {"small": False, "rounds": 1, "training": {"local_epochs": 1}},
     **{f"embedded {name}": {"method": name, "small": False, "rounds": 1} for name in EMBEDDED},
     "embedded private": {**PRIVATE, "small": False},
     "private, image by image": {

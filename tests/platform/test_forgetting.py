@@ -422,7 +422,7 @@ def killed_child(work: Callable[[], object]) -> None:
     assert os.WTERMSIG(status) == signal.SIGKILL
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["at", "after"])
+@pytest.mark.parametrize("after", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["at", "after"])
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_at_any_step_too_much_is_forgotten_and_nothing_is_noted_undone(
     world: World, step: str, after: bool

@@ -121,5 +121,5 @@ def test_purge_keeps_a_ledger_that_is_too_young_and_says_until_when(
     cli: Callable[..., Any], run: Path, own_cache: Path
 ) -> None:
     ended = cli("site", "purge", "--home", run / "homes" / SITE, "--cache", own_cache, "--ledger", "--yes")
-    ended.assert_explains("kept for 2190 days", "it may go on 20", "retention_days")
+    ended.assert_explains("kept for 2190 days", "it may go on 20", "as its entries state")
     assert list(own_cache.rglob("*.safetensors"))
