@@ -8,12 +8,16 @@ from ...privacy.errors import LedgerError
 from ...privacy.ledger.batches import COORDINATOR
 from ...privacy.ledger.reading import read_entries
 from ...privacy.ledger.reconciling import Direction, reconcile
-from ...privacy.ledger.verifying import verify
+from ...privacy.ledger.verifying import Verified, verify
 from .sources import Source
 
 
-def reconcile_sources(sources: Sequence[Source]) -> list[Direction]:
+def reconcile_sources(sources: Sequence[Source], verified: Sequence[Verified] = ()) -> list[Direction]:
     """Both directions between each site and the coordinator, in order of site.
+
+    Args:
+        sources: of the coordinator and of sites.
+        verified: by `verify_each`, in the same order; without them they are verified here, for their receipts.
 
     Raises:
         LedgerError: there is no coordinator's ledger or no site's, or several coordinators'; one cannot be read.
@@ -26,7 +30,8 @@ def reconcile_sources(sources: Sequence[Source]) -> list[Direction]:
             where=", ".join(str(source.ledger) for source in sources),
             remedy="Give a site's folder and its coordinator's, or a run folder",
         )
-    signed = {source.ledger: _acknowledged(source) for source in sources}
+    known_of = zip(sources, verified or verify_each(sources), strict=True)
+    signed = {source.ledger: _acknowledged(ledger) for source, ledger in known_of}
     rows = []
     for site in sites:
         for sender, receiver in ((site, coordinators[0]), (coordinators[0], site)):
@@ -36,16 +41,24 @@ def reconcile_sources(sources: Sequence[Source]) -> list[Direction]:
     return rows
 
 
-def unsound(sources: Sequence[Source]) -> list[str]:
+def verify_each(sources: Sequence[Source]) -> list[Verified]:
+    """Every ledger by itself.
+
+    Raises:
+        LedgerError: one cannot be read.
+    """
+    return [verify(source.ledger, source.folder) for source in sources]
+
+
+def unsound(verified: Sequence[Verified]) -> list[str]:
     """Ledgers that do not hold by themselves, with what is wrong first: comparing them proves nothing."""
-    found = [(source.owner, verify(source.ledger, source.folder)) for source in sources]
-    return [f"the ledger of {owner} does not hold: {ledger.problems[0]}" for owner, ledger in found if not ledger.ok]
+    return [f"the ledger of {each.owner} does not hold: {each.problems[0]}" for each in verified if not each.ok]
 
 
-def _acknowledged(sender: Source) -> dict[str, set[str]]:
+def _acknowledged(sender: Verified) -> dict[str, set[str]]:
     """By receiver, wire hashes for which the sender has its signed receipt."""
     found: dict[str, set[str]] = {}
-    for each in verify(sender.ledger, sender.folder).evidence:
+    for each in sender.evidence:
         for peer, sha in each.acknowledged if each.fits else ():
             found.setdefault(peer, set()).add(sha.hex())
     return found

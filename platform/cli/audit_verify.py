@@ -67,12 +67,13 @@ def reconcile(
     Exit code 1 where something was received that was never sent, or a side omitted what it had signed to have received.
     Example: wardround audit reconcile runs/brain/sites/amber runs/brain/coordinator
     """
-    from ..audit.reconciliation import reconcile_sources, unsound
+    from ..audit.reconciliation import reconcile_sources, unsound, verify_each
     from ..audit.sources import find_sources
 
     with ERR.status("comparing"):
         sources = find_sources([site] if coordinator is None else [site, coordinator])
-        rows, broken = reconcile_sources(sources), unsound(sources)
+        verified = verify_each(sources)
+        rows, broken = reconcile_sources(sources, verified), unsound(verified)
     if json_:
         print_json([{**asdict(row), "ok": row.ok} for row in rows])
     else:
