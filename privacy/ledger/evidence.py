@@ -21,9 +21,9 @@ from ..errors import LedgerError
 from .batches import Leaves
 from .checkpoints import Checkpoint
 from .notes import SignedNote
-from .proofs import Proof
+from .proofs import EXTENSION, Proof
 
-FOLDER, SUFFIX, LATEST = "checkpoints", ".tlog-proof", "latest.txt"
+FOLDER, LATEST = "checkpoints", "latest.txt"
 
 
 class _Extra(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,7 +125,7 @@ class EvidenceStore:
     def save(self, evidence: Evidence) -> Path:
         """Keep a cosigned batch, synced."""
         make_private(self.folder)
-        path = self.folder / f"{evidence.log.size:012d}{SUFFIX}"
+        path = self.folder / f"{evidence.log.size:012d}{EXTENSION}"
         write_atomic(path, evidence.to_bytes())
         return path
 
@@ -136,7 +136,7 @@ class EvidenceStore:
 
     def paths(self) -> list[Path]:
         """Proof files in order of size."""
-        return sorted(self.folder.glob(f"*{SUFFIX}"))
+        return sorted(self.folder.glob(f"*{EXTENSION}"))
 
     def latest(self) -> SignedNote | None:
         """The newest checkpoint that the owner signed; None without one.
