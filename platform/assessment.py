@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..evaluation.calibration.temperature import fit, fit_federated, grid_nll_sums
 from ..evaluation.metrics import Figures, figures
-from ..evaluation.temperature import fit, fit_federated, grid_nll_sums
 from .adapters import State
 from .methods.method import Consumes, Method, SharedInputs
 from .study_data import Part, StudyData

@@ -13,7 +13,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from ..evaluation.temperature import FEWEST_RECORDS
+from ..evaluation.calibration.temperature import FEWEST_RECORDS
 
 FITTED = ("log_temperature",)
 """Tensors that are fitted so, and neither trained nor moved by a server optimiser."""

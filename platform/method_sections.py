@@ -140,3 +140,8 @@ class CalibrationSection(Section):
         "validation part every round and averaged with it",
     )
     steps: int = Field(default=5, ge=1, le=100, description="steps of each round's fit; `federated-head` only")
+    site: Literal["temperature", "vector", "isotonic"] = Field(
+        default="temperature",
+        description="what each site fits on its validation part for its own answers and report; `predict --site` "
+        "applies it",
+    )

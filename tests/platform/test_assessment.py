@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.special import softmax as slow_softmax
-from wardround.evaluation.temperature import grid
+from wardround.evaluation.calibration.temperature import grid
 from wardround.platform.adapters import state_of
 from wardround.platform.assessment import (
     Assessment,

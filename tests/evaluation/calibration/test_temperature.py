@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss
-from wardround.evaluation import temperature
 from wardround.evaluation.arrays import softmax
+from wardround.evaluation.calibration import temperature
 from wardround.evaluation.errors import InvalidPredictionsError
 from wardround.evaluation.metrics import figures
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 
-from .arrays import FloatArray, IntArray, check_predictions, log_softmax
-from .errors import InvalidPredictionsError
+from ..arrays import FloatArray, IntArray, check_predictions, log_softmax
+from ..errors import InvalidPredictionsError
 
 LOWEST = 0.05
 HIGHEST = 50.0
