@@ -21,6 +21,17 @@ from .page_parts import (
 )
 from .privacy_view import PrivacyView, privacy_view, with_spent
 from .report_model import Dossier, Score, SiteRow
+from .statements import Statement
+
+
+@dataclass(frozen=True, slots=True)
+class ReportCard:
+    """The way to one report: ``href`` opens it, ``links`` are (label, href) of what lies beside it."""
+
+    title: str
+    sub: str
+    href: str
+    links: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +50,11 @@ class DossierView:
     privacy: tuple[tuple[str, str], ...]
     differential: PrivacyView | None
     provenance: tuple[tuple[str, str], ...]
+    statements: tuple[Statement, ...] = ()
+    cards: tuple[ReportCard, ...] = ()
 
 
-def dossier_view(dossier: Dossier) -> DossierView:
+def dossier_view(dossier: Dossier, statements: tuple[Statement, ...] = ()) -> DossierView:
     """Compute the front page."""
     training = [row for row in dossier.sites if row.role == "training"]
     unseen = [row for row in dossier.sites if row.role == "unseen"]
@@ -113,7 +126,31 @@ def dossier_view(dossier: Dossier) -> DossierView:
         privacy=privacy_facts(facts, sends=True),
         differential=privacy_view(dossier.privacy_sites, dossier.audit),
         provenance=provenance_facts(dossier.provenance),
+        statements=statements,
+        cards=_cards(dossier),
     )
+
+
+_COORDINATOR = "coordinator/report.html"
+
+
+def _cards(dossier: Dossier) -> tuple[ReportCard, ...]:
+    """The coordinator's report first, where there is one, then every site's."""
+    cards = [
+        ReportCard("All sites together", "the coordinator's report, from sums alone", link.href, ())
+        for link in dossier.links
+        if link.href == _COORDINATOR
+    ]
+    for row in dossier.sites:
+        if row.report_link is None:
+            continue
+        beside = [("Case review", row.cases_link)] if row.cases_link else []
+        beside += [(f"Figures as {link.rsplit('.', 1)[-1].upper()}", link) for link in row.twin_links]
+        beside += [("Ledger", row.ledger_link)] if row.ledger_link else []
+        role = "training site" if row.role == "training" else "unseen: took no part in training"
+        sub = f"{role} · {plural(row.test_n, 'test image')}"
+        cards.append(ReportCard(row.site, sub, row.report_link, tuple(beside)))
+    return tuple(cards)
 
 
 def _name(row: SiteRow) -> str:
@@ -139,9 +176,14 @@ def _reading(dossier: Dossier) -> str:
     if not known:
         return "No site has both a federated and a zero-shot figure to compare."
     better = sum(federated > zero for federated, zero in known)
+    gains = [row.over_zero_shot for row in dossier.sites if row.over_zero_shot is not None]
+    at = f"{better} of {plural(len(known), 'site')}"
+    said = f"Federated training scores above the untrained model at {at} in balanced accuracy"
+    if gains:
+        sure = sum(gain.low is not None and gain.low > 0 for gain in gains)
+        said += f", at {sure or 'none'} of them by more than chance explains"
     return (
-        f"Federated training beats the untrained model at {better} of {plural(len(known), 'site')} in balanced "
-        "accuracy. Sites differ in case mix and in which classes they hold: compare models within a site, not sites "
+        f"{said}. Sites differ in case mix and in which classes they hold: compare models within a site, not sites "
         "with one another."
     )
 

@@ -17,12 +17,18 @@ import numpy as np
 from .arrays import IntArray
 from .confusion import row_shares
 from .reliability import Bin
+from .svg_chart import FEDERATED as FEDERATED
+from .svg_chart import INK as INK
+from .svg_chart import LOCAL as LOCAL
+from .svg_chart import MUTED as MUTED
+from .svg_chart import PALE, Chart, room, shortened
+from .svg_chart import PAPER as PAPER
+from .svg_chart import RULE as RULE
+from .svg_chart import ZERO as ZERO
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INK, MUTED, RULE, PAPER = "#1c2833", "#566573", "#c9d1d8", "#ffffff"
-FEDERATED, LOCAL, ZERO = "#0b5c8a", "#b3541e", "#7b8a97"
 WIDE = 1.4
 """Scale of figures that fill the column."""
 _STYLE: dict[Any, Any] = {
@@ -99,46 +105,27 @@ def reliability_diagram(key: str, title: str, bins: Sequence[Bin]) -> str:
         for b in filled
     )
 
-    def paint(figure: Figure) -> None:
-        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3.1, 1])
-        upper.plot([0, 1], [0, 1], color=MUTED, lw=1, dashes=(4, 3))
-        x = np.array([b.mean_confidence for b in filled], dtype=float)
-        y = np.array([b.accuracy for b in filled], dtype=float)
-        low = np.array([b.accuracy_low for b in filled], dtype=float)
-        high = np.array([b.accuracy_high for b in filled], dtype=float)
-        if len(filled):
-            upper.errorbar(
-                x,
-                y,
-                yerr=np.clip([y - low, high - y], 0, None),
-                fmt="none",
-                ecolor=FEDERATED,
-                elinewidth=1.3,
-                alpha=0.55,
-            )
-            upper.plot(x, y, "-", color=FEDERATED, lw=1.1, alpha=0.35)
-            upper.plot(x, y, "o", color=FEDERATED, ms=6.5, mec=PAPER, mew=1)
-        upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="Share that was right")
-        upper.set_yticks([0, 0.25, 0.5, 0.75, 1])
-        upper.grid(color=RULE, lw=0.6, alpha=0.6)
-        upper.set_axisbelow(True)
-        most = max([b.n for b in bins] + [1])
-        for b in bins:
-            lower.bar(
-                (b.low + b.high) / 2,
-                b.n,
-                width=(b.high - b.low) * 0.86,
-                color="#a9c4d6",
-                edgecolor=FEDERATED,
-                lw=0.7,
-            )
-            if b.n:
-                lower.text((b.low + b.high) / 2, b.n + most * 0.05, str(b.n), ha="center", va="bottom", fontsize=8.5)
-        lower.set(ylim=(0, most * 1.38), xlabel="Confidence of the model", ylabel="Images")
-        lower.set_yticks([])
-        lower.set_xticks([0, 0.25, 0.5, 0.75, 1])
-
-    return draw(key, title, f"{title}. By bin of confidence: {said or 'no images'}.", (4.5, 4.6), paint)
+    chart = Chart((432, 430), (0, 1), (-0.42, 1.02), left=44, right=16, top=30, bottom=38)
+    chart.words((chart.left, 16), "Share that was right", anchor="start", size=13)
+    chart.ticks_y([(share / 4, f"{share / 4:g}") for share in range(5)])
+    chart.ticks_x([(share / 4, f"{share / 4:g}") for share in range(5)], "Confidence of the model")
+    most = max([b.n for b in bins] + [1])
+    for b in filled:
+        top = -0.42 + 0.25 * b.n / most
+        chart.bar(b.low, b.high, top, PALE, FEDERATED)
+        chart.words((chart.px((b.low + b.high) / 2), chart.py(top) - 4), f"{b.n:,}", size=11.5)
+    chart.frame()
+    chart.stroke([(0, 0), (1, 1)], MUTED, width=1, dash="4 3")
+    points = [
+        (b.mean_confidence, b.accuracy) for b in filled if b.mean_confidence is not None and b.accuracy is not None
+    ]
+    for b in filled:
+        if b.mean_confidence is not None and b.accuracy_low is not None and b.accuracy_high is not None:
+            chart.whisker(b.mean_confidence, b.accuracy_low, b.accuracy_high, FEDERATED)
+    chart.stroke(points, FEDERATED, width=1.1, opacity=0.4)
+    for x, y in points:
+        chart.dot(x, y, FEDERATED, radius=4.4)
+    return chart.svg(key, title, f"{title}. By bin of confidence: {said or 'no images'}.")
 
 
 def confusion_figure(key: str, title: str, matrix: IntArray, names: Sequence[str]) -> str:
@@ -151,43 +138,47 @@ def confusion_figure(key: str, title: str, matrix: IntArray, names: Sequence[str
         for i in range(k)
     )
 
-    def paint(figure: Figure) -> None:
-        from matplotlib.colors import LinearSegmentedColormap
+    space = room(names, 190)
+    turned = space > 74
+    side = 70.0 if k < 6 else 58.0
+    under = 20 + (0.46 * space if turned else 0.0)
+    chart = Chart(
+        (space + 24 + k * side + 40, k * side + under + 34),
+        (0, k),
+        (k, 0),
+        left=space + 24,
+        right=40,
+        bottom=under + 26,
+    )
+    chart.words((14, (chart.top + chart.bottom) / 2), "Truth", turn=-90)
+    for i in range(k):
+        chart.words((chart.left - 8, chart.py(i + 0.5) + 4), shortened(names[i], space), anchor="end")
+        at = (chart.px(i + 0.5), chart.bottom + 16)
+        if turned:
+            chart.words((at[0] + 6, at[1] - 2), shortened(names[i], space), anchor="end", turn=-32)
+        else:
+            chart.words(at, names[i])
+        for j in range(k):
+            share = float(np.nan_to_num(shares[i, j]))
+            ink = PAPER if share > 0.45 else INK
+            chart.cell(j, i, _shade(share))
+            middle = (chart.px(j + 0.5), chart.py(i + 0.5))
+            chart.words(
+                (middle[0], middle[1] + 1), f"{int(matrix[i, j]):,}", colour=ink, bold=i == j, size=16 if k < 6 else 14
+            )
+            part = "none" if np.isnan(shares[i, j]) else f"{100 * share:.0f} %"
+            chart.words((middle[0], middle[1] + 18), part, colour=ink, size=10.5)
+    chart.words(((chart.left + chart.right) / 2, chart.height - 5), "Called by the model")
+    # On a phone many classes would shrink to nothing: there the figure keeps a size, and its frame scrolls.
+    return chart.svg(key, title, f"{title}. {said}.", least=0.74)
 
-        axes = figure.subplots()
-        blues = LinearSegmentedColormap.from_list("wardround", ["#f4f8fb", "#9fc3dc", "#0b4f78"])
-        axes.pcolormesh(np.nan_to_num(shares), cmap=blues, vmin=0, vmax=1, edgecolors=PAPER, linewidth=2)
-        for i in range(k):
-            for j in range(k):
-                share = shares[i, j]
-                ink = PAPER if share > 0.62 else INK
-                axes.text(
-                    j + 0.5,
-                    i + 0.44,
-                    str(int(matrix[i, j])),
-                    ha="center",
-                    va="center",
-                    color=ink,
-                    fontsize=12 if k < 6 else 10,
-                    fontweight="bold" if i == j else "normal",
-                )
-                under = "none" if np.isnan(share) else f"{100 * share:.0f} %"
-                axes.text(j + 0.5, i + 0.72, under, ha="center", va="center", color=ink, fontsize=8)
-        axes.set(xlim=(0, k), ylim=(k, 0), xlabel="Called by the model", ylabel="Truth")
-        long = max(len(name) for name in names) > 9 or k > 5
-        axes.set_xticks(
-            np.arange(k) + 0.5,
-            list(names),
-            rotation=32 if long else 0,
-            ha="right" if long else "center",
-            rotation_mode="anchor" if long else "default",
-        )
-        axes.set_yticks(np.arange(k) + 0.5, list(names))
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
 
-    side = max(3.6, 0.62 * k + 1.4)
-    return draw(key, title, f"{title}. {said}.", (side + 1.1, side), paint)
+def _shade(share: float) -> str:
+    """Pale to dark blue; a step is a difference in lightness, so that it shows in grey."""
+    stops = ((0xF1, 0xF5, 0xF9), (0x6B, 0xA0, 0xC2), (0x0B, 0x4F, 0x78))
+    low, high = (stops[0], stops[1]) if share < 0.5 else (stops[1], stops[2])
+    part = 2 * share if share < 0.5 else 2 * share - 1
+    return "#" + "".join(f"{round(a + part * (b - a)):02x}" for a, b in zip(low, high, strict=True))
 
 
 def learning_curve(key: str, title: str, rounds: Sequence[int], values: Sequence[float | None]) -> str:

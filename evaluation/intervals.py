@@ -3,10 +3,18 @@
 Images of one patient resemble each other, so patients are resampled, not images: with 20 patients of 10
 slices each the interval of images is half as wide as the truth. The percentile bootstrap covers less than it
 promises with few groups; an :class:`Interval` says so in words, and below :data:`FEWEST_GROUPS` there is no
-interval at all.
+interval at all. Measured coverage of a 95 % interval of balanced accuracy, three classes and three correlated images a
+patient (tests/evaluation/figures/test_simulations.py, 2500 studies each): .870 at 10 patients, .915 at 20, .941 at 40,
+.945 at 100.
+
+Above :data:`MOST_CLUSTERS` groups, whole groups are first dealt at random into :data:`BUNDLES` bundles of equal size
+(to one group), and bundles are resampled: the variance between bundles is that between groups, known with a relative
+error of 1 / sqrt(2 x 1999) = 1.6 %, well below what 1000 resamples themselves leave undecided. Time and memory then no
+longer grow with the number of groups.
 
 References:
-    Wilson (1927), JASA 22:209-212. Efron and Tibshirani (1993), An Introduction to the Bootstrap, ch. 13.
+    Wilson (1927), JASA 22:209-212. Efron and Tibshirani (1993), An Introduction to the Bootstrap, ch. 13. Wolter
+    (2007), Introduction to Variance Estimation, ch. 2 (random groups).
 """
 
 from __future__ import annotations
@@ -24,6 +32,8 @@ from .errors import InvalidPredictionsError
 Z_95 = 1.959963984540054
 FEWEST_GROUPS = 10
 COMFORTABLE_GROUPS = 40
+MOST_CLUSTERS = 5000
+BUNDLES = 2000
 RESAMPLES = 1000
 BLOCK_CELLS = 4_000_000  # resamples x images held at once: 32 MB an array, however many images a site tests on
 TOO_FEW = "too few groups"
@@ -69,7 +79,22 @@ def wilson(successes: int, n: int, z: float = Z_95) -> tuple[float, float] | Non
     return low, high
 
 
-def _weights(n_groups: int, resamples: int, generator: np.random.Generator) -> FloatArray:
+def clusters(codes: IntArray, generator: np.random.Generator) -> IntArray:
+    """What is resampled: the groups themselves, or :data:`BUNDLES` bundles of them; int64 (n,).
+
+    Args:
+        codes: (n,) groups numbered 0.. without a gap. generator: not touched up to :data:`MOST_CLUSTERS` groups.
+    """
+    n_groups = int(codes.max()) + 1 if len(codes) else 0
+    if n_groups <= MOST_CLUSTERS:
+        return codes
+    bundle = np.empty(n_groups, dtype=np.int64)
+    bundle[generator.permutation(n_groups)] = np.arange(n_groups) % BUNDLES
+    dealt: IntArray = bundle[codes]
+    return dealt
+
+
+def draw_weights(n_groups: int, resamples: int, generator: np.random.Generator) -> FloatArray:
     """How often each group was drawn, (resamples, n_groups): n_groups draws with replacement."""
     drawn = generator.multinomial(n_groups, np.full(n_groups, 1.0 / n_groups), size=resamples)
     return np.asarray(drawn, dtype=np.float64)
@@ -77,7 +102,7 @@ def _weights(n_groups: int, resamples: int, generator: np.random.Generator) -> F
 
 def _balanced_accuracies(weights: FloatArray, labels: IntArray, correct: FloatArray, codes: IntArray) -> FloatArray:
     """Balanced accuracy of every resample, (resamples,); nan where fewer than two classes were drawn."""
-    present = np.unique(labels)
+    present = np.flatnonzero(np.bincount(labels))
     totals = np.zeros((weights.shape[1], len(present)))
     hits = np.zeros_like(totals)
     column = np.searchsorted(present, labels)
@@ -108,7 +133,7 @@ def _one_class_aurocs(weights: FloatArray, positive: FloatArray, score: FloatArr
     return np.concatenate(shares)
 
 
-def _mean_known(rows: FloatArray) -> FloatArray:
+def mean_known(rows: FloatArray) -> FloatArray:
     """Mean over axis 0 of what is not nan, at least two rows known; nan otherwise."""
     known = ~np.isnan(rows)
     total = np.where(known, rows, 0.0).sum(axis=0)
@@ -117,7 +142,8 @@ def _mean_known(rows: FloatArray) -> FloatArray:
     return means
 
 
-def _percentiles(values: FloatArray, n_groups: int) -> Interval:
+def percentiles(values: FloatArray, n_groups: int) -> Interval:
+    """95 % percentile interval of resampled figures, nan where a resample has none; half of them have to have one."""
     known = values[~np.isnan(values)]
     if len(known) < len(values) / 2:
         return Interval(None, None, n_groups, ONE_CLASS)
@@ -130,7 +156,7 @@ def _refusal(labels: IntArray, codes: IntArray) -> Interval | None:
     n_groups = int(codes.max()) + 1 if len(codes) else 0
     if n_groups < FEWEST_GROUPS:
         return Interval(None, None, n_groups, TOO_FEW)
-    if len(np.unique(labels)) < 2:
+    if int(labels.min()) == int(labels.max()):
         return Interval(None, None, n_groups, ONE_CLASS)
     return None
 
@@ -153,7 +179,8 @@ def _bootstrap(
     if refused is not None:
         return refused
     n_groups = int(codes.max()) + 1
-    return _percentiles(score(_weights(n_groups, resamples, generator), codes), n_groups)
+    codes = clusters(codes, generator)
+    return percentiles(score(draw_weights(int(codes.max()) + 1, resamples, generator), codes), n_groups)
 
 
 def _right(logits: FloatArray, labels: IntArray) -> FloatArray:
@@ -247,6 +274,6 @@ def macro_auroc_interval(
     def score(weights: FloatArray, codes: IntArray) -> FloatArray:
         odds = log_odds(z, check_temperature(temperature))
         rows = [_one_class_aurocs(weights, (y == k).astype(np.float64), odds[:, k], codes) for k in np.unique(y)]
-        return _mean_known(np.stack(rows))
+        return mean_known(np.stack(rows))
 
     return _bootstrap(y, groups, generator, resamples, score)

@@ -28,12 +28,16 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table with a caption; the first cell of a row names the row. ``stacked``: rows become cards on a phone."""
+    """A table with a caption; the first cell of a row names the row.
+
+    ``stacked``: rows become cards on a phone. ``words``: cells are words, which stand at the left.
+    """
 
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     stacked: bool = True
+    words: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,13 @@
-"""Three pages: a site's report, a study's dossier, a comparison. Each is one HTML file without network or script.
+"""Pages: a site's report, a study's dossier, any model's predictions, a comparison. Each is one HTML file.
 
-The page forbids itself everything but its own style and figures (Content-Security-Policy), all text is escaped, links
-are relative and checked, and the same input gives the same bytes.
+A page needs no network and no script. It forbids itself everything but its own style and figures
+(Content-Security-Policy), all text is escaped, links are relative and checked, and the same input gives the same bytes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -15,21 +17,16 @@ from .comparison import Comparison
 from .comparison_tables import DAGGER
 from .comparison_view import comparison_view
 from .dossier_view import dossier_view
-from .report_model import Dossier, SiteReport
-from .site_view import site_view
+from .figures.figure_set import FigureSet
+from .report_model import Dossier, SiteReport, check_link
+from .site_figures import SiteFigures, site_figures
+from .site_view import figures_view, site_view
+from .statements import Statement
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
-NOT_COMPUTED = (
-    ("Decision curve", "net benefit against treat-all and treat-none at thresholds named beforehand"),
-    ("Risk and coverage", "how error falls when the model may abstain, and the threshold for it"),
-    ("Subgroups", "figures by age, sex, skin type or scanner"),
-    ("Calibration slope and intercept", "how far probabilities are too extreme or shifted, class by class"),
-    ("Failure cases", "the images that were called wrongly with the highest confidence"),
-    ("Checklist crosswalk", "where each item of TRIPOD+AI, CLAIM and STARD-AI is answered"),
-)
 
-
+@cache
 def _environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -45,19 +42,56 @@ def _style() -> Markup:
     return Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704
 
 
-def site_report(report: SiteReport) -> str:
-    """The page of one site, as HTML. Deterministic: intervals are drawn from ``report.seed``."""
-    view = site_view(report)
-    return (
-        _environment()
-        .get_template("site.html.j2")
-        .render(view=view, report=report, style=_style(), svg=Markup, not_computed=NOT_COMPUTED)
+def site_report(
+    report: SiteReport,
+    statements: Sequence[Statement] = (),
+    *,
+    figures: SiteFigures | None = None,
+    cases: str | None = None,
+) -> str:
+    """The page of one site, as HTML. Deterministic: intervals are drawn from ``report.seed``.
+
+    Args:
+        report: what the page is made from. statements: signed about it, in order of time.
+        figures: of this very report, where they are computed already.
+        cases: relative link to the case review beside the page; None where there is none.
+    """
+    if cases is not None:
+        check_link(cases)
+    view = site_view(report, figures or site_figures(report), statements, cases)
+    return _environment().get_template("site.html.j2").render(view=view, report=report, style=_style(), svg=Markup)
+
+
+def evaluation_page(figures: FigureSet, *, title: str, source: str, notes: Sequence[str] = (), digest: str = "") -> str:
+    """The page of any model's predictions, as HTML: headline, classes, calibration, decision, abstention, subgroups.
+
+    Args:
+        figures: of the predictions. title: heading of the page. source: where they come from, e.g. a file's name.
+        notes: sentences that must be read before any figure. digest: SHA-256 of the source, hex; empty without.
+    """
+    view = figures_view(figures)
+    template = _environment().get_template("evaluation.html.j2")
+    return template.render(
+        view=view,
+        figures=figures,
+        title=title,
+        source=source,
+        notes=tuple(notes),
+        digest=digest,
+        style=_style(),
+        svg=Markup,
     )
 
 
-def index_page(dossier: Dossier) -> str:
-    """The front page of a study, as HTML; its links are relative to the run folder."""
-    view = dossier_view(dossier)
+def index_page(dossier: Dossier, statements: Mapping[str, Sequence[Statement]] | Sequence[Statement] = ()) -> str:
+    """The front page of a study, as HTML; its links are relative to the run folder.
+
+    Args:
+        dossier: what the page is made from. statements: signed about reports, by party or in one row.
+    """
+    if isinstance(statements, Mapping):
+        statements = [each for party in statements.values() for each in party]
+    view = dossier_view(dossier, tuple(statements))
     return _environment().get_template("index.html.j2").render(view=view, dossier=dossier, style=_style(), svg=Markup)
 
 

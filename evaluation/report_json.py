@@ -8,7 +8,9 @@ import msgspec
 
 from .comparison import Comparison
 from .errors import InvalidReportError
+from .figures import twins
 from .report_model import Dossier, SiteReport
+from .site_figures import SiteFigures
 
 _Page = TypeVar("_Page", SiteReport, Dossier, Comparison)
 
@@ -41,3 +43,19 @@ def dossier_from_json(data: bytes) -> Dossier:
 def comparison_from_json(data: bytes) -> Comparison:
     """Read back what :func:`to_json` wrote. Raises InvalidReportError for anything else."""
     return _read(data, Comparison, "comparison")
+
+
+def figures_to_json(report: SiteReport, figures: SiteFigures) -> bytes:
+    """Twin of a site's page: every figure of every model on it, and the paired differences; same value, same bytes.
+
+    Each entry of ``models`` reads back with :func:`.figures.twins.from_json`. Unlike ``report.json`` it has no logits.
+    """
+    content = {
+        "study": report.study,
+        "site": report.site,
+        "role": report.role,
+        "synthetic": report.synthetic,
+        "models": [msgspec.Raw(twins.to_json(each)) for each in figures.sets],
+        "federated_minus": figures.gains,
+    }
+    return msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n"

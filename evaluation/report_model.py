@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from .arrays import FloatArray, IntArray, check_predictions, check_temperature, group_codes
 from .errors import InvalidReportError
 from .privacy_model import AuditFacts, SitePrivacy
+from .site_facts import Collection, Gain, PartitionFacts, SubgroupColumn
 
 SCHEMA = 1
 Role = Literal["training", "unseen"]
@@ -189,6 +190,12 @@ class SiteReport:
         seed: of the bootstrap and of consistency resampling, so that a page is the same every time.
         marks: sentences that must be read before any figure; the page has them on top.
         private: what the site spent under differential privacy; None where it was off, and at unseen sites.
+        columns: subgroup columns of the test images.
+        thresholds: probabilities of a class at which somebody would act, named beforehand; each in (0, 1).
+        wanted_risk: share of wrong answers that the abstention threshold was chosen for; None without one.
+        abstain_below: ``predict`` abstains when its top probability is lower; None where nothing says so.
+        calibrator: of the federated model at this site, as its own JSON; None: ``federated.temperature`` alone.
+        partition, collection: facts of the split and of the data set; None where nothing is known.
         schema: version of this layout.
     """
 
@@ -209,10 +216,26 @@ class SiteReport:
     seed: int = 0
     marks: tuple[str, ...] = ()
     private: SitePrivacy | None = None
+    columns: tuple[SubgroupColumn, ...] = ()
+    thresholds: tuple[float, ...] = ()
+    wanted_risk: float | None = None
+    abstain_below: float | None = None
+    calibrator: dict[str, Any] | None = field(default=None, hash=False)
+    partition: PartitionFacts | None = None
+    collection: Collection | None = None
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
         _check_schema(self.schema)
+        for column in self.columns:
+            if len(column.codes) != len(self.federated.labels):
+                raise InvalidReportError(
+                    f"{len(column.codes)} values for {len(self.federated.labels)} test images",
+                    where=f"columns.{column.name}",
+                    remedy="Give one value per test image, -1 where nothing is recorded",
+                )
+        if any(not 0.0 < threshold < 1.0 for threshold in self.thresholds):
+            raise InvalidReportError("a decision threshold is not between 0 and 1", where="thresholds")
         if len(self.classes) < 2:
             raise InvalidReportError(f"{len(self.classes)} classes", remedy="A report needs at least two")
         if tuple(row.name for row in self.flow.rows) != tuple(label.name for label in self.classes):
@@ -269,9 +292,13 @@ class SiteRow:
     bytes_sent: int | None = None
     report_link: str | None = None
     ledger_link: str | None = None
+    cases_link: str | None = None
+    twin_links: tuple[str, ...] = ()
+    over_local_only: Gain | None = None
+    over_zero_shot: Gain | None = None
 
     def __post_init__(self) -> None:
-        for link in (self.report_link, self.ledger_link):
+        for link in (self.report_link, self.ledger_link, self.cases_link, *self.twin_links):
             if link is not None:
                 check_link(link)
 

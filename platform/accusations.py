@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..privacy.errors import ProtocolError, Refusal
+
 
 @dataclass
 class Accusations:
@@ -31,6 +33,22 @@ class Accusations:
         accused = (dealers for accuser, dealers in self.by.items() if accuser not in false)
         return false.union(*accused)
 
+    def fresh(self, accused: Mapping[str, set[str]]) -> set[str]:
+        """Take in one attempt's claims; who is left out from now on, of those that these claims are about."""
+        self.note(accused)
+        involved = {*accused, *(who for by in accused.values() for who in by)}
+        return self.left_out() & involved
+
     def clear(self) -> None:
         """The round is over."""
         self.by.clear()
+
+
+def unopenable(sites: set[str]) -> ProtocolError:
+    """What ends an attempt because of sites whose shares cannot be used."""
+    return ProtocolError(
+        f"{', '.join(sorted(sites))} is accused of a share that cannot be used; the next attempt is without it",
+        code=Refusal.UNOPENABLE_SHARE,
+        stage="mask",
+        site=min(sites),
+    )

@@ -8,13 +8,14 @@ A model that carries a temperature of its own, learnt in training, gets none.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..evaluation.calibration.calibrator import Calibrator
 from ..evaluation.calibration.temperature import fit, fit_federated, grid_nll_sums
 from ..evaluation.metrics import Figures, figures
 from .adapters import State
@@ -24,6 +25,8 @@ from .training import one_thread, ready_module, zero_shot_logits
 
 Logits = NDArray[np.float64]
 Predictor = Callable[[Tensor], Logits]
+Calibrate = Callable[[Logits, Part, float | None, bool], Calibrator]
+"""From validation logits and their part, the federated temperature, and whether the model carries one of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +36,14 @@ class Prediction:
     Attributes:
         logits: (n, K) float64 on the test part, before temperature.
         temperature: fitted on validation; None where it could not be, and where the model carries one of its own.
-        figures: of the test part, at that temperature.
+        figures: of the test part, at that temperature, or as the site's calibrator has it where that is none.
+        calibrator: of a training site, fitted on its validation part; None of other models, and away from the sites.
     """
 
     logits: Logits
     temperature: float | None
     figures: Figures
+    calibrator: Calibrator | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,8 @@ class Assessment:
         pooled: what ``together`` is of: logits per training site, to be divided by ``temperature`` where there is one.
         own: training sites whose entry in ``sites`` is of a model of their own, a variant of the shared one.
         calibrated: whether the model carries a temperature of its own.
+        calibrators: each training site's calibration of the shared model, also where it has a model of its own; empty
+            where none were fitted.
     """
 
     together: Figures
@@ -64,6 +71,14 @@ class Assessment:
     pooled: Mapping[str, Logits]
     own: tuple[str, ...] = ()
     calibrated: bool = False
+    calibrators: Mapping[str, Calibrator] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A federated temperature that is known already; None where its fit found none."""
+
+    temperature: float | None
 
 
 def zero_shot(shared: SharedInputs) -> Predictor:
@@ -91,6 +106,8 @@ def assess_shared(
     consumes: Consumes = "features",
     personal: Mapping[str, Predictor] | None = None,
     calibrated: bool = False,
+    fitted: Fitted | None = None,
+    calibrate: Calibrate | None = None,
 ) -> Assessment:
     """Figures of one model that all sites share.
 
@@ -100,20 +117,34 @@ def assess_shared(
         consumes: what the model takes.
         personal: by site, its own variant of the model where it has one; it answers for that site alone.
         calibrated: whether the model carries a temperature of its own, so that none is fitted.
+        fitted: the federated temperature that sites have summed for; None to fit it here, on all validation parts.
+        calibrate: fits a site's own calibration on its validation part; None for a temperature alone.
     """
     own = {site.name: (personal or {}).get(site.name, predict) for site in data.sites}
-    validation = {site.name: own[site.name](site.validation.inputs(consumes)) for site in data.sites}
-    federated = None
-    if not calibrated:
-        shared = validation
-        if personal:  # a temperature for the unseen site is one of the model that answers there
-            shared = {site.name: predict(site.validation.inputs(consumes)) for site in data.sites}
+    # What is fitted for all, and what a site answers with when it is given the shared model, is of the shared model.
+    shared = {site.name: predict(site.validation.inputs(consumes)) for site in data.sites}
+    validation = {
+        site.name: own[site.name](site.validation.inputs(consumes))
+        if site.name in (personal or {})
+        else shared[site.name]
+        for site in data.sites
+    }
+    federated = None if fitted is None or calibrated else fitted.temperature
+    if not calibrated and fitted is None:
         sums = sum((grid_nll_sums(shared[s.name], s.validation.labels) for s in data.sites), np.zeros(()))
         federated = fit_federated(sums, n=sum(len(site.validation) for site in data.sites))
-    sites = {}
+    sites, calibrators = {}, {}
     for site in data.sites:
-        fitted = None if calibrated else fit(validation[site.name], site.validation.labels)
-        sites[site.name] = _predict(own[site.name], site.test, fitted, classes, consumes)
+        if calibrate is None:
+            temperature = None if calibrated else fit(validation[site.name], site.validation.labels)
+            sites[site.name] = _predict(own[site.name], site.test, temperature, classes, consumes)
+            continue
+        of_shared = calibrate(shared[site.name], site.validation, federated, calibrated)
+        of_own = of_shared
+        if site.name in (personal or {}):
+            of_own = calibrate(validation[site.name], site.validation, None, calibrated)
+        calibrators[site.name] = of_shared
+        sites[site.name] = _calibrated(own[site.name], site.test, of_own, classes, consumes)
     named = tuple(site.name for site in data.sites if site.name in (personal or {}))
     # Of the shared model alone: what sites make of it for themselves is not what is handed on.
     pooled = {
@@ -122,7 +153,7 @@ def assess_shared(
     }
     together = _together(pooled, data, federated, classes)
     unseen = _predict(predict, data.unseen.test, federated, classes, consumes) if data.unseen else None
-    return Assessment(together, sites, unseen, federated, pooled, named, calibrated)
+    return Assessment(together, sites, unseen, federated, pooled, named, calibrated, calibrators)
 
 
 def assess_local_only(
@@ -173,12 +204,24 @@ def _predict(
     return Prediction(logits, temperature, figures(logits, part.labels, temperature=temperature, classes=classes))
 
 
+def _calibrated(
+    predict: Predictor, part: Part, calibrator: Calibrator, classes: Sequence[str], consumes: Consumes
+) -> Prediction:
+    """As the site answers with its own calibration; only a temperature can be named in one number."""
+    logits, temperature = predict(part.inputs(consumes)), calibrator.temperature
+    if temperature is not None or not calibrator.calibrated:
+        found = figures(logits, part.labels, temperature=temperature, classes=classes)
+    else:
+        found = figures(calibrator.apply(logits), part.labels, classes=classes)
+    return Prediction(logits, temperature, found, calibrator)
+
+
 def _mean_figures(several: Sequence[Figures]) -> Figures:
     """Mean of each figure over models; None as soon as one model lacks it. The count is of images, not of models."""
     values: dict[str, float | None] = {}
-    for field in fields(Figures):
-        known = [getattr(each, field.name) for each in several]
-        values[field.name] = None if None in known else float(np.mean(known))
+    for each_field in fields(Figures):
+        known = [getattr(each, each_field.name) for each in several]
+        values[each_field.name] = None if None in known else float(np.mean(known))
     values["n"] = several[0].n
     values["temperature"] = None
     return Figures(**values)  # type: ignore[arg-type]

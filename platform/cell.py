@@ -93,7 +93,9 @@ def run_cell(
         predict, calibrated = trained(method, state, data.shared), carries_temperature(state)
         assessment = assess_shared(predict, data, classes, consumes=method.consumes, calibrated=calibrated)
     else:
-        federated = federate(study, method, data, backbone, run(), watch)
+        # A comparison looks at predictions itself, and counts the bytes of training alone.
+        plain = study.evaluation.model_copy(update={"federated": False})
+        federated = federate(study.model_copy(update={"evaluation": plain}), method, data, backbone, run(), watch)
         assessment = assess_federated(method, data, federated)
         earlier = federated.earlier
         curve = [

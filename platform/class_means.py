@@ -149,10 +149,11 @@ def _arrays(part: TrainingPart) -> tuple[NDArray[np.float64], NDArray[np.int64]]
 
 
 def comes_before(message: Message, current: SessionId) -> bool:
-    """Whether a message is of an earlier round or attempt, or of the class means before round 1: late, not wrong."""
+    """Whether a message is of an earlier round, sum or attempt: late, not wrong."""
     session = getattr(message, "session", None)
     return isinstance(session, SessionId) and _place(session) < _place(current)
 
 
-def _place(session: SessionId) -> tuple[int, bool, int]:
-    return session.round, session.purpose == "update", session.attempt
+def _place(session: SessionId) -> tuple[int, int, int]:
+    order: dict[Purpose, int] = {PURPOSE: 0, "update": 1, "temperature": 2, "evaluation": 3}
+    return session.round, order[session.purpose], session.attempt

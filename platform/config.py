@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 import rfc8785
 from pydantic import Field, field_validator, model_validator
 
+from .evaluation_section import EvaluationSection
 from .faults_section import FaultsSection
 from .method_sections import (
     BaselineSection,
@@ -195,72 +196,6 @@ class SecureAggregationSection(Section):
         return value
 
 
-class EvaluationSection(Section):
-    """``[evaluation]``: what reports print, and what of it is summed over sites."""
-
-    abstain_below: float = Field(
-        default=0.5, ge=0.0, lt=1.0, description="`predict` abstains when its top probability is lower"
-    )
-    abstain_risk: float = Field(
-        default=0.0,
-        ge=0.0,
-        lt=1.0,
-        description="share of wrong answers that is bearable: the threshold of `abstain_below` is then chosen for it "
-        "on validation parts; 0: none",
-    )
-    coverage: float = Field(
-        default=0.9, gt=0.0, lt=1.0, description="share of images whose prediction set is to hold the true class"
-    )
-    thresholds: tuple[Fraction, ...] = Field(
-        default=(0.1, 0.25, 0.5),
-        strict=False,
-        description="probabilities of a class at which somebody would act on it, for decision curves; named beforehand",
-    )
-    federated: bool = Field(
-        default=True,
-        description="sum the figures of the final model over all sites, once, masked; under differential privacy never",
-    )
-    subgroups: tuple[str, ...] = Field(
-        default=(),
-        strict=False,
-        description="columns and their values that are counted in that sum, e.g. `sex: female, male`; a site's own "
-        "report has every column",
-    )
-
-    @field_validator("thresholds")
-    @classmethod
-    def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if list(value) != sorted(set(value)):
-            raise ValueError("the thresholds are not ascending")
-        return value
-
-    @field_validator("subgroups")
-    @classmethod
-    def _levels(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        names = [column for column, _ in map(subgroup_levels, value)]
-        if len(set(names)) != len(names):
-            raise ValueError("a subgroup column is listed twice")
-        return value
-
-    @property
-    def levels(self) -> dict[str, tuple[str, ...]]:
-        """Values of each subgroup column that is counted in the sum, in the study's order."""
-        return dict(map(subgroup_levels, self.subgroups))
-
-
-def subgroup_levels(text: str) -> tuple[str, tuple[str, ...]]:
-    """ "sex: female, male" as ("sex", ("female", "male")).
-
-    Raises:
-        ValueError: no column, fewer than two values, or one twice.
-    """
-    column, _, rest = text.partition(":")
-    values = tuple(part.strip() for part in rest.split(","))
-    if not column.strip() or len(values) < 2 or not all(values) or len(set(values)) < len(values):
-        raise ValueError(f"'{text}' is no column with its values; write 'sex: female, male'")
-    return column.strip(), values
-
-
 class CompareSection(Section):
     """``[compare]``: what `wardround compare` grants methods that train on pictures, which are slow."""
 
@@ -289,7 +224,7 @@ MethodName = Literal[
 ]
 ADDED = (
     ("calibration", "site"),
-    *(("evaluation", key) for key in ("abstain_risk", "coverage", "federated", "subgroups", "thresholds")),
+    *(("evaluation", key) for key in ("abstain_risk", "coverage", "subgroups", "thresholds")),
 )
 """Keys younger than measured figures: batches are drawn by the study's hash, which must not change for them."""
 METHOD_TABLES = ("fedclip", "facmic", "faa_clip", "fedavg", "fedprox", "moon", "prompt_fl", "lora", "baseline")
@@ -388,14 +323,15 @@ class Study(Section):
         The folder, the device and the place of local weights are each machine's own business and are left out; what
         the weights are is in the backbone's fingerprint, which the study can pin. So are the coordinator's patience and
         a simulation's faults: with and without them, the same study is run; the options of other methods; and the
-        options of differential privacy where it is off. Keys in :data:`ADDED` are in it where they differ from their
-        default.
+        options of differential privacy where it is off. Whether figures are summed is in the roster. Keys in
+        :data:`ADDED` are in it where they differ from their default.
         """
         foreign = {name: True for name in METHOD_TABLES if name not in (self.table, self.trained_table)}
         elsewhere = dict.fromkeys(("device", "retries", "round_timeout", "faults", "compare"), True)
         if not self.private:
             elsewhere["privacy"] = True
-        content = self.model_dump(mode="json", exclude={**elsewhere, **foreign, "data": {"path"}})
+        own = {"data": {"path"}, "evaluation": {"federated"}}
+        content = self.model_dump(mode="json", exclude={**elsewhere, **foreign, **own})
         for table, key in ADDED:
             if getattr(getattr(self, table), key) == type(getattr(self, table)).model_fields[key].default:
                 del content[table][key]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
+from ..evaluation.sums.layout import VectorLayout
 from ..privacy.atomic import make_private, write_atomic
 from ..privacy.differential_privacy.budget import Budget
 from ..privacy.egress import COORDINATOR, Gate, StudyFacts
@@ -31,9 +32,11 @@ from ..privacy.ledger.site_witness import SiteWitness
 from ..privacy.messages import Limits
 from ..privacy.policy import Policy
 from ..privacy.policy_file import default_policy_toml
-from ..privacy.secure_aggregation.roster import PinnedRoster
+from ..privacy.secure_aggregation.roster import PinnedRoster, Roster
+from ..privacy.secure_aggregation.session import Purpose
 from .adapter_file import AdapterInfo, dump_adapter
 from .adapters import State, state_of, under
+from .calibration import carries_temperature
 from .checkpoint import Checkpoints
 from .class_means import CLASS_MEANS, check_means, constants_of
 from .config import Study
@@ -42,6 +45,8 @@ from .cosigning import PATIENCE, Cosigning
 from .enrolment import draw_roster, enrol_together, open_identity
 from .errors import CheckpointError
 from .faults import DishonestSite, LyingCoordinator
+from .held_out import HeldOut, held_out_layouts
+from .held_out_memory import HELD_OUT_FILE
 from .means_memory import MEANS_FILE
 from .methods.method import Method, SharedInputs
 from .private_plan import units_of
@@ -50,7 +55,7 @@ from .progress import PROGRESS_FILE
 from .round_store import RoundStore
 from .run_folder import RunFolder
 from .site_machine import Site
-from .study_data import StudyData
+from .study_data import SiteData, StudyData
 from .trainer import LocalTrainer
 from .training import derive_seed
 from .update import Layout
@@ -60,6 +65,7 @@ ADAPTER_HEADROOM = 4096  # bytes of a safetensors header beyond the one that was
 ROSTER_FILE = "roster.json"
 IDENTITY_FILE = "identity.pem"
 LABEL_COMMITMENT = b"wardround/v1/commitment"
+Figures = dict[Purpose, VectorLayout]
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class Consortium:
         trainers: by name.
         roster: pinned.
         budgets: by site; empty without differential privacy.
+        figures: vectors that are summed after the last round, by purpose.
     """
 
     coordinator: Coordinator
@@ -83,6 +90,7 @@ class Consortium:
     trainers: Mapping[str, LocalTrainer]
     roster: PinnedRoster
     budgets: Mapping[str, Budget] = field(default_factory=dict)
+    figures: Figures = field(default_factory=dict)
 
     def close_ledgers(self, study: str) -> None:
         """Write the ``close`` entry of the study at both ends, where it is still open."""
@@ -133,7 +141,10 @@ def open_consortium(
         keys = {name: identity.public_key for name, identity in identities.items()}
         make_private(run.coordinator)
         own = open_identity(run.coordinator, run.coordinator / IDENTITY_FILE)
-        roster = draw_roster(study, method, layout, keys, samples_of(study, data), own.public_key)
+        figures = _agreed(
+            figures_of(study, layout, data), [home.state(digest) / ROSTER_FILE for home in homes.values()]
+        )
+        roster = draw_roster(study, method, layout, keys, samples_of(study, data), own.public_key, figures)
         for home in homes.values():
             _pin(home.state(digest) / ROSTER_FILE, roster.to_bytes())  # before anybody signs another one
         pinned = enrol_together(roster, identities, private=homes if study.private else ())
@@ -203,7 +214,7 @@ def open_consortium(
         for site in data.sites:
             name, home = site.name, homes[site.name]
             folder = home.state(digest)
-            entered[name] = any((folder / file).is_file() for file in (PROGRESS_FILE, MEANS_FILE))
+            entered[name] = any((folder / file).is_file() for file in (PROGRESS_FILE, MEANS_FILE, HELD_OUT_FILE))
             site_gate, ledgers[name], key = gate(name, home.ledger, home.policy, entered[name])
             store = EvidenceStore(home.folder / CHECKPOINTS)
             witness = SiteWitness(name, identities[name], key, ledgers[name], pinned, store, time.time)
@@ -214,13 +225,16 @@ def open_consortium(
             trainers[name] = LocalTrainer(name, study, method, layout, part, held_out, data.shared, folder, private)
             facts_of_site = (name, identities[name], pinned, site_gate, trainers[name], backbone, folder, study.rounds)
             cheats = tuple(fault for fault in study.faults.dishonest_share if fault.site == name)
-            parts_of_site = (*facts_of_site, os.urandom, witness)
+            parts_of_site = (*facts_of_site, os.urandom, witness, _held_out(study, method, data, site, figures))
             sites[name] = DishonestSite(*parts_of_site, script=cheats) if cheats else Site(*parts_of_site)
         latest = max(site.last_round for site in sites.values())
+        figured = any((homes[name].state(digest) / HELD_OUT_FILE).is_file() for name in sites)
+        latest = study.rounds + 1 if figured else latest
         if info.round < latest - 1 or (latest and layout.constants and not constants):
             held = f"of round {info.round}" if newest else "gone"
+            later = "the sums after the last round" if figured else f"round {latest}"
             raise CheckpointError(
-                f"the newest checkpoint is {held}, but sites have taken part in round {latest}",
+                f"the newest checkpoint is {held}, but sites have taken part in {later}",
                 where=str(checkpoints.folder),
                 remedy="Restore this folder from a backup, or start a new run: sites take no part in an older round",
             )
@@ -237,7 +251,7 @@ def open_consortium(
         cosigning = Cosigning(witnessing, own_gate, ledgers[COORDINATOR], digest, clock, patience)
         policy = (study.round_timeout, study.retries, study.server, memory, constants, cosigning)
         coordinator = LyingCoordinator(*parts, *policy, script=study.faults) if lying else Coordinator(*parts, *policy)
-        yield Consortium(coordinator, sites, homes, ledgers, trainers, pinned, budgets)
+        yield Consortium(coordinator, sites, homes, ledgers, trainers, pinned, budgets, figures)
 
 
 def rehearse_roster(study: Study, method: Method, data: StudyData) -> None:
@@ -248,7 +262,30 @@ def rehearse_roster(study: Study, method: Method, data: StudyData) -> None:
     """
     layout = study_layout(study, method, data.shared)
     keys = {site.name: hashlib.sha256(site.name.encode()).digest() for site in data.sites}
-    draw_roster(study, method, layout, keys, samples_of(study, data))
+    draw_roster(study, method, layout, keys, samples_of(study, data), held_out=figures_of(study, layout, data))
+
+
+def figures_of(study: Study, layout: Layout, data: StudyData) -> Figures:
+    """What is summed over sites after the last round; ``layout`` is of the updates."""
+    carries = carries_temperature([name for name, _ in layout.parameters])
+    return held_out_layouts(study, len(data.cohort.dataset.classes), len(data.sites), carries=carries)
+
+
+def _agreed(figures: Figures, pinned: Sequence[Path]) -> Figures:
+    """Without those that a roster which was signed before does not have: a run begun without them goes on so."""
+    signed = [Roster.from_bytes(path.read_bytes()).vectors for path in pinned if path.is_file()]
+    return {purpose: layout for purpose, layout in figures.items() if all(purpose in vectors for vectors in signed)}
+
+
+def _held_out(study: Study, method: Method, data: StudyData, site: SiteData, layouts: Figures) -> HeldOut | None:
+    """What a site adds to those sums."""
+    levels = study.evaluation.levels
+    if not layouts:
+        return None
+    records = [data.cohort.records[row] for row in site.test.rows]
+    subgroups = {column: [record.subgroups.get(column, "") for record in records] for column in levels}
+    parts = (site.validation, site.test)
+    return HeldOut(method, data.shared, layouts, *parts, subgroups, levels, study.evaluation.thresholds)
 
 
 def samples_of(study: Study, data: StudyData) -> dict[str, int]:

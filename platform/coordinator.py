@@ -3,13 +3,17 @@
 Bytes in, sealed parcels out. It sees masked vectors and their sum, never a site's update. A round that released
 nothing is asked for again by `Coordinator.begin`: while nobody has signed a survivor set, as a new attempt with fresh
 keys; after that, in the same session, because every site signs one set a round. Where a study aligns to class means,
-their one sum comes before the first round, by the same steps (`Coordinator.means_due`).
+their one sum comes before the first round, by the same steps (`Coordinator.means_due`); the sums of figures come after
+the last one (`Coordinator.begin_figures`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..privacy.egress import Gate, Sealed
 from ..privacy.errors import DecodeError, ProtocolError, Refusal
@@ -29,7 +33,7 @@ from ..privacy.secure_aggregation.coordinator import CoordinatorSession
 from ..privacy.secure_aggregation.roster import PinnedRoster
 from ..privacy.secure_aggregation.session import Purpose, SessionId, bind
 from ..privacy.secure_aggregation.unmasking import SecureSum
-from .accusations import Accusations
+from .accusations import Accusations, unopenable
 from .adapter_file import AdapterInfo, dump_adapter
 from .adapters import State
 from .checkpoint import Checkpoints
@@ -37,11 +41,14 @@ from .class_means import CLASS_MEANS, PURPOSE, comes_before, means_of
 from .cosigning import Cosigning
 from .errors import RoundError
 from .method_sections import ServerSection
+from .released import Released
 from .round_outcome import RoundOutcome
 from .round_store import RoundStore
 from .server import apply_mean, means
 from .site_machine import round_settings
 from .update import METRICS, Layout
+
+Names = tuple[str, ...]
 
 
 @dataclass
@@ -58,6 +65,7 @@ class Coordinator:
         memory: the server optimiser's moments.
         cosigning: has ledgers cosigned after each round; None without.
         constants: what is sent along with every adapter and nobody trains: the class means; empty until they are known.
+        figures: the sum of figures that was released last, by block, until `end_figures`; empty otherwise.
         checkpoints: where each round's adapter is kept.
         unfinished: where a round is kept from its survivor set on.
         limits: largest size of each message, to read back what is kept.
@@ -82,11 +90,11 @@ class Coordinator:
     memory: State = field(default_factory=dict)
     constants: State = field(default_factory=dict)
     cosigning: Cosigning | None = None
+    figures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     outcome: RoundOutcome | None = None
+    _asking: tuple[Purpose, bytes] | None = None
     _session: CoordinatorSession | None = None
-    _next: State | None = None
-    _next_memory: State = field(default_factory=dict)
-    _next_constants: State = field(default_factory=dict)
+    _released: Released = field(default_factory=Released)
     _marks: list[tuple[str, float]] = field(default_factory=list)
     _accusations: Accusations = field(default_factory=Accusations)
     _begun: int = 0
@@ -97,7 +105,7 @@ class Coordinator:
 
     def begin(self) -> Iterable[Sealed]:
         """Start the next round, or go on with the one that is unfinished, also after a restart."""
-        self.outcome, self._next, self._next_constants, self._up, self._down = None, None, {}, 0, 0
+        self.outcome, self._released, self.figures, self._up, self._down = None, Released(), {}, 0, 0
         self._marks = [("begin", self.clock())]
         if self.cosigning is not None:
             self.cosigning.abandon()
@@ -119,14 +127,42 @@ class Coordinator:
         """Whether the study's class means are still to be summed: what `begin` begins is that sum then, not a round."""
         return bool(self.layout.constants) and not self.constants
 
+    def begin_figures(self, purpose: Purpose, settings: bytes) -> Iterable[Sealed]:
+        """Start or go on with a sum of figures of the final adapter; it is what `begin` begins until `end_figures`.
+
+        Args:
+            purpose: ``temperature`` or ``evaluation``. settings: what sites must agree on for it.
+        """
+        self._asking = (purpose, settings)
+        return self.begin()
+
+    def end_figures(self) -> None:
+        """A sum of figures is over, released or given up: nothing of it is asked again, and nothing of it is kept here.
+
+        Sites are not told: the next sum, or the end of the study, ends what they have open.
+        """
+        if self._asking is not None:
+            self.unfinished.of(self._asking[0]).clear()
+        self._asking, self._session, self._begun, self.figures = None, None, 0, {}
+
+    @property
+    def purpose(self) -> Purpose:
+        """What `begin` sums."""
+        return PURPOSE if self.means_due else self._asking[0] if self._asking else "update"
+
+    @property
+    def _number(self) -> int:
+        """The round that its session names: figures belong to the last one, all else to the next."""
+        return self.info.round + (self._asking is None)
+
     @property
     def _store(self) -> RoundStore:
-        return self.unfinished.of(PURPOSE) if self.means_due else self.unfinished
+        return self.unfinished if self.purpose == "update" else self.unfinished.of(self.purpose)
 
     def _kept_session(self) -> CoordinatorSession | None:
         """The session of this round that a stop interrupted after its survivor set was named."""
         session = self._store.load(self.roster, self.limits)
-        if session is not None and session.session.round != self.info.round + 1:
+        if session is not None and session.session.round != self._number:
             self._store.clear()  # its adapter was checkpointed; the stop came before the clearing
             return None
         self._taken_up = session is not None
@@ -134,13 +170,13 @@ class Coordinator:
 
     def _new_attempt(self) -> list[Sealed]:
         """Fresh keys, the global adapter to every site that is asked."""
-        number = self.info.round + 1
-        purpose: Purpose = PURPOSE if self.means_due else "update"
+        number, purpose = self._number, self.purpose
         named = self._store.named(number)
         asked = named or self._asked()
         attempt = self.checkpoints.next_attempt(number, purpose)
         session = SessionId(self.roster.roster.study, number, purpose, 0, attempt)
-        adapter, settings = self.sent(self.state), round_settings(self.info.study, number)
+        adapter = self.sent(self.state)
+        settings = self._asking[1] if self._asking else round_settings(self.info.study, number)
         self._session = CoordinatorSession(self.roster, session, bind(adapter, settings), asked, named)
         return self._release(self._starts(dict.fromkeys(asked, RoundStart(session, adapter, settings))))
 
@@ -156,16 +192,16 @@ class Coordinator:
     def position(self) -> tuple[int, int]:
         """The round that was begun last, and how often it had been begun in this process before, from 0.
 
-        The sum of class means is round 0 here.
+        The sum of class means is round 0 here, and the sums of figures are one past the last.
         """
         return self._position
 
     def _asked(self) -> tuple[str, ...]:
         """All sites, without those whose shares others could not use in this round, where enough are left.
 
-        Class means are over one cohort, so nobody is left out there.
+        All other sums are over one cohort, so nobody is left out there.
         """
-        if self.means_due:
+        if self.purpose != "update":
             return self.roster.roster.evaluation_cohort
         names, left_out = self.roster.roster.names, self._accusations.left_out()
         rest = tuple(name for name in names if name not in left_out)
@@ -264,13 +300,15 @@ class Coordinator:
         Raises:
             ProtocolError: OUT_OF_BOUND, where class sums are none of images.
         """
+        if self._asking is not None:
+            self.figures = total.values
+            return None
         if self.means_due:
             shape, blocks = self.layout.constants[CLASS_MEANS], self.roster.roster.blocks(PURPOSE)
-            self._next_constants = {CLASS_MEANS: means_of(total.values, shape, blocks, len(total.survivors))}
+            self._released.constants = {CLASS_MEANS: means_of(total.values, shape, blocks, len(total.survivors))}
             return None
-        self._next, self._next_memory = apply_mean(
-            self.layout, self.state, means(total, self.roster.roster), self.server, self.memory
-        )
+        mean = means(total, self.roster.roster)
+        self._released = Released(*apply_mean(self.layout, self.state, mean, self.server, self.memory))
         return float(total.values[METRICS][0] / total.weight) if self.layout.metrics else None
 
     def _close_stage(self, session: CoordinatorSession) -> Mapping[str, Message]:
@@ -278,7 +316,7 @@ class Coordinator:
         if session.stage == "advertise":
             return session.close_advertise()
         if session.stage == "mask":
-            if not self.means_due:
+            if self.purpose == "update":
                 self._note_accusations(session)
             survivors = session.close_mask()
             self._store.save_session(session)
@@ -286,37 +324,20 @@ class Coordinator:
         return session.close_agree()
 
     def _note_accusations(self, session: CoordinatorSession) -> None:
-        """End the attempt before a survivor set is named, where it can be tried again without who is accused.
-
-        After that it would be too late: all later attempts are over the same set.
+        """End the attempt before its survivor set is named, where another can do without who is accused.
 
         Raises:
             ProtocolError: UNOPENABLE_SHARE, naming the first accused.
         """
-        self._accusations.note(session.accused)
-        if self.unfinished.named(session.session.round) is not None:
-            return  # all later attempts ask exactly the named survivors
-        involved = {*session.accused, *(who for by in session.accused.values() for who in by)}
-        fresh = self._accusations.left_out() & involved
-        if fresh and self._begun <= self.retries and len(self._asked()) < len(self.roster.roster.names):
-            raise ProtocolError(
-                f"{', '.join(sorted(fresh))} is accused of a share that cannot be used; the next attempt is without it",
-                code=Refusal.UNOPENABLE_SHARE,
-                stage="mask",
-                site=min(fresh),
-            )
+        fresh = self._accusations.fresh(session.accused)
+        named = self.unfinished.named(session.session.round) is not None
+        if fresh and not named and self._begun <= self.retries and len(self._asked()) < len(self.roster.roster.names):
+            raise unopenable(fresh)
 
     def _end(
-        self,
-        released: bool,
-        reason: str,
-        survivors: tuple[str, ...],
-        dropped: Mapping[str, tuple[str, str]],
-        loss: float | None,
+        self, released: bool, reason: str, survivors: Names, dropped: Mapping[str, tuple[str, str]], loss: float | None
     ) -> None:
-        steps = zip(self._marks, self._marks[1:], strict=False)
-        seconds = {stage: end - start for (_, start), (stage, end) in steps}
-        seconds["total"] = self._marks[-1][1] - self._marks[0][1]
+        seconds = RoundOutcome.seconds_of(self._marks)
         attempt = self._session.session.attempt if self._session is not None else 0
         self.outcome = RoundOutcome(
             self._taken_up, attempt, released, reason, survivors, dict(dropped), seconds, self._up, self._down, loss
@@ -324,30 +345,13 @@ class Coordinator:
 
     @property
     def next_state(self) -> State:
-        """The released adapter before it is committed.
-
-        Raises:
-            RoundError: the round released nothing.
-        """
-        if self._next is None:
-            reason = self.outcome.reason if self.outcome else "the round is not over"
-            raise RoundError(
-                f"round {self.info.round + 1} released nothing: {reason}",
-                remedy="Continue with --resume; the adapter of the round before is kept",
-            )
-        return self._next
+        """The released adapter before it is committed; RoundError where there is none."""
+        return self._released.state_after(self.info.round + 1, self.outcome)
 
     @property
     def next_constants(self) -> State:
-        """The released class means before they are committed.
-
-        Raises:
-            RoundError: their sum released nothing.
-        """
-        if not self._next_constants:
-            reason = self.outcome.reason if self.outcome else "it is not over"
-            raise RoundError(f"the sum of class means released nothing: {reason}", remedy="Continue with --resume")
-        return self._next_constants
+        """The released class means before they are committed; RoundError where there are none."""
+        return self._released.class_means(self.outcome)
 
     def commit(self) -> list[Sealed]:
         """Make the released adapter the global one: checkpoint first, then tell the sites.
@@ -362,19 +366,20 @@ class Coordinator:
         if session is None:
             raise RoundError("no round was run")
         info = AdapterInfo(self.info.study, self.info.method, done, self.info.backbone)
-        digest = self.checkpoints.save({**state, **constants}, info, self._next_memory)
+        memory = self._released.memory
+        digest = self.checkpoints.save({**state, **constants}, info, memory)
         self._store.clear()
         self._accusations.clear()
         self._begun = 0
-        self.state, self.info, self.memory, self.constants = state, info, self._next_memory, constants
-        self._session, self._next, self._next_memory, self._next_constants = None, None, {}, {}
+        self.state, self.info, self.memory, self.constants = state, info, memory, constants
+        self._session, self._released = None, Released()
         end = RoundEnd(session.session, "released", bytes.fromhex(digest))
         self._exchange(session.session.round, closing=False)
         return self._release(dict.fromkeys(self.roster.roster.names, end))
 
     def finish(self) -> list[Sealed]:
-        """Send every site the final adapter; what was kept of the last round goes, also after a stop just before."""
-        self.unfinished.clear()
+        """Send every site the final adapter; what was kept of unfinished sums goes, also after a stop just before."""
+        self.unfinished.clear_all()
         end = StudyEnd(self.roster.roster.study, "completed", self.sent(self.state))
         self._exchange(self.info.round, closing=True)
         return self._release(dict.fromkeys(self.roster.roster.names, end))

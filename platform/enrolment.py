@@ -12,6 +12,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from ..evaluation.sums.layout import VectorLayout
 from ..privacy.atomic import write_atomic
 from ..privacy.identity import Identity
 from ..privacy.secure_aggregation.parameters import MIN_COHORT, RING_BITS, Block, Thresholds, choose_thresholds
@@ -19,6 +20,7 @@ from ..privacy.secure_aggregation.roster import PinnedRoster, Roster, RosterSite
 from ..privacy.secure_aggregation.session import Purpose
 from .class_means import CLASS_MEANS, PURPOSE, blocks_of_means
 from .config import Study
+from .held_out import block_of
 from .methods.method import Method, Weighting
 from .update import BUFFERS, METRICS, Layout
 
@@ -101,6 +103,7 @@ def draw_roster(
     keys: Mapping[str, bytes],
     samples: Mapping[str, int],
     coordinator: bytes = b"",
+    held_out: Mapping[Purpose, VectorLayout] | None = None,
 ) -> Roster:
     """The roster of a study, before anybody signed it. It has a vector of class means where the layout has their place.
 
@@ -111,6 +114,7 @@ def draw_roster(
         keys: raw Ed25519 public key of each site.
         samples: public number of training images of each site, or of units under differential privacy.
         coordinator: its raw Ed25519 public key; empty where it has none.
+        held_out: vectors of figures that are summed after the last round, by purpose.
 
     Raises:
         ParameterError, RosterError: a threshold, cohort, bound, name or count does not hold.
@@ -121,6 +125,7 @@ def draw_roster(
     vectors: dict[Purpose, tuple[Block, ...]] = {"update": blocks_of(study, method, layout, counts)}
     if CLASS_MEANS in layout.constants:
         vectors[PURPOSE] = blocks_of_means(layout.constants[CLASS_MEANS], counts)
+    vectors |= {purpose: (block_of(figures),) for purpose, figures in (held_out or {}).items()}
     return Roster(
         study=bytes.fromhex(study.digest()),
         sites=tuple(RosterSite(name, keys[name].hex(), samples[name]) for name in names),

@@ -13,13 +13,14 @@ from ..privacy.egress import COORDINATOR
 from ..privacy.ledger.log import verify
 from .adapter_file import AdapterInfo
 from .adapters import State
-from .assessment import Assessment, assess_shared, trained
+from .assessment import Assessment, Calibrate, Fitted, assess_shared, trained
 from .calibration import carries_temperature
 from .class_means import CLASS_MEANS, omitted
 from .config import Study
 from .consortium import Consortium, open_consortium
 from .engines.local import Tap, carry
 from .faults import ScriptedNetwork, SimulatedClock
+from .figures_loop import FederatedFigures, sum_figures
 from .means_loop import seconds_spent, sum_class_means
 from .methods.method import Method
 from .privacy_figures import site_privacy
@@ -45,6 +46,7 @@ class Federated:
         earlier: seconds of rounds that were done before this process, in a resumed run.
         omitted: classes without a mean, where the study aligns to class means.
         privacy: by site, what its budget says of this study; empty without differential privacy.
+        figures: sums over the sites' held-out images; None where none were to be made.
     """
 
     state: State
@@ -59,6 +61,7 @@ class Federated:
     earlier: float
     omitted: tuple[str, ...] = ()
     privacy: Mapping[str, SitePrivacy] = field(default_factory=dict)
+    figures: FederatedFigures | None = None
 
 
 def federate(
@@ -100,6 +103,7 @@ def federate(
         else:
             earlier += seconds_spent(run)
         records = run_rounds(study, method, data, consortium, run, watch, line)
+        figures = sum_figures(study, classes, consortium, run, watch, line)
         carry(consortium.coordinator, consortium.sites, consortium.coordinator.finish(), tap)
         tell_of_ledgers(consortium, watch)
         consortium.close_ledgers(study.digest())
@@ -121,6 +125,7 @@ def federate(
             earlier=earlier,
             omitted=omitted(means, classes) if means is not None else (),
             privacy={name: _privacy_of(study, consortium, name) for name in consortium.budgets},
+            figures=figures,
         )
 
 
@@ -140,7 +145,9 @@ def _name_those_without(consortium: Consortium, own: Mapping[str, State | None],
             )
 
 
-def assess_federated(method: Method, data: StudyData, federated: Federated) -> Assessment:
+def assess_federated(
+    method: Method, data: StudyData, federated: Federated, calibrate: Calibrate | None = None
+) -> Assessment:
     """Figures of a federation's model, each site with its own variant where it has one."""
     return assess_shared(
         trained(method, federated.state, data.shared),
@@ -149,6 +156,9 @@ def assess_federated(method: Method, data: StudyData, federated: Federated) -> A
         consumes=method.consumes,
         personal={name: trained(method, state, data.shared) for name, state in federated.personal.items()},
         calibrated=carries_temperature(federated.state),
+        # Where sites summed for it, theirs is the temperature, also if the sum was not made: nobody looks in the clear.
+        fitted=Fitted(federated.figures.temperature) if federated.figures is not None else None,
+        calibrate=calibrate,
     )
 
 

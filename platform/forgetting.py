@@ -20,6 +20,7 @@ from pathlib import Path
 from ..medical_datasets.camera_shift import CameraShift
 from ..privacy.atomic import sync_folder, write_atomic
 from ..privacy.forgotten import Forgotten, Pending, Withdrawal, sorted_marks
+from .cases_file import remove_cases
 from .cohorts import SitePlan, StudyPlan, deal, read_cohort
 from .config import Study
 from .errors import PlatformError, RunFolderError, StudyFileError
@@ -211,6 +212,8 @@ def settle(held: HeldHome, cache: Path) -> Removed:
         return Removed()
     marks = forgotten.marks
     rows, _ = remove_rows(cache, [name for name in cached_names(cache) if forgotten.image_mark(name) in marks])
+    if held.run is not None:
+        remove_cases(held.run, held.home.site)  # the patient may be on that page
     updates, moments = _clear_state(held) if pending.state else (0, 0)
     with held.ledger() as ledger:
         facts = {"records": pending.records, "files": pending.files}

@@ -21,6 +21,9 @@ from ..privacy.ledger.log import Ledger
 from ..privacy.ledger.reading import read_entries
 from .consortium import ROSTER_FILE
 from .enrolment import PASSPHRASE_FILE, open_identity
+from .held_out_memory import HELD_OUT_FILE
+from .means_memory import MEANS_FILE
+from .progress import PROGRESS_FILE
 from .run_folder import RunFolder
 
 HOMES = "homes"
@@ -54,7 +57,8 @@ class HeldHome:
             LedgerError: it is broken; or gone although the home has been used, so that nothing can be noted.
         """
         path = self.home.ledger
-        used = self.home.budget.is_file() or any(self.folder.glob("state/*/progress.json"))
+        begun = (PROGRESS_FILE, MEANS_FILE, HELD_OUT_FILE)
+        used = self.home.budget.is_file() or any(any(self.folder.glob(f"state/*/{name}")) for name in begun)
         if used and not fresh and not path.is_file():
             raise LedgerError(
                 "the ledger of this home is gone",

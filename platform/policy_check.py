@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from ..privacy.messages import TO_COORDINATOR, TO_SITE, tag_of
 from ..privacy.policy import Policy
+from .class_means import FEWEST
 from .class_means import PURPOSE as CLASS_MEANS
 from .config import Study
+from .held_out import held_out_layouts
 
 WITNESS = ("receipt", "cosignature")
 ESSENTIAL = {
@@ -115,14 +117,17 @@ def _refusals(policy: Policy, study: Study) -> list[tuple[str, str]]:
     least = max(sums.minimum_cohort, sums.threshold)
     if least < policy.aggregation.minimum_cohort:
         found.append(("aggregation.minimum_cohort", f"the study's sums may be over {least} sites"))
-    purposes = ["update", *([CLASS_MEANS] if study.reference.source == CLASS_MEANS else [])]
+    figures = list(held_out_layouts(study, 2, 3, carries=study.calibration.method == "federated-head"))
+    purposes = ["update", *([CLASS_MEANS] if study.reference.source == CLASS_MEANS else []), *figures]
     found += [
         ("aggregation.purposes", f"the study sums for {purpose}")
         for purpose in purposes
         if purpose not in policy.aggregation.purposes
     ]
     if not study.private and not policy.metrics.allow:
-        found.append(("metrics.allow", "the study sums the training loss"))
+        found.append(("metrics.allow", "the study sums the training loss" + (" and figures" if figures else "")))
+    if figures and policy.metrics.minimum_cell > FEWEST:
+        found.append(("metrics.minimum_cell", f"the study publishes cells from {FEWEST} on"))
     for name, limit, value in (
         ("epsilon", policy.budget.maximum_epsilon, privacy.epsilon if study.private else None),
         ("delta", policy.budget.maximum_delta, privacy.delta if study.private else None),

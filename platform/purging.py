@@ -23,15 +23,19 @@ from .consortium import ROSTER_FILE
 from .errors import PlatformError
 from .feature_cache import cache_files
 from .held_home import HeldHome
+from .held_out_memory import HELD_OUT_FILE
+from .lost_state import SURVIVORS_FILE
 from .means_memory import MEANS_FILE
 from .progress import PROGRESS_FILE
-from .site_machine import FINAL_FILE, SURVIVORS_FILE
+from .site_machine import FINAL_FILE
 from .state_files import damaged, read_state
 from .trainer import PERSONAL_FILE
 
 LONGEST = 36_500
 """Days that any retention lasts at most."""
-KEPT_OF_STATE = frozenset({ROSTER_FILE, PROGRESS_FILE, SURVIVORS_FILE, MEANS_FILE, FINAL_FILE, PERSONAL_FILE})
+KEPT_OF_STATE = frozenset(
+    {ROSTER_FILE, PROGRESS_FILE, SURVIVORS_FILE, MEANS_FILE, HELD_OUT_FILE, FINAL_FILE, PERSONAL_FILE}
+)
 Kind = Literal["cache", "state", "ledger"]
 
 

@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rfc8785
 
 from .. import __version__
+from ..evaluation.calibration.calibrator import Calibrator
+from ..evaluation.calibration.fitting import from_sums
 from ..evaluation.privacy_model import SitePrivacy
 from ..privacy.differential_privacy.releases import Relation
 from .assessment import Assessment, Prediction
@@ -19,6 +22,7 @@ from .backbone import Backbone
 from .class_means import constants_of
 from .config import Study
 from .enrolment import weighting_of
+from .figures_loop import FederatedFigures
 from .marks import Marks, marks_of
 from .methods.method import Method
 from .study_data import StudyData
@@ -63,6 +67,7 @@ class Results:
         unreleased: lines of rounds.jsonl of tries that released nothing.
         omitted: classes without a mean, where the study aligns to class means.
         privacy: by training site, what its budget says of this study; empty without differential privacy.
+        figures: sums over the sites' held-out images; None where none were to be made.
     """
 
     study: Study
@@ -82,6 +87,24 @@ class Results:
     unreleased: Sequence[Mapping[str, Any]] = ()
     omitted: Sequence[str] = ()
     privacy: Mapping[str, SitePrivacy] = field(default_factory=dict)
+    figures: FederatedFigures | None = None
+
+    @property
+    def calibrator(self) -> Calibrator:
+        """The federation's own calibration, from sums alone; it travels in the model card, without counts."""
+        settings, summed = self.study.evaluation, self.figures.summed if self.figures is not None else None
+        fields = summed.fields if summed is not None else {}
+        scores, answers = fields.get("scores"), [fields[key] for key in ("answers", "right_answers") if key in fields]
+        return from_sums(
+            self.federated.temperature,
+            classes=len(self.data.cohort.dataset.classes),
+            coverage=settings.coverage,
+            risk=settings.abstain_risk or None,
+            abstain_below=settings.abstain_below,
+            scores=None if scores is None else scores.astype(np.int64),
+            confidences=np.stack(answers).astype(np.int64) if answers else None,
+            own_temperature=self.federated.calibrated,
+        )
 
     @property
     def marks(self) -> Marks:
@@ -144,6 +167,7 @@ def _unseen(results: Results, prediction: Prediction | None) -> dict[str, Any]:
 
 def model_card(results: Results) -> dict[str, Any]:
     """The content of model/card.json: what the adapter is, for what, and how far it can be trusted."""
+    calibrator = results.calibrator
     study, cohort = results.study, results.data.cohort
     card: dict[str, Any] = {
         "study": study.name,
@@ -180,10 +204,11 @@ def model_card(results: Results) -> dict[str, Any]:
         "weighting": weighting_of(study, results.method),
         "server": study.server.model_dump(mode="json"),
         "personalisation": study.personalisation.model_dump(mode="json"),
-        "calibration": study.calibration.model_dump(mode="json"),
+        "calibration_settings": study.calibration.model_dump(mode="json"),
+        "calibration": calibrator.to_dict(),
         "temperature": results.federated.temperature,
         "temperature_source": _temperature_source(results.federated),
-        "abstain_below": study.evaluation.abstain_below,
+        "abstain_below": calibrator.abstain_below,
         **_privacy(results),
         "secure_aggregation": True,
         "intended_use": "Research on federated training. Not a medical device; not for diagnosis.",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,12 @@ class RoundOutcome:
     bytes_up: int
     bytes_down: int
     train_loss: float | None
+
+    @staticmethod
+    def seconds_of(marks: Sequence[tuple[str, float]]) -> dict[str, float]:
+        """Seconds by stage, and their ``total``, of moments at which stages ended; the first one began the round."""
+        steps = pairwise(marks)
+        return {**{stage: end - start for (_, start), (stage, end) in steps}, "total": marks[-1][1] - marks[0][1]}
 
     def record(self, number: int, validation: Mapping[str, object], waited: float = 0.0) -> dict[str, object]:
         """The attempt's line in rounds.jsonl; ``waited`` are the seconds in it that only a simulated clock saw."""

@@ -16,7 +16,7 @@ from ..privacy.errors import DecodeError, ProtocolError, RosterError
 from ..privacy.messages import Agreement, Limits, UnmaskAnswer, decode, encode, tag_of
 from ..privacy.secure_aggregation.coordinator import CoordinatorSession
 from ..privacy.secure_aggregation.roster import PinnedRoster
-from ..privacy.secure_aggregation.session import Purpose
+from ..privacy.secure_aggregation.session import PURPOSES, Purpose
 from .errors import CheckpointError
 
 SESSION_FILE = "session.bin"
@@ -107,6 +107,12 @@ class RoundStore:
         """The round is over and its adapter checkpointed: nothing of it is needed any more."""
         self._clear_session()
         self._unlink([self.folder / NAMED_FILE])
+
+    def clear_all(self) -> None:
+        """The study is over: of no sum is anything needed any more."""
+        self.clear()
+        for purpose in PURPOSES:
+            self.of(purpose).clear()
 
     def _clear_session(self) -> None:
         """The session first: what is left over without it is never read."""

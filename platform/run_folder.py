@@ -80,6 +80,11 @@ class RunFolder:
         return self.coordinator / "class-means.json"
 
     @property
+    def held_out(self) -> Path:
+        """What the sums of figures came to; exact until they are published, so the coordinator's alone."""
+        return self.coordinator / "held-out.json"
+
+    @property
     def homes(self) -> Path:
         """The simulated sites' homes."""
         return self.root / "homes"

@@ -10,14 +10,16 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..evaluation.calibration.calibrator import Calibrator
 from ..medical_datasets.errors import DataError
 from ..privacy.atomic import make_private
 from ..privacy.errors import AccountError, ParameterError, RosterError
 from .adapter_file import write_adapter
-from .assessment import assess_local_only, assess_shared, trained, zero_shot
+from .assessment import Logits, assess_local_only, assess_shared, trained, zero_shot
 from .backbone import Backbone, load_backbone
 from .baselines import train_alone
 from .calibration import carries_temperature
@@ -34,7 +36,8 @@ from .methods.table import method_of, without_adaptation
 from .private_plan import check_units, rehearse_plans
 from .results import Results
 from .run_folder import RunFolder
-from .study_data import StudyData, encode_study
+from .site_calibration import fit_site
+from .study_data import Part, StudyData, encode_study
 from .training import served_state
 from .watching import Silent, Watcher
 from .withdrawn import withdrawn_records
@@ -131,6 +134,7 @@ def simulate(
             sent=federated.sent,
             received=federated.received,
             threshold=federated.threshold,
+            figures=federated.figures,
             adapter_sha256=write_adapter(run.adapter, served, federated.info),
             seconds=time.monotonic() - began + federated.earlier,
             skipped=len(skipped),
@@ -201,6 +205,11 @@ def study_backbone(study: Study) -> Backbone:
     return backbone
 
 
+def _calibrate(study: Study, logits: Logits, part: Part, federated: float | None, own: bool) -> Calibrator:
+    """A site's calibration, on its validation part."""
+    return fit_site(study, logits, part.labels, part.groups, federated_temperature=federated, own_temperature=own)
+
+
 def _assess(study: Study, method: Method, data: StudyData, federated: Federated, watcher: Watcher) -> dict[str, Any]:
     """The federated model beside the frozen CLIP and beside each site on its own."""
     models, alone, calibrated = {}, without_adaptation(method), False
@@ -212,7 +221,7 @@ def _assess(study: Study, method: Method, data: StudyData, federated: Federated,
         models[site.name] = trained(alone, state, data.shared)
     classes = data.cohort.dataset.class_names
     return {
-        "federated": assess_federated(method, data, federated),
+        "federated": assess_federated(method, data, federated, partial(_calibrate, study)),
         "zero_shot": assess_shared(zero_shot(data.shared), data, classes),
         "local_only": assess_local_only(models, data, classes, consumes=method.consumes, calibrated=calibrated),
     }

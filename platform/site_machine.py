@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +53,7 @@ from ..privacy.secure_aggregation.encoding import encode
 from ..privacy.secure_aggregation.memory import SurvivorMemory
 from ..privacy.secure_aggregation.primitives import rounding_key
 from ..privacy.secure_aggregation.roster import PinnedRoster
-from ..privacy.secure_aggregation.session import Binding, SessionId, bind
+from ..privacy.secure_aggregation.session import Binding, Purpose, SessionId, bind
 from ..privacy.secure_aggregation.site import SiteSession
 from ..privacy.secure_aggregation.statements import refusal
 from ..privacy.session_store import SessionStore
@@ -62,12 +61,15 @@ from .adapter_file import AdapterInfo, parse_adapter
 from .adapters import State
 from .class_means import CLASS_MEANS, PURPOSE
 from .errors import CheckpointError, MethodError
-from .means_memory import MEANS_FILE, MeansMemory
-from .progress import PROGRESS_FILE, Progress
-from .state_files import damaged, read_state
+from .held_out import HELD_OUT, HeldOut
+from .held_out_memory import HeldOutMemory
+from .lost_state import SURVIVORS_FILE, refuse_loss
+from .means_memory import MeansMemory
+from .one_off_sums import ClassMeansSum, HeldOutSum, OneOffSum
+from .progress import Progress
+from .state_files import read_state
 from .trainer import LocalTrainer
 
-SURVIVORS_FILE = "survivors.json"
 FINAL_FILE = "adapter.safetensors"
 
 
@@ -91,6 +93,7 @@ class Site:
         rounds: number of rounds of the study; it takes part in no later one.
         random: secret uniform bytes (``os.urandom``).
         witness: has this site's ledger cosigned after each round; None without.
+        held_out: what its validation and test parts say of the final model; None where no figures are summed.
         clipped: coordinates cut by the clip in the last update, by block; shown locally, never sent.
         failure: why the last round could not be trained or encoded here; shown locally, never sent. Empty otherwise.
         notice: what a person should know of a round that was trained all the same; shown locally, never sent.
@@ -106,6 +109,7 @@ class Site:
     rounds: int
     random: Callable[[int], bytes]
     witness: SiteWitness | None = None
+    held_out: HeldOut | None = None
     clipped: dict[str, int] = field(default_factory=dict)
     failure: str = ""
     notice: str = ""
@@ -119,12 +123,17 @@ class Site:
         self._sums_means = PURPOSE in roster.vectors
         if self._sums_means != (CLASS_MEANS in self.trainer.layout.constants):
             raise RosterError("the roster and this site's study disagree on whether class means are summed")
+        if set(roster.vectors) & set(HELD_OUT) != set(self.held_out.layouts if self.held_out else ()):
+            raise RosterError("the roster and this site's study disagree on which figures are summed")
         if roster.thresholds.private != (self.trainer.private is not None):
             raise RosterError("the roster and this site's training disagree on differential privacy")
         self._progress = Progress(self.folder)
-        self._means = MeansMemory(self.folder, self.name in roster.evaluation_cohort)
+        member = self.name in roster.evaluation_cohort
+        self._means = MeansMemory(self.folder, member)
+        self._figures = HeldOutMemory(self.folder, member, self.rounds, self.folder / FINAL_FILE)
+        self._once = self._one_off_sums()
         signed = read_state(self.folder / SURVIVORS_FILE)
-        self._refuse_loss(signed)
+        refuse_loss(signed, self._progress, self._means, self._figures, sums_means=self._sums_means)
         self._memory = SurvivorMemory(
             signed,
             lambda known: write_atomic(self.folder / SURVIVORS_FILE, canonical_json(known)),
@@ -133,21 +142,16 @@ class Site:
         self._store = SessionStore(self.folder, self.identity, roster.study, self.random)
         self._take_up()
 
-    def _refuse_loss(self, signed: Mapping[str, Any]) -> None:
-        """Stop where a state file is gone: what was signed, or which rounds were entered, is not known any more.
-
-        Raises:
-            CheckpointError: names the file.
-        """
-        begun, asked = self._progress.begun, self._means.path.is_file()
-        of_means = [key.endswith(f"/{PURPOSE}") for key in signed]
-        for lost, here in (
-            (PROGRESS_FILE, begun or all(of_means)),
-            (MEANS_FILE, asked or not (any(of_means) or (self._sums_means and begun))),
-            (SURVIVORS_FILE, self._has_memory() or not (begun or asked)),
-        ):
-            if not here:
-                raise damaged(self.folder / lost)
+    def _one_off_sums(self) -> dict[Purpose, OneOffSum]:
+        """What is summed once in this study, beside its rounds."""
+        means = self._means if self._sums_means else None
+        once: dict[Purpose, OneOffSum] = {}
+        if means is not None:
+            plain = round_settings(self.roster.roster.study.hex(), 1)
+            once[PURPOSE] = ClassMeansSum(means, self.trainer, plain)
+        if self.held_out is not None:
+            once |= dict.fromkeys(self.held_out.layouts, HeldOutSum(self._figures, self.held_out, means))
+        return once
 
     def _has_memory(self) -> bool:
         return (self.folder / SURVIVORS_FILE).is_file()
@@ -254,28 +258,34 @@ class Site:
             if binding != self._binding:
                 raise ProtocolError("another start of this session", code=Refusal.CHANGED_REQUEST, stage="start")
             return self._session.advertise()  # asked again: the same advert
-        self._check_session(session, binding.adapter.hex())
-        if message.settings != round_settings(session.study.hex(), session.round):
-            raise ProtocolError("other round settings than the study's", code=Refusal.OTHER_ADAPTER, stage="start")
-        state = self._global_adapter(message.adapter, session.round - 1)
-        in_round = session.purpose != PURPOSE
-        means = self._means.check_means(state[CLASS_MEANS], summed=in_round) if self._sums_means else ""
+        adapter, once = binding.adapter.hex(), self._once.get(session.purpose)
+        self._check_session(session, adapter, message.settings)
+        # Figures are about the adapter that their round ended with, all else about the one that it began with.
+        state = self._global_adapter(message.adapter, session.round - (session.purpose not in HELD_OUT))
+        means = ""
+        if once is not None:
+            once.check_state(state)
+        elif self._sums_means:
+            means = self._means.check_means(state[CLASS_MEANS], summed=True)
         # Only a start that holds ends what was under way: a replayed one must not cost a running session its keys.
         self._end_session()
         self.failure = self.notice = ""
         if not self._has_memory():
             write_atomic(self.folder / SURVIVORS_FILE, canonical_json({}))  # from here on, its absence is a loss
-        if in_round:
-            blocks = self._trained(session, binding.adapter.hex(), state, means)
+        blocks: Mapping[str, NDArray[np.floating]]
+        if once is None:
+            blocks = self._trained(session, adapter, state, means)
         else:
-            self._means.enter(session, binding.adapter.hex())
-            blocks = self.trainer.class_sums()
+            blocks = once.blocks(session, state, message.settings)
         roster = self.roster.roster
         rounding = rounding_key(session, self.name)
         encoded = encode(blocks, roster.blocks(session.purpose), roster.weight_of(self.name), rounding)
         self.clipped = dict(encoded.clipped)
         self._plain = sha256(encoded.words.data).digest()
-        (self._progress.same_vector if in_round else self._means.same_vector)(self._plain.hex())
+        if once is None:
+            self._progress.same_vector(self._plain.hex())
+        else:
+            once.enter(session, adapter, message.settings, self._plain.hex())
         opened = SiteSession(
             self.roster, self.identity, self.name, session, binding, self.random, self._memory, self._store.save
         )
@@ -297,20 +307,23 @@ class Site:
             )
         return self.trainer.update(session.round, state, adapter).blocks
 
-    def _check_session(self, session: SessionId, adapter: str) -> None:
+    def _check_session(self, session: SessionId, adapter: str, settings: bytes) -> None:
         """Rounds and attempts only go up, and all attempts at a round are about one adapter.
 
         An older one, or the same round from other bytes, would let a coordinator ask for a second sum of one update.
         """
-        known = ("update", PURPOSE) if self._sums_means else ("update",)
+        known = {"update", *self._once}
         if session.study != self.roster.roster.study or session.purpose not in known or session.sequence != 0:
             raise ProtocolError("a session of another study", code=Refusal.WRONG_SESSION, stage="start")
         before = self._progress.last()
-        if session.purpose == PURPOSE:
-            self._means.check_session(session, adapter, before[0])
+        once = self._once.get(session.purpose)
+        if once is not None:
+            once.check(session, adapter, settings, before[0])
             return
-        if session.round > self.rounds:
+        if session.round > self.rounds or self._figures.begun:
             raise ProtocolError("a round beyond the study's last", code=Refusal.WRONG_SESSION, stage="start")
+        if settings != round_settings(session.study.hex(), session.round):
+            raise ProtocolError("other round settings than the study's", code=Refusal.OTHER_ADAPTER, stage="start")
         if session.round < 1 or (session.round, session.attempt) <= before[:2]:
             raise ProtocolError(
                 f"round {session.round}, attempt {session.attempt} is not after round {before[0]}, attempt {before[1]}",
@@ -342,11 +355,14 @@ class Site:
             if self._sums_means:
                 self._means.check_means(final[CLASS_MEANS], summed=True)
             path = self.folder / FINAL_FILE
+            figured = self._figures.adapter
             if path.is_file() and path.read_bytes() != message.adapter:
                 raise ProtocolError("another final adapter", code=Refusal.CHANGED_REQUEST, stage="start")
+            if figured and figured != sha256(message.adapter).hexdigest():
+                raise ProtocolError("not the adapter of the figures", code=Refusal.CHANGED_REQUEST, stage="start")
             write_atomic(path, message.adapter)
             self.trainer.keep_personal(final)  # also of a site that missed the last rounds: from what it kept
-            if self.last_round >= self.rounds:
+            if self.last_round >= self.rounds or self._figures.begun:
                 self.trainer.forget()
         self._end_session()
         if self.witness is None:

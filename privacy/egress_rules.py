@@ -23,6 +23,8 @@ from .secure_aggregation.session import SessionId
 from .study_facts import COORDINATOR, StudyFacts
 
 METRICS_BLOCK = "metrics"
+FIGURES = ("evaluation", "temperature")
+"""Purposes whose sums are figures of a site's held-out images."""
 
 
 def check(message: Message, peer: str, policy: Policy, facts: StudyFacts, budget: Accounted | None) -> None:
@@ -112,6 +114,8 @@ def _check_sums(message: Message, policy: Policy, facts: StudyFacts) -> None:
     session = getattr(message, "session", None)
     if isinstance(session, SessionId) and session.purpose not in rules.purposes:
         refuse(f"sums for {session.purpose} are not allowed", "aggregation.purposes")
+    if isinstance(session, SessionId) and session.purpose in FIGURES:
+        _check_figures(policy, facts)
     survivors = _survivors_of(message)
     if survivors is not None and survivors < rules.minimum_cohort:
         refuse(f"a sum over {survivors} sites", "aggregation.minimum_cohort")
@@ -127,12 +131,15 @@ def _check_vector(message: MaskedVector, policy: Policy, facts: StudyFacts) -> N
     size = roster.wire_size(purpose)
     if len(message.vector) != size:
         refuse(f"a masked vector of {len(message.vector)} bytes instead of {size}", "messages.masked-vector")
-    figures = purpose == "evaluation" or METRICS_BLOCK in {block.name for block in roster.blocks(purpose)}
-    if not figures:
-        return
+    if METRICS_BLOCK in {block.name for block in roster.blocks(purpose)} and not policy.metrics.allow:
+        refuse("figures of this site may not leave, masked or not", "metrics.allow")
+
+
+def _check_figures(policy: Policy, facts: StudyFacts) -> None:
+    """Figures of held-out images: asked of every message of their sums, so that nobody masks for one that will fail."""
     if not policy.metrics.allow:
         refuse("figures of this site may not leave, masked or not", "metrics.allow")
-    if purpose == "evaluation" and facts.minimum_cell < policy.metrics.minimum_cell:
+    if facts.minimum_cell < policy.metrics.minimum_cell:
         refuse(f"the study publishes cells from {facts.minimum_cell} on", "metrics.minimum_cell")
 
 

@@ -18,10 +18,11 @@ wardround run STUDY.toml --out DIR [--resume]
 wardround compare STUDY.toml --methods a,b,c [--leave-one-out] [--seeds K] [--ablation NAME] --out DIR
 wardround data check PATH|STUDY.toml
 wardround data list
-wardround predict RUN IMAGE…
+wardround predict RUN IMAGE… [--site SITE]
 wardround evaluate PREDICTIONS.csv [--groups COL] [--subgroups COL…] [--json] [--html OUT]
-wardround report build RUN
-wardround report sign RUN
+wardround report build RUN [--pdf]
+wardround report sign RUN --site SITE --name NAME --role ROLE --decision accepted|accepted-with-remarks|rejected [--remarks TEXT] [--yes]
+wardround report cases RUN --site SITE [--maps N] [--device auto|cpu|cuda]
 wardround audit verify RUN|LEDGER… [--key PARTY=KEY…] [--json]
 wardround audit show RUN|LEDGER… [--study HASHPREFIX] [--round N] [--stage S] [--type T] [--peer P] [--owner O] [--direction out|in] [--outcome O] [--day YYYY-MM-DD] [--entries] [--json]
 wardround audit reconcile SITE COORDINATOR [--json]
@@ -68,6 +69,9 @@ PROMISED_NOW = {
     "data check",
     "data list",
     "report build",
+    "report sign",
+    "report cases",
+    "evaluate",
     "audit show",
     "audit export",
     "site rotate-key",

@@ -13,7 +13,7 @@ from ...evaluation.errors import EvaluationError
 from ...medical_datasets.errors import DataError
 from ...privacy.errors import PrivacyError
 from ..errors import PlatformError
-from . import audit, bench, compare, data, demo, doctor, predict, privacy, report, run, site
+from . import audit, bench, compare, data, demo, doctor, evaluate, predict, privacy, report, run, site
 from .console import OUT, show_error, tolerate_encoding
 
 DEBUG_VARIABLE = "WARDROUND_DEBUG"
@@ -31,6 +31,7 @@ app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
+app.command("evaluate")(evaluate.evaluate)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")
 app.add_typer(report.app, name="report")

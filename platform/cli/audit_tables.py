@@ -80,7 +80,12 @@ def _ending(entry: Entry) -> str:
         return f"{bytes_of(entry.wire_bytes):>8}  {entry.rule or f'sha256 {entry.wire_sha256[:SHORT]}'}"
     if entry.dp is not None:
         return f"{entry.stage} {entry.rule} epsilon {_epsilon(entry.dp.get('epsilon'))}".strip()
-    facts = [f"{name} {str(value)[:SHORT]}" for name, value in sorted((entry.facts or {}).items())]
+    # What a person declared is read as it is written; hashes and keys are cut.
+    wide = entry.kind == "sign"
+    facts = [
+        f"{name} {str(value)[: None if wide and name != 'report' else SHORT]}"
+        for name, value in sorted((entry.facts or {}).items())
+    ]
     return ", ".join(facts) or entry.rule
 
 

@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
+from . import report_cases, report_sign
 from .console import OUT
 
 app = typer.Typer(no_args_is_help=True, help="Reports of a run. Example: wardround report build runs/brain")
+app.command("sign")(report_sign.sign)
+app.command("cases")(report_cases.cases)
 
 
 @app.command("build")

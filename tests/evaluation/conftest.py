@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from wardround.evaluation.arrays import softmax
+from wardround.evaluation.calibration import conformal
+from wardround.evaluation.calibration.calibrator import Calibrator
 from wardround.evaluation.report_model import (
     ClassName,
     DataFlow,
@@ -23,6 +27,9 @@ from wardround.evaluation.report_model import (
     SiteRow,
 )
 from wardround.evaluation.scores import pool, score
+from wardround.evaluation.site_facts import Collection, Gain, PartitionFacts, SubgroupColumn
+from wardround.evaluation.site_figures import SiteFigures, site_figures
+from wardround.evaluation.statements import Statement
 
 BRAIN = (
     ClassName("glioma", "Glioma"),
@@ -105,6 +112,36 @@ def make_site_report(
     )
 
 
+def make_rich_report() -> SiteReport:
+    """A report with everything: subgroups with missing values, thresholds, prediction sets, facts of the data."""
+    report = make_site_report(n_groups=60)
+    k = len(report.classes)
+    z, y, groups = make_predictions(
+        np.arange(160) % k, np.arange(160) // 2, k, skill=3.2, sharpness=2.5, seed=77, fitted=False
+    ).arrays(k)
+    sets = conformal.fit_by_group(softmax(z / 2.4), y, groups.tolist(), np.random.default_rng(5), nominal=0.9)
+    calibrator = Calibrator(
+        "temperature", "site", k, len(y), 2.4, sets, abstain_below=0.6, abstain_risk=0.1, risk_reached=True
+    )
+    n = len(report.federated.labels)
+    generator = np.random.default_rng(3)
+    of_group = generator.integers(-1, 2, n // 2)
+    ages = np.where(np.arange(n) < 4, 2, generator.integers(0, 2, n))
+    return replace(
+        report,
+        columns=(
+            SubgroupColumn("age_band", ("20-39", "40-59", "80+"), tuple(ages.tolist())),
+            SubgroupColumn("sex", ("female", "male"), tuple(np.repeat(of_group, 2).tolist())),
+        ),
+        thresholds=(0.1, 0.25, 0.5),
+        wanted_risk=0.1,
+        abstain_below=0.6,
+        calibrator=calibrator.to_dict(),
+        partition=PartitionFacts("patient", 6, 3, 7, 0, 2),
+        collection=Collection(dates="2019 to 2021", source="A data set", licence="CC0"),
+    )
+
+
 def make_dossier() -> Dossier:
     reports = [make_site_report(site=f"site-{letter}", seed=i + 1) for i, letter in enumerate("abcd")]
     reports.append(make_site_report(site="unseen", role="unseen", seed=9))
@@ -120,6 +157,7 @@ def make_dossier() -> Dossier:
             bytes_sent=r.privacy.bytes_sent,
             report_link=f"sites/{r.site}/report.html",
             ledger_link=f"sites/{r.site}/ledger.jsonl" if r.role == "training" else None,
+            over_zero_shot=Gain(0.2, 0.1, 0.3) if r.role == "training" else Gain(0.1, -0.1, 0.3),
         )
         for r in reports
     )
@@ -155,6 +193,48 @@ def make_dossier() -> Dossier:
 def site_report_input() -> Callable[..., SiteReport]:
     """A maker of complete site reports."""
     return make_site_report
+
+
+@pytest.fixture(scope="session")
+def rich_report() -> SiteReport:
+    """A report with subgroups, thresholds, prediction sets and facts of the data."""
+    return make_rich_report()
+
+
+@pytest.fixture(scope="session")
+def rich_figures(rich_report: SiteReport) -> SiteFigures:
+    """Its figures, with few resamples."""
+    return site_figures(rich_report, resamples=60)
+
+
+STATEMENTS = (
+    Statement(
+        "site-a",
+        "Dr A. Lind",
+        "radiologist",
+        "accepted-with-remarks",
+        "Two gliomas\nlook mislabelled.",
+        "2026-11-27T10:00:00Z",
+        True,
+        "the ledger holds; its owner's key signed this entry",
+    ),
+    Statement(
+        "site-a",
+        "B. <b>Moe</b>",
+        "statistician",
+        "rejected",
+        "<script>alert(1)</script>",
+        "2026-11-26T10:00:00Z",
+        False,
+        "NOT VERIFIED: the ledger does not hold: entry 3",
+    ),
+)
+
+
+@pytest.fixture(scope="session")
+def statements() -> tuple[Statement, ...]:
+    """One about the very report, and a hostile one about an earlier report, in a ledger that does not hold."""
+    return STATEMENTS
 
 
 @pytest.fixture(scope="session")

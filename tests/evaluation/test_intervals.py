@@ -106,7 +106,7 @@ def test_accuracy_of_resamples_equals_scoring_the_repeated_rows() -> None:
     z, y, groups = cohort(15, 3, 3, 6)
     codes = np.array(groups)
     found = accuracy_interval(z, y, groups, np.random.default_rng(5), resamples=200)
-    weights = intervals._weights(15, 200, np.random.default_rng(5))
+    weights = intervals.draw_weights(15, 200, np.random.default_rng(5))
     shares = []
     for weight in weights:
         rows = np.concatenate([np.tile(np.flatnonzero(codes == g), int(weight[g])) for g in range(15)])
@@ -180,3 +180,21 @@ def test_width_equals_the_binomial_one_for_independent_images() -> None:
     assert interval.high is not None
     expected = 2 * Z_95 * np.sqrt(0.25 * 2 * 0.8 * 0.2 / 200)
     assert interval.high - interval.low == pytest.approx(expected, rel=0.08)
+
+
+def test_above_five_thousand_groups_bundles_of_whole_groups_are_resampled() -> None:
+    generator = np.random.default_rng(2)
+    patients = np.arange(6000)
+    labels = np.repeat(patients % 2, 3)
+    right = np.repeat(generator.random(6000) < 0.8, 3)  # one answer a patient, so slices add nothing
+    z = np.eye(2)[np.where(right, labels, 1 - labels)]
+    dealt = intervals.clusters(np.repeat(patients, 3), np.random.default_rng(0))
+    assert np.bincount(dealt).tolist() == [9] * intervals.BUNDLES
+    assert (dealt[0::3] == dealt[1::3]).all()
+    few = np.arange(5000)
+    assert intervals.clusters(few, np.random.default_rng(0)) is few
+    found = balanced_accuracy_interval(z, labels, np.repeat(patients, 3).tolist(), np.random.default_rng(3))
+    assert found.low is not None
+    assert found.high is not None
+    assert found.n_groups == 6000
+    assert found.high - found.low == pytest.approx(2 * Z_95 * np.sqrt(0.16 / 6000), rel=0.12)

@@ -1,35 +1,49 @@
-"""Both pages in a real browser: silent console, no network, fits a phone, prints, headings in order, contrast AA."""
+"""Pages in a real browser: silent console, no network, fit a phone, print, headings in order, contrast AA, axe-core."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from wardround.evaluation.report import index_page, site_report
+from wardround.evaluation.report import evaluation_page, index_page, site_report
 from wardround.evaluation.report_model import Dossier, SiteReport
+from wardround.evaluation.site_figures import SiteFigures
+from wardround.evaluation.statements import Statement
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+LONG = "Universitätsklinikum-Donaudampfschifffahrt-Neuroradiologie"
 
 
-@pytest.fixture(params=["site", "index"])
-def page_file(
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    site_report_input: Callable[..., SiteReport],
+@pytest.fixture(scope="module")
+def page_files(
+    tmp_path_factory: pytest.TempPathFactory,
+    rich_report: SiteReport,
+    rich_figures: SiteFigures,
     dossier_input: Dossier,
-) -> Path:
-    path = tmp_path / f"{request.param}.html"
-    long = "Universitätsklinikum-Donaudampfschifffahrt-Neuroradiologie"
-    if request.param == "site":
-        path.write_text(site_report(site_report_input(site=long)), encoding="utf-8")
-    else:
-        rows = (replace(dossier_input.sites[0], site=long), *dossier_input.sites[1:])
-        path.write_text(index_page(replace(dossier_input, sites=rows)), encoding="utf-8")
-    return path
+    statements: tuple[Statement, ...],
+) -> dict[str, Path]:
+    """A site's page with everything on it, the front page, and the page of any model's predictions."""
+    folder = tmp_path_factory.mktemp("pages")
+    long = replace(statements[0], name=LONG, remarks=LONG * 4)
+    first = replace(dossier_input.sites[0], site=LONG, cases_link="sites/a/cases.html", twin_links=("sites/a/x.json",))
+    pages = {
+        "site": site_report(
+            replace(rich_report, site=LONG), (*statements, long), figures=rich_figures, cases="cases.html"
+        ),
+        "index": index_page(replace(dossier_input, sites=(first, *dossier_input.sites[1:])), (*statements, long)),
+        "evaluation": evaluation_page(rich_figures.federated, title=LONG, source="predictions.csv", digest="ab" * 32),
+    }
+    for name, html in pages.items():
+        (folder / f"{name}.html").write_text(html, encoding="utf-8")
+    return {name: folder / f"{name}.html" for name in pages}
+
+
+@pytest.fixture(params=["site", "index", "evaluation"])
+def page_file(request: pytest.FixtureRequest, page_files: dict[str, Path]) -> Path:
+    return page_files[request.param]
 
 
 @pytest.mark.parametrize("width", [390, 768, 1280])
@@ -52,6 +66,30 @@ def test_page_in_a_browser(browser: Any, low_contrast: str, page_file: Path, wid
         drawn = page.evaluate("[...document.querySelectorAll('svg.figure')].map(s => s.getBoundingClientRect().width)")
         assert drawn
         assert all(100 < drawing <= width for drawing in drawn)
+        # Type in figures stays readable on a phone too.
+        sizes = page.evaluate(
+            "[...document.querySelectorAll('svg.figure text')].map(t => t.getBoundingClientRect().height)"
+            ".filter(h => h > 0)"
+        )
+        assert min(sizes) >= 9
+    finally:
+        page.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_no_serious_fault(browser: Any, page_file: Path, width: int) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    try:
+        page.goto(page_file.as_uri())
+        found = axe.Axe().run(page)
+        bad = [
+            (fault["id"], fault["impact"], fault["nodes"][0]["html"][:200])
+            for fault in found.response["violations"]
+            if fault["impact"] in ("serious", "critical")
+        ]
+        assert bad == []
+        assert found.response["passes"]  # it did look
     finally:
         page.close()
 
@@ -66,5 +104,8 @@ def test_page_prints_on_a4(browser: Any, page_file: Path) -> None:
         page.set_viewport_size({"width": 680, "height": 960})
         page.emulate_media(media="print")
         assert page.evaluate("document.documentElement.scrollWidth") <= 680
+        # No table is cut at the edge of the paper.
+        wide = "[...document.querySelectorAll('table')].filter(t => t.getBoundingClientRect().right > 681).length"
+        assert page.evaluate(wide) == 0
     finally:
         page.close()

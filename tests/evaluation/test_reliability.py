@@ -114,3 +114,20 @@ def test_overconfident_model_exceeds_its_null_and_the_stream_is_reproducible() -
     assert first is not None
     assert first.exceeded
     assert first == second
+
+
+@pytest.mark.parametrize("per_group", [1, 3])
+def test_normal_limit_of_many_groups_gives_the_bound_of_the_exact_simulation(
+    monkeypatch: pytest.MonkeyPatch, per_group: int
+) -> None:
+    confidence, correct = (np.repeat(part, per_group) for part in calibrated(3000, 4))
+    patients = np.repeat(np.arange(3000), per_group).tolist()
+    exact = null_bound(confidence, correct, patients, np.random.default_rng(1), draws=2, simulations=3000)
+    monkeypatch.setattr("wardround.evaluation.reliability.MANY_GROUPS", 100)
+    normal = null_bound(confidence, correct, patients, np.random.default_rng(2), draws=2, simulations=3000)
+    assert exact is not None
+    assert normal is not None
+    assert normal.bound == pytest.approx(exact.bound, rel=0.03)  # 3000 simulations leave about 1 % of noise in each
+    # The images of a group are the same here, so whichever is chosen, the error is one.
+    assert normal.observed == pytest.approx(exact.observed, abs=1e-12)
+    assert (normal.effective_n, normal.exceeded) == (3000, exact.exceeded)

@@ -127,7 +127,13 @@ OTHER: dict[str, Any] = {
     "faults.dishonest_share": ({"site": "site-1", "round": 2, "kind": "dealt"},),
     "method": "fedclip",
 }
-OWN = {"data.path", "device", "retries", "round_timeout"}  # not what sites agree on; and [faults] and [compare]
+OWN = {
+    "data.path",
+    "device",
+    "retries",
+    "round_timeout",
+    "evaluation.federated",
+}  # not what sites agree on; and [faults] and [compare]
 ONE_VALUE = {"selection"}  # keys that allow a single value so far
 TABLES = {name.split(".")[0] for name in OTHER if name.split(".")[0] in METHOD_TABLES}
 OUTSIDE: dict[str, tuple[Any, ...]] = {

@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wardround.evaluation.calibration.calibrator import Calibrator
 from wardround.evaluation.errors import EvaluationError
+from wardround.evaluation.figures.twins import from_json
 from wardround.evaluation.report_json import dossier_from_json, site_report_from_json
 from wardround.evaluation.report_model import Dossier
+from wardround.evaluation.statements import Statement
 from wardround.platform import dossier as module
 from wardround.platform.assessment import assess_local_only, assess_shared, zero_shot
 from wardround.platform.consortium import open_consortium
-from wardround.platform.dossier import _round_row, build_pages, write_results
+from wardround.platform.dossier import TWINS, build_pages, write_results
 from wardround.platform.errors import RunFolderError
 from wardround.platform.marks import ORACLE, TRANSDUCTIVE
+from wardround.platform.report_inputs import round_row, site_report_of
 from wardround.platform.results import Results, model_card, summary
 from wardround.platform.run_folder import RunFolder
 
@@ -109,13 +113,118 @@ def test_pages_say_that_phantoms_are_synthetic(written: tuple[RunFolder, Results
 
 def test_rebuilt_pages_have_the_same_bytes(written: tuple[RunFolder, Results]) -> None:
     run, _ = written
-    before, annex = pages(run), run.annex.read_bytes()
-    for path in (*run.root.rglob("*.html"), run.annex):
+    before, annex, twins = pages(run), run.annex.read_bytes(), twin_files(run)
+    assert set(twins) == {f"sites/{name}/{twin}" for name in NAMES for twin in TWINS}
+    for path in (*run.root.rglob("*.html"), *run.root.rglob("report-figures.*"), run.annex):
         path.unlink()
     built = sorted(str(path.relative_to(run.root)) for path in build_pages(run))
-    assert built == sorted([*before, "dpia-annex.md"])
+    assert built == sorted([*before, *twins, "dpia-annex.md"])
     assert pages(run) == before
+    assert twin_files(run) == twins
     assert run.annex.read_bytes() == annex
+
+
+def twin_files(run: RunFolder) -> dict[str, bytes]:
+    return {str(path.relative_to(run.root)): path.read_bytes() for path in sorted(run.root.rglob("report-figures.*"))}
+
+
+def test_twins_say_what_the_page_and_the_front_page_say(written: tuple[RunFolder, Results]) -> None:
+    run, _ = written
+    for row in front(run).sites:
+        told = json.loads((run.site(row.site) / TWINS[0]).read_bytes())
+        names = ["Federated", "Zero-shot"] if row.role == "unseen" else ["Federated", "Local only", "Zero-shot"]
+        assert [model["model"] for model in told["models"]] == names
+        found = from_json(json.dumps(told["models"][0]).encode())
+        assert found.balanced_accuracy.value == row.federated.balanced_accuracy
+        assert (found.balanced_accuracy.low, found.balanced_accuracy.high) == (row.federated.low, row.federated.high)
+        assert told["federated_minus"]["zero_shot"]["value"] == row.over_zero_shot.value  # type: ignore[union-attr]
+        assert "logits" not in json.dumps(told)
+        lines = (run.site(row.site) / TWINS[1]).read_text().splitlines()
+        assert {line.split(",")[0] for line in lines[1:]} == set(names)
+
+
+def test_links_appear_with_what_they_lead_to(written: tuple[RunFolder, Results]) -> None:
+    run, _ = written
+    assert "cases.html" not in run.index.read_text()
+    assert "coordinator/report.html" not in run.index.read_text()
+    (run.site("site-1") / "cases.html").write_text("cases")
+    (run.coordinator / "report.html").write_text("report")
+    build_pages(run)
+    index = run.index.read_text()
+    assert 'href="sites/site-1/cases.html"' in index
+    assert 'href="sites/site-2/cases.html"' not in index
+    assert 'href="coordinator/report.html"' in index
+    assert 'href="cases.html"' in (run.site("site-1") / "report.html").read_text()
+    assert 'href="cases.html"' not in (run.site("site-2") / "report.html").read_text()
+    for row in front(run).sites:
+        assert row.cases_link is None  # what is in the folder is found when the page is made
+
+
+def test_statements_of_a_party_are_on_its_page_and_on_the_front_page(
+    written: tuple[RunFolder, Results], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = written
+    said = Statement("site-2", "Dr <i>Ek</i>", "reader", "accepted", "fine", "2026-01-02T03:04:05Z", True, "it holds")
+    monkeypatch.setattr(module, "statements_of", lambda _: {"site-2": (said,)})
+    build_pages(run)
+    for name, page in with_figures(run).items():
+        text = page.decode()
+        assert "<i>Ek" not in text
+        assert ("Dr &lt;i&gt;Ek&lt;/i&gt;" in text) == (name == "index.html" or "site-2" in name)
+
+
+def test_subgroups_partition_and_calibration_reach_the_report(
+    toy: Callable[..., Any], toy_results: Callable[..., Results], tmp_path: Path
+) -> None:
+    made = toy(tmp_path / "run", evaluation={"thresholds": [0.2, 0.4], "abstain_risk": 0.05, "abstain_below": 0.3})
+    cohort = made.data.cohort
+    ages = ("80+", "20-39", None)
+    records = tuple(
+        replace(record, subgroups={"age_band": ages[at % 3]} if ages[at % 3] else {}, group=f"similar:{at // 2}")
+        for at, record in enumerate(cohort.records)
+    )
+    groups = {at: record.group for at, record in enumerate(records)}
+
+    def regrouped(site: Any) -> Any:
+        parts = {
+            name: replace(part, groups=tuple(groups[row] for row in part.rows.tolist()))
+            for name, part in (("train", site.train), ("validation", site.validation), ("test", site.test))
+        }
+        return replace(site, **parts)
+
+    results = toy_results(made)
+    data = replace(
+        results.data,
+        cohort=replace(cohort, records=records, synthetic=False),
+        sites=tuple(regrouped(site) for site in results.data.sites),
+    )
+    results = replace(results, data=data)
+    site = data.sites[0]
+    report = site_report_of(results, site)
+    (column,) = report.columns
+    assert column.levels == ("20-39", "80+")
+    expected = [records[row].subgroups.get("age_band") for row in site.test.rows.tolist()]
+    assert [None if code < 0 else column.levels[code] for code in column.codes] == expected
+    assert report.thresholds == (0.2, 0.4)
+    assert (report.wanted_risk, report.abstain_below) == (0.05, 0.3)
+    calibrator = Calibrator.from_dict(report.calibrator)
+    assert calibrator.temperature == results.federated.sites[site.name].temperature
+    assert calibrator.abstain_below == 0.3
+    facts = report.partition
+    assert facts is not None
+    assert facts.largest_group == 2
+    names = [group for part in (site.train, site.validation, site.test) for group in part.groups]
+    pairs = [name for name in set(names) if names.count(name) == 2]
+    assert (facts.duplicate_groups, facts.duplicate_images) == (len(pairs), 2 * len(pairs))
+    parts = [set(part.groups) for part in (site.train, site.validation, site.test)]
+    assert facts.in_two_parts == len(parts[0] & parts[1] | parts[1] & parts[2] | parts[0] & parts[2])
+    elsewhere = {
+        g for other in data.sites[1:] for part in (other.train, other.validation, other.test) for g in part.groups
+    }
+    assert facts.at_other_sites == len(set(names) & elsewhere)
+    assert report.collection is not None
+    assert report.collection.dates is None
+    assert report.collection.licence == cohort.dataset.licence
 
 
 def test_the_summary_comes_last(
@@ -123,7 +232,7 @@ def test_the_summary_comes_last(
 ) -> None:
     made = toy(tmp_path / "run")
 
-    def fails(_: RunFolder) -> None:
+    def fails(*_: object) -> None:
         raise OSError("no space")
 
     monkeypatch.setattr(module, "build_pages", fails)
@@ -272,10 +381,10 @@ def test_a_rounds_row_counts_all_its_tries_and_names_who_dropped_in_each() -> No
         line(1, False, [("x", "mask", "timeout")], 7),
         line(2, False, [("a", "mask", "timeout"), ("b", "share", "timeout")], 100),
     ]
-    row = _round_row(line(2, True, [("c", "agree", "timeout")], 1000), failed)
+    row = round_row(line(2, True, [("c", "agree", "timeout")], 1000), failed)
     assert (row.bytes_up, row.bytes_down, row.seconds, row.dropped, row.participants) == (1100, 2200, 4.0, 3, 3)
     assert row.remarks == (
         "a try released nothing, too-few at stage mask (a: timeout at mask, b: timeout at share)",
         "c: timeout at agree",
     )
-    assert _round_row(line(3, True, [], 5), failed).remarks == ()
+    assert round_row(line(3, True, [], 5), failed).remarks == ()

@@ -19,10 +19,12 @@ from wardround.platform.consortium import Consortium
 from wardround.platform.engines.local import carry
 from wardround.platform.errors import CheckpointError, RoundError
 from wardround.platform.faults import SimulatedClock
+from wardround.platform.lost_state import SURVIVORS_FILE
 from wardround.platform.means_loop import sum_class_means
 from wardround.platform.means_memory import MEANS_FILE
+from wardround.platform.progress import PROGRESS_FILE
 from wardround.platform.round_loop import Line
-from wardround.platform.site_machine import FINAL_FILE, PROGRESS_FILE, SURVIVORS_FILE, Site
+from wardround.platform.site_machine import FINAL_FILE, Site
 from wardround.platform.watching import Silent
 from wardround.privacy.egress import COORDINATOR
 from wardround.privacy.errors import LedgerError, Refusal, RosterError

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from wardround.platform.lost_state import SURVIVORS_FILE
 from wardround.platform.means_memory import MEANS_FILE
-from wardround.platform.site_machine import PROGRESS_FILE, SURVIVORS_FILE
+from wardround.platform.progress import PROGRESS_FILE
 from wardround.privacy import atomic
 from wardround.privacy.ledger.log import verify
 

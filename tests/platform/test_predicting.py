@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from scipy.special import softmax
+from wardround.evaluation.calibration.calibrator import Calibrator
+from wardround.evaluation.calibration.conformal import Thresholds
+from wardround.evaluation.calibration.vector_scaling import VectorScaling
 from wardround.platform import predicting as module
 from wardround.platform.adapter_file import AdapterInfo, write_adapter
 from wardround.platform.adapters import State, state_of, under
@@ -24,9 +29,21 @@ from wardround.platform.methods.table import method_of
 from wardround.platform.predicting import predict_images
 from wardround.platform.results import CARD_CHECKSUM, Results, card_checksum, model_card
 from wardround.platform.run_folder import RunFolder
+from wardround.platform.site_calibration import read_site_calibration, write_site_calibration
 from wardround.platform.training import served_state
 
 WIDTH = 16
+BEFORE: dict[str, Any] = {"calibration": None}
+"""What makes a card one of before calibrations travelled in it: its temperature and threshold count."""
+CALIBRATED = Calibrator(
+    "temperature",
+    "federated",
+    3,
+    40,
+    parameters=2.5,
+    sets=Thresholds(0.8, 0.7, (0.6, 0.75, None), 40, (20, 19, 1)),
+    abstain_below=0.4,
+)
 
 
 class Finished:
@@ -53,6 +70,10 @@ class Finished:
         card = json.loads(self.run.card.read_bytes()) if self.run.card.exists() else {}
         changed = card | changes
         self.run.card.write_text(json.dumps(changed | {CARD_CHECKSUM: card_checksum(changed)}))
+
+    def card(self) -> dict[str, Any]:
+        card: dict[str, Any] = json.loads(self.run.card.read_bytes())
+        return card
 
     def load_backbone(self, *_: Any, **__: Any) -> Any:
         text = self.results.data.shared.text.numpy()
@@ -104,18 +125,21 @@ def images(*names: str) -> list[Path]:
 def test_probabilities_are_those_of_the_final_adapter_at_the_cards_temperature(
     finished: Finished, temperature: float | None
 ) -> None:
-    finished.write_card(temperature=temperature)
+    finished.write_card(temperature=temperature, **BEFORE)
     answers = predict_images(finished.run.root, images(*"0123456"))
     expected = softmax(finished.logits()[:7] / (temperature or 1.0), axis=1)
     np.testing.assert_allclose([row.probabilities for row in answers.rows], expected, atol=1e-12)
     assert answers.classes == ("ash", "beech", "cedar")
-    assert answers.temperature == temperature
+    assert answers.calibrator.temperature == temperature
+    assert answers.calibrator.source == ("none" if temperature is None else "federated")
+    assert {row.prediction_set for row in answers.rows} == {None}
+    assert answers.site is None
     assert answers.synthetic
     assert answers.study == "toy"
 
 
 def test_it_abstains_below_the_cards_floor_and_answers_above(finished: Finished) -> None:
-    finished.write_card(temperature=None)
+    finished.write_card(temperature=None, **BEFORE)
     top = softmax(finished.logits(), axis=1).max(axis=1)
     finished.write_card(abstain_below=float(np.median(top)))
     answers = predict_images(finished.run.root, images(*map(str, range(12))))
@@ -125,9 +149,75 @@ def test_it_abstains_below_the_cards_floor_and_answers_above(finished: Finished)
     ]
     assert {row.answer is None for row in answers.rows} == {True, False}
     first = answers.rows[0].as_dict()
-    assert first.keys() == {"image", "answer", "abstains", "probabilities", "error"}
+    assert first.keys() == {"image", "answer", "abstains", "reason", "probabilities", "prediction_set", "error"}
+    assert [row.as_dict()["reason"] is None for row in answers.rows] == [row.answer is not None for row in answers.rows]
     assert [row.as_dict()["abstains"] for row in answers.rows] == [row.answer is None for row in answers.rows]
     assert sum(first["probabilities"].values()) == pytest.approx(1.0)
+
+
+def test_the_cards_calibration_makes_probabilities_sets_and_abstentions(finished: Finished) -> None:
+    finished.write_card(temperature=9.0, abstain_below=0.99, calibration=CALIBRATED.to_dict())
+    answers = predict_images(finished.run.root, images(*map(str, range(12))))
+    expected = softmax(finished.logits()[:12] / 2.5, axis=1)
+    assert answers.calibrator == CALIBRATED
+    np.testing.assert_allclose([row.probabilities for row in answers.rows], expected, atol=1e-12)
+    for row, p in zip(answers.rows, expected, strict=True):
+        inside = [1 - p[0] <= 0.6, 1 - p[1] <= 0.75, True]
+        names = tuple(name for name, held in zip(answers.classes, inside, strict=True) if held)
+        assert row.prediction_set == names
+        assert row.as_dict()["prediction_set"] == list(names)
+        assert (row.answer is None) == (p.max() < 0.4)
+        assert (row.reason == "") == (p.max() >= 0.4)
+    assert len({row.prediction_set for row in answers.rows}) > 1
+
+
+def test_a_card_with_the_studys_settings_alone_is_one_of_an_earlier_version(finished: Finished) -> None:
+    finished.write_card(calibration={"method": "after", "steps": 5}, temperature=None, temperature_source="model")
+    found = predict_images(finished.run.root, images("1")).calibrator
+    assert (found.kind, found.source, found.calibrated) == ("none", "model", True)
+
+
+def test_a_sites_own_calibration_is_used_where_it_is_named(finished: Finished) -> None:
+    own = Calibrator("vector", "site", 3, 30, VectorScaling((0.5, 1.0, 2.0), (0.0, 1.0, -1.0)), abstain_below=1.0)
+    ids = {"study_hash": finished.results.study.digest(), "adapter_sha256": finished.card()["adapter_sha256"]}
+    write_site_calibration(finished.run, "birch", own, **ids)
+    assert read_site_calibration(finished.run, "birch", **ids) == own
+    finished.write_card(calibration=CALIBRATED.to_dict())
+    answers = predict_images(finished.run.root, images("0", "1"), site="birch")
+    assert (answers.site, answers.calibrator) == ("birch", own)
+    expected = softmax(own.apply(finished.logits()[:2]), axis=1)
+    np.testing.assert_allclose([row.probabilities for row in answers.rows], expected, rtol=1e-4)
+    assert [row.answer for row in answers.rows] == [None, None]
+    assert [float(row.reason.split()[-1]) for row in answers.rows] == [1.0, 1.0]
+    assert predict_images(finished.run.root, images("0")).calibrator == CALIBRATED
+    with pytest.raises(RunFolderError, match="no calibration of a site 'cedar'") as caught:
+        predict_images(finished.run.root, images("0"), site="cedar")
+    assert "birch" in caught.value.remedy
+    write_site_calibration(
+        finished.run,
+        "birch",
+        replace(own, kind="none", source="none", wanted="vector", classes=2, parameters=None),
+        **ids,
+    )
+    with pytest.raises(CheckpointError, match="2 classes for a model of 3"):
+        predict_images(finished.run.root, images("0"), site="birch")
+    write_site_calibration(finished.run, "birch", own, **(ids | {"adapter_sha256": "0" * 64}))
+    with pytest.raises(CheckpointError, match="another adapter"):
+        predict_images(finished.run.root, images("0"), site="birch")
+
+
+@given(st.floats(0.0, 1.0), st.floats(0.0, 1.0))
+def test_the_reason_of_an_abstention_never_contradicts_itself(one: float, other: float) -> None:
+    top, threshold = sorted((one, other))
+    assume(top < threshold)
+    words = module.below(top, threshold).split()
+    assert (words[:2], words[3:5]) == (["top", "probability"], ["is", "below"])
+    assert float(words[2]) < float(words[5])
+
+
+def test_the_reason_has_two_digits_where_they_are_enough() -> None:
+    assert module.below(0.41, 0.5) == "top probability .41 is below .50"
+    assert module.below(0.4996, 0.5) == "top probability .4996 is below .5000"
 
 
 def test_unreadable_images_keep_their_place(finished: Finished) -> None:
@@ -138,7 +228,9 @@ def test_unreadable_images_keep_their_place(finished: Finished) -> None:
         "image": "/new/torn.png",
         "answer": None,
         "abstains": False,
+        "reason": None,
         "probabilities": None,
+        "prediction_set": None,
         "error": "no picture",
     }
     only = predict_images(finished.run.root, images("torn"))
@@ -176,6 +268,18 @@ def test_a_damaged_card_is_refused(finished: Finished, changes: dict[str, Any]) 
     with pytest.raises(CheckpointError, match="card is missing or damaged") as caught:
         predict_images(finished.run.root, images("1"))
     assert caught.value.where == str(finished.run.card)
+
+
+def test_a_card_with_a_damaged_calibration_is_refused(finished: Finished) -> None:
+    """One test, because a finished run takes longer to make than to refuse."""
+    sound = CALIBRATED.to_dict()
+    foreign = Calibrator("none", "none", 2, None).to_dict()
+    for damaged in (foreign, sound | {"abstain_below": 2.0}, sound | {"kind": "magic"}, sound | {"more": 1}):
+        finished.write_card(calibration=damaged)
+        with pytest.raises(CheckpointError, match="card is missing or damaged"):
+            predict_images(finished.run.root, images("1"))
+    finished.write_card(calibration=sound)
+    assert predict_images(finished.run.root, images("1")).calibrator == CALIBRATED
 
 
 @pytest.mark.parametrize("content", [None, b"{", b"[]"])
@@ -248,7 +352,7 @@ def test_the_file_predicts_what_the_federation_predicted(
     served = served_state(method, state, shared)
     finished = Finished(made.run, toy_results(made), monkeypatch, served)
     assert not any(name.startswith("domain.") for name in served)
-    finished.write_card(temperature=None)
+    finished.write_card(temperature=None, **BEFORE)
     answers = predict_images(made.run.root, images(*map(str, range(12))))
     expected = softmax(trained(method, state, shared)(torch.from_numpy(finished.features)), axis=1)
     np.testing.assert_allclose([row.probabilities for row in answers.rows], expected, atol=1e-9)

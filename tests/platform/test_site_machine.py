@@ -24,7 +24,8 @@ from wardround.platform.consortium import Consortium, open_consortium
 from wardround.platform.engines.local import carry
 from wardround.platform.errors import CheckpointError
 from wardround.platform.methods.method import TrainingPart
-from wardround.platform.site_machine import FINAL_FILE, PROGRESS_FILE, Site, round_settings
+from wardround.platform.progress import PROGRESS_FILE
+from wardround.platform.site_machine import FINAL_FILE, Site, round_settings
 from wardround.privacy.egress import COORDINATOR, Sealed
 from wardround.privacy.errors import Refusal
 from wardround.privacy.ledger.log import verify

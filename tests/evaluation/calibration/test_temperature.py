@@ -107,3 +107,18 @@ def test_federated_fit_without_data_or_optimum_is_none() -> None:
     for bad in (np.ones(63), np.r_[np.ones(63), np.nan]):
         with pytest.raises(InvalidPredictionsError, match="64"):
             temperature.fit_federated(bad)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("over", [0.7, 2.0, 5.0])
+def test_the_temperature_is_that_of_netcal(over: float) -> None:
+    """Slow because netcal's scaling imports a probabilistic programming language."""
+    from netcal.scaling import TemperatureScaling
+
+    z, y = calibrated_logits(800, 8)
+    other = TemperatureScaling()
+    other.fit(softmax(z * over), y)
+    # netcal multiplies log odds by its weight; one weight for all classes is what a temperature is.
+    weight = float(np.ravel(other.weights)[0])
+    assert 1.0 / weight == pytest.approx(temperature.fit(z * over, y), rel=1e-3)

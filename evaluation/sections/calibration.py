@@ -1,0 +1,144 @@
+"""Section 6: whether a stated probability comes true as often as it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..figures.figure_set import CalibrationFigures, Estimate, FigureSet
+from ..figures_svg import reliability_diagram
+from ..page_parts import Cell, Table, number, percent, plural
+from ..reliability import N_BINS
+from .blocks import Block, Drawing, Drawings, Grid, Heading, Note, Section
+from .drawings import class_reliability
+from .words import estimate_cell
+
+_ABOUT_RIGHT = 0.02
+"""A mean confidence this close to the accuracy is called about right."""
+
+
+def calibration(figures: FigureSet, remarks: Sequence[str] = (), *, before: str = "As trained") -> Section:
+    """``remarks``: how the calibration came about, in words. ``before``: what "as trained" means for this model."""
+    states = [(before, figures.before)]
+    if figures.after is not None:
+        states.append(("Calibrated", figures.after))
+    blocks: list[Block] = [
+        Drawings(
+            tuple(
+                Drawing(
+                    reliability_diagram(key, f"Reliability diagram, {title.lower()}", found.bins),
+                    title if title != "Calibrated" else f"Calibrated: {found.label}",
+                )
+                for key, (title, found) in zip(("before", "after"), states, strict=False)
+            ),
+            "pair",
+        ),
+        Note(
+            "Points on the dashed line are right as often as the model says; below it the model is overconfident. "
+            "Bars: 95 % Wilson. Below: images in each bin."
+        ),
+        Grid(_table(states, figures.group_key), "Calibration figures"),
+        Note(
+            "Calibration errors have no interval: resampling only adds to them. What chance alone explains stands in "
+            "the second row."
+        ),
+        Heading("Class by class"),
+        Note(
+            "Each panel: of the images for which a probability of the class was stated, the share that is of the "
+            "class. A common class can hide a badly calibrated rare one in the figures above."
+        ),
+        Drawings(
+            tuple(
+                Drawing(class_reliability(f"class-{at}", row.name, row.bins), row.name, plural(row.n, "image"))
+                for at, row in enumerate(figures.per_class)
+            ),
+            "multiples",
+        ),
+        Grid(_by_class(figures), "Calibration of each class"),
+    ]
+    return Section("calibration", "Can the probabilities be trusted?", (*remarks, *_reading(figures)), tuple(blocks))
+
+
+def _reading(figures: FigureSet) -> tuple[str, ...]:
+    found = figures.calibration
+    if figures.n == 0:
+        return ("There are no test images to judge probabilities by.",)
+    stated = sum(b.n * b.mean_confidence for b in found.bins if b.mean_confidence is not None) / figures.n
+    right = sum(b.correct for b in found.bins) / figures.n
+    gap = stated - right
+    lean = "about as often right as it says"
+    if abs(gap) >= _ABOUT_RIGHT:
+        lean = "overconfident" if gap > 0 else "underconfident"
+    said = [
+        f"On average the model states {percent(stated)} confidence and is right in {percent(right)} of images: {lean}."
+    ]
+    if found.chance is not None:
+        chance = found.chance
+        said.append(
+            f"A perfectly calibrated model would show a calibration error of up to {number(chance.bound, 3)} by chance "
+            f"at one image per {figures.group_key} (n = {chance.effective_n}); this one shows "
+            f"{number(chance.observed, 3)}, "
+            + ("which is more than chance explains." if chance.exceeded else "which chance alone can explain.")
+        )
+    return tuple(said)
+
+
+_ROWS: tuple[tuple[str, str, Callable[[CalibrationFigures], Estimate], int], ...] = (
+    ("Expected calibration error", f"top label, {N_BINS} bins of equal width; 0 is best", lambda c: c.ece, 3),
+    ("The same, bins of equal count", "0 is best", lambda c: c.ece_equal_mass, 3),
+    ("Classwise calibration error", "mean over classes; 0 is best", lambda c: c.classwise_ece, 3),
+    ("Smooth calibration error", "without bins; 0 is best", lambda c: c.smooth_ece, 3),
+    ("Squared calibration error, debiased", "root of it; 0 is best", lambda c: c.l2_debiased, 3),
+    ("Largest gap of a bin", "one bin alone; 0 is best", lambda c: c.mce, 3),
+    ("Brier score", "0 to 2, lower is better; may be compared between sites", lambda c: c.brier, 3),
+    ("Negative log-likelihood", "nats, lower is better; may be compared between sites", lambda c: c.nll, 3),
+    ("Calibration slope", "1 is best; below it probabilities are too extreme", lambda c: c.slope, 2),
+    ("Calibration intercept", "0 is best; below it confidence is too high", lambda c: c.intercept, 2),
+)
+
+
+def _table(states: Sequence[tuple[str, CalibrationFigures]], group: str) -> Table:
+    rows = []
+    for at, (label, meaning, read, digits) in enumerate(_ROWS):
+        cells = []
+        for _, found in states:
+            cell = estimate_cell(read(found), digits)
+            if label == "Largest gap of a bin" and read(found).value is not None:
+                cell = Cell(cell.main, f"in a bin of {plural(found.mce_n, 'image')}")
+            cells.append(cell)
+        rows.append((Cell(label, meaning), *cells))
+        if at == 0:
+            rows.append(
+                (Cell("By chance alone", f"95 % bound, one image per {group}"), *(_chance(c) for _, c in states))
+            )
+    titles = [
+        label if at == 0 else found.label[:1].upper() + found.label[1:] for at, (label, found) in enumerate(states)
+    ]
+    return Table(
+        "Calibration of the answers as a whole. Do not rank sites by calibration errors: few images raise them.",
+        ("Figure", *titles),
+        tuple(rows),
+    )
+
+
+def _chance(found: CalibrationFigures) -> Cell:
+    if found.chance is None:
+        return Cell("not known")
+    chance = found.chance
+    return Cell(number(chance.bound, 3), f"against {number(chance.observed, 3)} at n = {chance.effective_n}")
+
+
+def _by_class(figures: FigureSet) -> Table:
+    return Table(
+        "Calibration of each class's own probability, as it is stated to a reader.",
+        ("Class", "Images", "Calibration error", "Slope", "Intercept"),
+        tuple(
+            (
+                Cell(row.name),
+                Cell(f"{row.n:,}"),
+                estimate_cell(row.ece, 3),
+                estimate_cell(row.slope),
+                estimate_cell(row.intercept),
+            )
+            for row in figures.per_class
+        ),
+    )

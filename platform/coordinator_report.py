@@ -1,0 +1,65 @@
+"""The coordinator's report: all sites together, from sums alone, small cells suppressed; and its twins.
+
+``coordinator/report.json`` is what is published, page and CSV are made from it. The exact sums are in neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..evaluation.disclosure.coordinator_view import coordinator_page
+from ..evaluation.disclosure.published import Facts, Published
+from ..evaluation.disclosure.publishing import publish
+from ..evaluation.disclosure.twins import from_json, to_csv, to_json
+from ..evaluation.report_model import Dossier
+from ..evaluation.statements import Statement
+from ..evaluation.sums.summed import SummedFigures
+from ..privacy.atomic import write_atomic
+from .run_folder import RunFolder
+
+REPORT, PAGE, TABLE = "report.json", "report.html", "report.csv"
+
+
+def facts_of(dossier: Dossier) -> Facts:
+    """What of a study's front page may stand in the coordinator's report: nothing that is computed from test images."""
+    return Facts(
+        study=dossier.study,
+        method=dossier.method,
+        dataset=dossier.dataset,
+        rounds=len(dossier.rounds),
+        classes=dossier.classes,
+        privacy=dossier.privacy,
+        provenance=dossier.provenance,
+        synthetic=dossier.synthetic,
+        simulation=dossier.simulation,
+        ledger_root=dossier.privacy.ledger_head,
+        marks=dossier.marks,
+    )
+
+
+def publish_sums(
+    run: RunFolder, summed: SummedFigures, dossier: Dossier, previous: Published | None = None
+) -> Published:
+    """Decide what of the sums may be published, and write it.
+
+    Args:
+        run: its folder. summed: exact. dossier: of the study.
+        previous: the report with counts that this coordinator published last, of images that may be the same ones.
+    """
+    published = publish(summed, facts_of(dossier), previous)
+    write_atomic(run.coordinator / REPORT, to_json(published))
+    return published
+
+
+def coordinator_files(run: RunFolder, statements: Sequence[Statement] = ()) -> Iterator[tuple[Path, bytes]]:
+    """Page and CSV of the report that lies in the run; nothing where there is none.
+
+    Raises:
+        InvalidReportError: the report is damaged.
+    """
+    source = run.coordinator / REPORT
+    if source.is_file():
+        published = from_json(source.read_bytes())
+        yield run.coordinator / PAGE, coordinator_page(published, statements).encode()
+        yield run.coordinator / TABLE, to_csv(published).encode()

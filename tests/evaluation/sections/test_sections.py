@@ -1,0 +1,216 @@
+"""Sections one by one: what they say at the edges, and that they say only what the figures carry."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from wardround.evaluation.figures.compute import compute
+from wardround.evaluation.figures.figure_set import DecisionCurve, DecisionPoint, Estimate, FigureSet
+from wardround.evaluation.figures.sample import Column, Sample
+from wardround.evaluation.page_parts import percent
+from wardround.evaluation.per_class import rate
+from wardround.evaluation.report_model import SiteReport
+from wardround.evaluation.sections.abstention import abstention
+from wardround.evaluation.sections.blocks import Bullets, Drawings, Grid, Section
+from wardround.evaluation.sections.classes import classes
+from wardround.evaluation.sections.crosswalk import ITEMS, crosswalk
+from wardround.evaluation.sections.decision import decision
+from wardround.evaluation.sections.failures import MOST, failures
+from wardround.evaluation.sections.headline import headline
+from wardround.evaluation.sections.limits import limits
+from wardround.evaluation.sections.monitoring import plan
+from wardround.evaluation.sections.shift import shift
+from wardround.evaluation.sections.subgroups import subgroups
+from wardround.evaluation.sections.words import estimate_cell, estimate_words, rate_words
+from wardround.evaluation.site_figures import SiteFigures
+
+CLASSES = ("Ash", "Beech", "Cedar")
+
+
+def sample(n: int = 60, *, skill: float = 2.0, seed: int = 0, columns: dict[str, Column] | None = None) -> Sample:
+    generator = np.random.default_rng(seed)
+    labels = np.arange(n, dtype=np.int64) % 3
+    z = generator.normal(size=(n, 3)) + skill * np.eye(3)[labels]
+    return Sample(z, labels, np.arange(n, dtype=np.int64), CLASSES, None, columns or {}, group_key="patient")
+
+
+def figures(given: Sample, **options: object) -> FigureSet:
+    return compute(given, model="Federated", seed=0, resamples=40, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def plain() -> FigureSet:
+    return figures(sample())
+
+
+def texts(section: Section) -> str:
+    """All words of a section, figures left out."""
+    said = list(section.reading)
+    for block in section.blocks:
+        if isinstance(block, Grid):
+            said.append(block.table.caption)
+            said += [f"{cell.main} {cell.sub}" for row in block.table.rows for cell in row]
+        elif isinstance(block, Bullets):
+            said += block.items
+        else:
+            said.append(str(getattr(block, "text", "")))
+    return re.sub(r"\s+", " ", " ".join(said))
+
+
+def test_an_estimate_says_why_there_is_no_number() -> None:
+    assert estimate_cell(None).main == "not known"
+    assert estimate_cell(Estimate(None, note="too few groups")).main == "too few"
+    missing = estimate_cell(Estimate(None, note="no image of this class"))
+    assert (missing.main, missing.sub) == ("not known", "no image of this class")
+    assert estimate_cell(Estimate(0.5, 0.4, 0.6)).sub == "0.40 to 0.60"
+    assert estimate_cell(Estimate(0.5, note="too few groups")).sub == "too few groups"
+    assert estimate_cell(Estimate(0.5, note="no interval: chance alone")).sub == ""
+    assert estimate_words(Estimate(0.5, 0.4, 0.6)) == "0.50 (0.40 to 0.60)"
+    assert estimate_words(Estimate(None)) == "not known"
+    assert rate_words(rate(2, 3)) == "2 of 3"
+    assert rate_words(rate(12, 15)).startswith("12 of 15 (0.80, ")
+
+
+def test_no_images_at_all_still_makes_every_section() -> None:
+    empty = Sample(np.zeros((0, 3)), np.zeros(0, np.int64), np.zeros(0, np.int64), CLASSES)
+    found = figures(empty)
+    for make in (headline, classes, decision, abstention, subgroups):
+        assert make(found).reading
+    assert failures(empty).reading == ("There are no test images.",)
+    assert [row[0].main for row in plan(found).rows] == ["Scanner, camera, protocol, referral"]
+
+
+def test_the_class_that_is_missed_most_is_named_first(plain: FigureSet) -> None:
+    worst = min(plain.per_class, key=lambda row: row.sensitivity.value or 0.0)
+    said = classes(plain).reading[0]
+    assert said.startswith(f"Found least often: {worst.name}, {worst.sensitivity.numerator} of")
+    few = figures(sample(9))
+    assert classes(few).reading == ("There are too few images of any class to say how well it is found.",)
+
+
+def curve(name: str, low: float, high: float, treat_all: float, *, named: bool = True) -> DecisionCurve:
+    point = DecisionPoint(0.2, Estimate((low + high) / 2, low, high), treat_all, named)
+    return DecisionCurve(name, 0.3, (point,))
+
+
+def test_decision_claims_only_what_whole_intervals_show(plain: FigureSet) -> None:
+    sure, unsure = curve("Ash", 0.10, 0.20, 0.05), curve("Beech", 0.04, 0.20, 0.05)
+    said = decision(replace(plain, decision=(sure, unsure))).reading[0]
+    assert f"nobody for Ash at {percent(0.2)}." in said
+    assert f"no class at {percent(0.2)}" in decision(replace(plain, decision=(unsure,))).reading[0]
+    assert f"every class at {percent(0.2)}" in decision(replace(plain, decision=(sure,))).reading[0]
+    # Better than everybody, but not than nobody.
+    harmful = curve("Ash", -0.05, 0.02, -0.4)
+    assert "no class" in decision(replace(plain, decision=(harmful,))).reading[0]
+    unnamed = curve("Ash", 0.1, 0.2, 0.05, named=False)
+    assert "No threshold was named beforehand" in decision(replace(plain, decision=(unnamed,))).reading[0]
+    nothing = DecisionCurve("Ash", None, (), "no image of this class")
+    assert "Ash: no image of this class." in texts(decision(replace(plain, decision=(nothing,))))
+
+
+def test_a_threshold_of_ten_percent_weighs_a_miss_as_nine_false_alarms() -> None:
+    said = texts(decision(figures(sample(), thresholds=(0.1, 0.5))))
+    assert "as much as 9 false alarms" in said
+
+
+def test_abstention_counts_what_it_costs() -> None:
+    found = figures(sample(200, skill=1.0), abstain_below=0.7, wanted_risk=0.01)
+    chosen = found.risk.chosen
+    assert chosen is not None
+    section = abstention(found, "A remark.")
+    assert f"The cost: {200 - chosen.answered} of 200 images" in section.reading[1]
+    assert "clearly higher than wanted" in section.reading[1]
+    assert section.reading[-1] == "A remark."
+    grid = next(block for block in section.blocks if isinstance(block, Grid))
+    answered = [int(row[2].main) for row in grid.table.rows]
+    assert answered == sorted(answered, reverse=True)
+    assert [row[0].sub for row in grid.table.rows].count("in use") == 1
+    assert "No threshold for declining" in abstention(figures(sample())).reading[0]
+
+
+def test_subgroups_with_missing_values_and_a_group_that_does_worse() -> None:
+    given = sample(120, skill=4.0)
+    z = given.logits.copy()
+    z[:40] = -z[:40]  # wrong nearly always
+    codes = np.repeat([0, 1, -1], 40).astype(np.int64)
+    worse = replace(given, logits=z, columns={"skin_type": Column(("dark", "light"), codes)})
+    section = subgroups(figures(worse))
+    assert "Recorded: skin type." in section.reading[0]
+    assert f"Not recorded: skin type for {percent(1 / 3)} of images." in section.reading[0]
+    assert "Clearly below the figure for all images in balanced accuracy: skin type dark" in section.reading[0]
+    assert "light" not in section.reading[0]
+    assert "not recorded for 40 of 120 images" in texts(section)
+    assert sum(isinstance(block, Drawings) for block in section.blocks) == 1
+    assert "cannot be said" in subgroups(figures(given)).reading[0]
+
+
+def test_shift_does_not_call_a_difference_that_chance_explains(
+    rich_report: SiteReport, rich_figures: SiteFigures
+) -> None:
+    def told(low: float, high: float, role: str = "training") -> str:
+        gains = {"local_only": Estimate((low + high) / 2, low, high)}
+        report = replace(rich_report, role=role)  # type: ignore[arg-type]
+        return " ".join(shift(report, rich_figures.federated, rich_figures.others, gains).reading)
+
+    assert "is better here than the local model" in told(0.1, 0.3)
+    assert "is worse here than the local model" in told(-0.3, -0.1)
+    assert "cannot be told apart from the local model" in told(-0.1, 0.3)
+    assert "took no part in training" in told(0.1, 0.3, "unseen")
+    nothing = shift(rich_report, rich_figures.federated, {}, {})
+    assert "no other model, or too few images" in nothing.reading[0]
+    assert "A model that is missing here was not scored" in texts(nothing)
+
+
+def test_failures_are_the_surest_errors_and_never_more_than_a_dozen() -> None:
+    given = sample(300, skill=0.3)
+    section = failures(given)
+    grid = next(block for block in section.blocks if isinstance(block, Grid))
+    assert len(grid.table.rows) == MOST
+    shown = [float(row[3].main) for row in grid.table.rows]
+    assert shown == sorted(shown, reverse=True)
+    named = failures(given, records=[1000 + at for at in range(300)])
+    first = next(block for block in named.blocks if isinstance(block, Grid)).table.rows[0][0].main
+    assert first == f"Image {int(grid.table.rows[0][0].main.split()[1]) + 999}"
+    right = replace(given, logits=20.0 * np.eye(3)[given.labels])
+    assert failures(right).reading == ("None of the 300 test images was called wrongly.",)
+    unsure = replace(given, logits=given.logits / 100)
+    assert "none of them with" in failures(unsure).reading[0]
+
+
+def test_the_monitoring_plan_takes_its_limits_from_the_figures(rich_figures: SiteFigures) -> None:
+    found = rich_figures.federated
+    rows = {row[0].main: row[2].main for row in plan(found).rows}
+    assert found.balanced_accuracy.low is not None
+    assert rows["Balanced accuracy"] == f"below {found.balanced_accuracy.low:.2f}"
+    assert found.calibration.chance is not None
+    at_least = max(found.calibration.chance.bound, found.calibration.chance.observed)
+    assert rows["Calibration error"] == f"above {at_least:.3f}"
+    assert rows["Share that it declines to answer"].startswith("outside ")
+    for row in found.per_class:
+        assert f"Share called {row.name}" in rows
+
+
+def test_the_crosswalk_names_items_that_exist_and_sections_that_exist() -> None:
+    highest = {"tripod": 27, "claim": 44, "stard": 40, "mi_claim": 6}
+    for item in ITEMS:
+        assert item.section is None or 1 <= item.section <= 13
+        for checklist, last in highest.items():
+            for number in re.findall(r"\d+", getattr(item, checklist)):
+                assert 1 <= int(number) <= last
+    assert {item.section for item in ITEMS} >= set(range(1, 14))
+    assert len(crosswalk().rows) == len(ITEMS)
+
+
+def test_limits_name_the_classes_of_which_nothing_is_known(
+    site_report_input: Callable[..., SiteReport], plain: FigureSet
+) -> None:
+    report = site_report_input(synthetic=False)
+    assert "Nothing is known here about" not in texts(limits(report, plain))
+    gone = replace(plain, counts=(20, 20, 0))
+    assert "Nothing is known here about Cedar" in texts(limits(report, gone))
+    assert "phantoms" not in texts(limits(report, plain))
+    assert "phantoms" in texts(limits(site_report_input(), plain))
