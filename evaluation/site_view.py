@@ -112,7 +112,10 @@ def _remarks(report: SiteReport) -> tuple[str, ...]:
                 "it, so a temperature is applied."
             ),
         )
-    if given.temperature is None and (calibrator is None or not calibrator.calibrated):
+    if calibrator is not None and calibrator.wanted == "none" and not calibrator.calibrated:
+        return ("No calibration is applied: the study asks for none.",)
+    fitted = given.temperature is not None if calibrator is None else calibrator.calibrated
+    if not fitted:
         return ("No temperature could be fitted: there were too few validation images, or the fit had no optimum.",)
     return ()
 

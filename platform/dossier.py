@@ -9,18 +9,23 @@ from pathlib import Path
 
 from ..evaluation.audit_view import audit_page
 from ..evaluation.figures.twins import to_csv
+from ..evaluation.pdf import to_pdf
 from ..evaluation.report import index_page, site_report
 from ..evaluation.report_json import dossier_from_json, figures_to_json, site_report_from_json, to_json
 from ..evaluation.report_model import Dossier, Link, SiteReport, SiteRow
 from ..evaluation.site_figures import SiteFigures, site_figures
 from ..evaluation.statements import Statement
 from ..privacy.atomic import make_private, write_atomic
+from ..privacy.ledger.batches import COORDINATOR
 from .audit.annex import annex
 from .audit.page import audit_page_of, audit_run
+from .coordinator_report import PAGE, coordinator_files, publish_sums
 from .errors import RunFolderError
+from .figures_loop import erase_sums
 from .report_inputs import dossier_of, site_report_of
 from .results import Results, model_card, summary
 from .run_folder import RunFolder
+from .site_calibration import write_site_calibration
 from .statements import statements_of
 from .study_file import load_study
 
@@ -38,9 +43,16 @@ def write_results(run: RunFolder, results: Results) -> None:
         report = site_report_of(results, site)
         figures[site.name] = site_figures(report)
         write_atomic(run.site(site.name) / "report.json", to_json(report))
-    write_atomic(run.root / "dossier.json", to_json(dossier_of(results, figures)))
+    for name, calibrator in results.federated.calibrators.items():
+        study, adapter = results.study.digest(), results.adapter_sha256
+        write_site_calibration(run, name, calibrator, study_hash=study, adapter_sha256=adapter)
+    dossier = dossier_of(results, figures)
+    write_atomic(run.root / "dossier.json", to_json(dossier))
+    if results.figures is not None and results.figures.summed is not None:
+        publish_sums(run, results.figures.summed, dossier)
     build_pages(run, figures)
     _write_json(run.summary, summary(results))
+    erase_sums(run)
 
 
 def build_pages(run: RunFolder, figures: Mapping[str, SiteFigures] | None = None) -> list[Path]:
@@ -75,11 +87,33 @@ def build_pages(run: RunFolder, figures: Mapping[str, SiteFigures] | None = None
     for path in reports:
         known = (figures or {}).get(path.parent.name)
         built += _site_files(path, statements.get(path.parent.name, ()), known)
-    built.append((run.index, index_page(_with_links(run, dossier), statements).encode()))
+    built += coordinator_files(run, statements.get(COORDINATOR, ()))
+    together = run.coordinator / PAGE
+    has_together = together.is_file() or any(target == together for target, _ in built)
+    built.append((run.index, index_page(_with_links(run, dossier, together=has_together), statements).encode()))
     built += _audit_pages(run)
     for target, content in built:
         write_atomic(target, content)
     return [target for target, _ in built]
+
+
+def build_pdfs(run: RunFolder) -> list[Path]:
+    """Every report and the front page as PDF, beside its page; the same page gives the same bytes on one machine.
+
+    Raises:
+        RunFolderError: there is no page to make one from.
+        PdfUnavailableError: WeasyPrint or Pango is missing.
+    """
+    pages = [run.index, run.coordinator / PAGE, *sorted(run.root.glob("sites/*/report.html"))]
+    pages = [page for page in pages if page.is_file()]
+    if not pages:
+        raise RunFolderError(
+            "the run has no pages", where=str(run.root), remedy=f"Build them: wardround report build {run.root}"
+        )
+    made = [(page.with_suffix(".pdf"), to_pdf(page.read_text(encoding="utf-8"))) for page in pages]
+    for target, content in made:
+        write_atomic(target, content)
+    return [target for target, _ in made]
 
 
 def _site_files(path: Path, statements: Sequence[Statement], known: SiteFigures | None) -> Iterator[tuple[Path, bytes]]:
@@ -93,10 +127,10 @@ def _site_files(path: Path, statements: Sequence[Statement], known: SiteFigures 
     yield path.parent / as_csv, to_csv(figures.sets).encode()
 
 
-def _with_links(run: RunFolder, dossier: Dossier) -> Dossier:
+def _with_links(run: RunFolder, dossier: Dossier, *, together: bool) -> Dossier:
     """The dossier with links to what lies in the run beside the reports: case reviews, the coordinator's report."""
     links = list(dossier.links)
-    if (run.coordinator / "report.html").is_file():
+    if together:
         said = "all sites together, from sums alone, small counts suppressed"
         links.insert(0, Link("Coordinator's report", "coordinator/report.html", said))
     return replace(dossier, sites=tuple(_row_with_links(run, row) for row in dossier.sites), links=tuple(links))

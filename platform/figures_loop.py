@@ -30,7 +30,7 @@ from .round_loop import Line
 from .run_folder import RunFolder
 from .watching import Watcher
 
-VALUES, REASON, ADAPTER = "values", "reason", "adapter"
+VALUES, REASON, ADAPTER, PUBLISHED = "values", "reason", "adapter", "published"
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def erase_sums(run: RunFolder) -> None:
     if run.held_out.is_file():
         record = json.loads(run.held_out.read_bytes())
         for found in record.values():
-            if isinstance(found, dict):
-                found.pop(VALUES, None)
+            if isinstance(found, dict) and found.pop(VALUES, None) is not None:
+                found[PUBLISHED] = True
         write_json(run.held_out, record)
 
 

@@ -94,7 +94,7 @@ def _calibrator(results: Results, site: SiteData) -> Calibrator:
     settings = results.study.evaluation
     source: TemperatureSource = "none" if known is None else known.temperature_source
     if known is None or known.temperature is None:
-        return Calibrator("none", source, kinds, None, abstain_below=settings.abstain_below)
+        return Calibrator("none", source, kinds, None, abstain_below=settings.abstain_below, wanted="temperature")
     n = len(site.validation)
     return Calibrator("temperature", source, kinds, n, known.temperature, abstain_below=settings.abstain_below)
 

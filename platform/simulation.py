@@ -31,6 +31,7 @@ from .engines.local import Tap
 from .errors import MethodError, RunFolderError, StudyFileError
 from .features import default_cache
 from .federation import Federated, assess_federated, federate
+from .figures_loop import erase_sums
 from .methods.method import Method
 from .methods.table import method_of, without_adaptation
 from .private_plan import check_units, rehearse_plans
@@ -75,6 +76,7 @@ def simulate(
     if resume:
         run = RunFolder.resume(out, study)
         if run.summary.is_file():
+            erase_sums(run)  # a stop may have come between the report and this
             watch.note("the run is complete; nothing to resume")
             return run
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from ..page_parts import (
     sentence_list,
     upper,
 )
+from ..statements import Statement
 from . import ranges
 from .bands import Band, Range, total
 from .drawings import band_matrix, band_reliability, images_of
@@ -83,8 +85,12 @@ def coordinator_view(published: Published) -> CoordinatorView:
     )
 
 
-def coordinator_page(published: Published) -> str:
-    """The report of a deployed coordinator, as HTML: one file, no script, the same bytes for the same input."""
+def coordinator_page(published: Published, statements: Sequence[Statement] = ()) -> str:
+    """The report of a deployed coordinator, as HTML: one file, no script, the same bytes for the same input.
+
+    Args:
+        published: what it is made from. statements: signed about it, in order of time.
+    """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -95,7 +101,8 @@ def coordinator_page(published: Published) -> str:
     style = "\n".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "coordinator.css"))
     template = environment.get_template("coordinator.html.j2")
     # Style sheets and figures are the package's own output and hold no text of a study that is not escaped.
-    return template.render(view=coordinator_view(published), style=Markup(style), svg=Markup)  # noqa: S704
+    view = coordinator_view(published)
+    return template.render(view=view, statements=statements, style=Markup(style), svg=Markup)  # noqa: S704
 
 
 def _headline(label: str, value: Band | Range | None) -> HeadlineFigure:
@@ -208,6 +215,7 @@ def _bins(published: Published) -> Table:
         "Images by the confidence of the model's answer.",
         ("Confidence", "Images", "Right", "Wrong", "Mean confidence", "Share that was right"),
         tuple(rows),
+        stacked=False,
     )
 
 

@@ -37,7 +37,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..arrays import FloatArray, IntArray
-from ..errors import InvalidPredictionsError
+from ..errors import InvalidPredictionsError, InvalidReportError
 from ..reliability import N_BINS
 from ..sums.layout import OTHER
 from ..sums.ranking import BoundedAuroc
@@ -45,7 +45,7 @@ from ..sums.summed import SummedFigures
 from .bands import SMALL, Range, band_of, outward
 from .constraints import Link, system_of
 from .published import Facts, Margins, Published, ReliabilityRow, SubgroupRow, SubgroupTable, Withheld
-from .solver import Search, Undecided
+from .solver import Search, UndecidedError
 from .witnesses import kinds_of, possible
 
 CHANCE = 32
@@ -74,9 +74,12 @@ def publish(
 
     Raises:
         InvalidPredictionsError: the classes of the sums are not those of the facts, in number.
+        InvalidReportError: the previous report has other classes, or holds no counts.
     """
     if len(summed.classes) != len(facts.classes):
         raise InvalidPredictionsError(f"{len(summed.classes)} classes in the sums, {len(facts.classes)} in the facts")
+    if previous is not None:
+        _check_previous(previous, facts)
     draw = _Draw(summed)
     empty = Published(facts, summed.sites, summed.temperature, None)
     matrix = tuple(tuple(band_of(int(count)) for count in row) for row in summed.confusion)
@@ -115,6 +118,14 @@ def publish(
     return replace(found, withheld=tuple(withheld))
 
 
+def _check_previous(previous: Published, facts: Facts) -> None:
+    if previous.facts.classes != facts.classes:
+        raise InvalidReportError("the previous report has other classes", remedy="Pass one of the same study, or none")
+    if previous.confusion is None:
+        # Nothing could be compared with it, and the report before it would go unguarded.
+        raise InvalidReportError("the previous report holds no counts", remedy="Pass the last one that does")
+
+
 def is_safe(published: Published, previous: Published | None = None, growth: int | None = None) -> bool:
     """Whether two values remain for every small count; a function of published material and of ``growth`` alone.
 
@@ -130,7 +141,7 @@ def is_safe(published: Published, previous: Published | None = None, growth: int
         # What a link leaves possible is possible without it too. A link that no images fulfil is not what happened:
         # where all are of that kind, a reader knows nothing but that there are two reports.
         return not any(linked) and ("" in linked or _pinned(published, previous, "apart", None) == "")
-    except Undecided:
+    except UndecidedError:
         return False
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from ..arrays import FloatArray
+from ..errors import EvaluationError
 from .bands import SMALL
 from .constraints import MANY, System
 
@@ -35,8 +36,8 @@ def anything(_solution: FloatArray) -> bool:
     return True
 
 
-class Undecided(Exception):  # noqa: N818 - a state of the search, not a fault
-    """The search ended at its limit."""
+class UndecidedError(EvaluationError):
+    """The search for other counts ended at its limit; what is asked about is then taken as not safe."""
 
 
 class Search:
@@ -66,7 +67,7 @@ class Search:
         None where the system has no solution at all.
 
         Raises:
-            Undecided: not one solution was accepted, and it could not be shown that there is none.
+            UndecidedError: not one solution was accepted, and it could not be shown that there is none.
         """
         self._collect()
         if not self._solutions and self._solve(np.zeros(len(self._low)), self._low, self._high) is None:
@@ -76,7 +77,7 @@ class Search:
                 self._separate(place)
             if self._open(place):
                 if not self._solutions:
-                    raise Undecided
+                    raise UndecidedError("the search for other counts ended at its limit")
                 return self._names[place]
         return ""
 
@@ -119,7 +120,7 @@ class Search:
     def _add(self, objective: FloatArray, low: FloatArray, high: FloatArray) -> None:
         try:
             solution = self._solve(objective, low, high)
-        except Undecided:
+        except UndecidedError:
             return  # a search that ended without an answer adds nothing, so the count stays open
         if solution is not None and self._accepts(solution):
             self._solutions.append(solution)
@@ -147,11 +148,11 @@ class Search:
         if found.status == INFEASIBLE:
             return None
         if found.x is None:
-            raise Undecided
+            raise UndecidedError("the search for other counts ended at its limit")
         # What is whole, or fulfils a row, only within a tolerance is no set of images.
         solution: FloatArray = np.rint(found.x).astype(np.float64)
         value = self._rows @ solution
         inside = (solution >= low).all() and (solution <= high).all()
         if not (inside and (value >= self._least - 1e-6).all() and (value <= self._most + 1e-6).all()):
-            raise Undecided
+            raise UndecidedError("the search for other counts ended at its limit")
         return solution

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ..figures.figure_set import FigureSet, RiskPoint, SetCoverage
 from ..page_parts import UNKNOWN, Cell, Table, number, percent, rate_cell
-from .blocks import Block, Drawing, Drawings, Grid, Heading, Note, Section
+from .blocks import Block, Drawing, Drawings, Grid, Heading, Note, Section, Warn
 from .drawings import risk_figure
 from .words import estimate_words
 
+_ALL = 0.1
 _COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.5, 0.3)
 
 
@@ -43,6 +44,14 @@ def abstention(figures: FigureSet, remark: str = "") -> Section:
             ),
             Grid(_sets(figures.sets), "Coverage of prediction sets"),
         ]
+        size = figures.sets[0].mean_size
+        if size is not None and size > len(figures.classes) - _ALL:
+            blocks.append(
+                Warn(
+                    "Nearly every set holds all classes, so that the sets say nothing here: there were too few "
+                    "validation images of each class to rule one out."
+                )
+            )
     else:
         blocks.append(
             Note("No prediction sets: they need validation images, and none were fitted for this model here.")

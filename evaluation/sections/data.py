@@ -98,9 +98,12 @@ def _missing(missingness: Sequence[Missingness]) -> str:
     if not missingness:
         return "Labels: none missing. No column about patients is recorded, so there is none to miss."
     rows = [
-        f"{row.column.replace('_', ' ')} {row.missing:,} of {row.n:,}"
-        + (f" ({percent(row.missing / row.n)})" if row.n else "")
+        f"{row.column.replace('_', ' ')} {row.missing:,} of {row.n:,} ({percent(row.missing / row.n)})"
         for row in missingness
+        if row.missing
     ]
+    if not rows:
+        full = sentence_list([row.column.replace("_", " ") for row in missingness])
+        return f"None: labels, {full} are recorded for every test image."
     lost = sentence_list(rows)
     return f"Labels: none missing. Not recorded for test images: {lost}. Such images count as their own group."

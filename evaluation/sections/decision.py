@@ -8,6 +8,9 @@ from .blocks import Block, Drawing, Drawings, Grid, Note, Section
 from .drawings import decision_figure
 from .words import estimate_cell
 
+_FEW = 2
+"""More classes than these are counted in the sentence, and named in the table alone."""
+
 
 def decision(figures: FigureSet) -> Section:
     """Curves of all classes, and a table at the thresholds that were named beforehand."""
@@ -63,6 +66,8 @@ def _which(figures: FigureSet, share: float) -> str:
     ]
     if len(helped) == len(asked):
         return "every class"
+    if len(helped) > _FEW:
+        return f"{len(helped)} of {len(asked)} classes"
     return sentence_list(helped) if helped else "no class"
 
 

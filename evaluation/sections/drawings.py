@@ -46,7 +46,7 @@ def decision_figure(key: str, curve: DecisionCurve) -> str:
     values = [point.model.value for point in points if point.model.value is not None]
     starts = [point.treat_all for point in points if point.treat_all is not None]
     top = max([0.05, *values, *starts, *(point.model.high or 0.0 for point in points)]) * 1.06
-    floor = min(-0.22 * top, *values, 0.0) if values else -0.22 * top
+    floor = max(min([-0.22 * top, *values]), -0.45 * top)
     chart = Chart((214, 206), (0, 1), (floor, top), left=36, right=12, bottom=38)
     chart.ticks_x([(share, f"{100 * share:.0f}") for share in (0.0, 0.25, 0.5, 0.75, 1.0)], "Threshold probability, %")
     chart.ticks_y([(0.0, "0"), *((share, f"{share:.2f}".removesuffix("0")) for share in _round_steps(top))])
@@ -55,22 +55,19 @@ def decision_figure(key: str, curve: DecisionCurve) -> str:
             chart.upright(point.threshold, MUTED, width=0.9, dash="1.5 2.5")
     chart.band(
         [
-            (p.threshold, max(p.model.low, floor), p.model.high)
+            (p.threshold, max(p.model.low, floor), max(p.model.high, floor))
             for p in points
             if p.model.low is not None and p.model.high is not None
         ],
         FEDERATED,
     )
     chart.level(0.0, INK, width=1.1)
-    chart.stroke(
-        _above([(p.threshold, p.treat_all) for p in points if p.treat_all is not None], floor),
-        LOCAL,
-        width=1.6,
-        dash="6 3",
-    )
-    chart.stroke([(p.threshold, p.model.value) for p in points if p.model.value is not None], FEDERATED, width=2.2)
+    for piece in _above([(p.threshold, p.treat_all) for p in points if p.treat_all is not None], floor):
+        chart.stroke(piece, LOCAL, width=1.6, dash="6 3")
+    for piece in _above([(p.threshold, p.model.value) for p in points if p.model.value is not None], floor):
+        chart.stroke(piece, FEDERATED, width=2.2)
     for point in points:
-        if point.named and point.model.value is not None:
+        if point.named and point.model.value is not None and point.model.value >= floor:
             chart.dot(point.threshold, point.model.value, FEDERATED)
     title = f"Decision curve of {curve.name}"
     named = [point for point in points if point.named] or points[:: max(1, len(points) // 6)]
@@ -90,18 +87,19 @@ def _round_steps(top: float) -> list[float]:
     return [step * i for i in range(1, int(top / step + 1e-9) + 1)]
 
 
-def _above(points: Sequence[tuple[float, float]], floor: float) -> list[tuple[float, float]]:
-    """The points of a falling line down to where it leaves the plot area."""
-    kept: list[tuple[float, float]] = []
-    for x, y in points:
-        if y < floor:
-            if kept and kept[-1][1] > floor:
-                before_x, before_y = kept[-1]
-                share = (before_y - floor) / (before_y - y)
-                kept.append((before_x + share * (x - before_x), floor))
-            break
-        kept.append((x, y))
-    return kept
+def _above(points: Sequence[tuple[float, float]], floor: float) -> list[list[tuple[float, float]]]:
+    """The parts of a line that lie in the plot area, cut where it crosses the floor."""
+    pieces: list[list[tuple[float, float]]] = [[]]
+    for at, (x, y) in enumerate(points):
+        if at and (y < floor) != (points[at - 1][1] < floor):
+            before_x, before_y = points[at - 1]
+            share = (before_y - floor) / (before_y - y)
+            pieces[-1].append((before_x + share * (x - before_x), floor))
+        if y >= floor:
+            pieces[-1].append((x, y))
+        elif pieces[-1]:
+            pieces.append([])
+    return pieces
 
 
 def risk_figure(key: str, risk: RiskCoverage) -> str:

@@ -76,9 +76,10 @@ def test_page_in_a_browser(browser: Any, low_contrast: str, page_file: Path, wid
         page.close()
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-def test_axe_finds_no_serious_fault(browser: Any, page_file: Path, width: int) -> None:
+@pytest.mark.parametrize(("name", "width"), [("site", 390), ("index", 1280), ("evaluation", 1280)])
+def test_axe_finds_no_serious_fault(browser: Any, page_files: dict[str, Path], name: str, width: int) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page_file = page_files[name]
     page = browser.new_page(viewport={"width": width, "height": 900})
     try:
         page.goto(page_file.as_uri())

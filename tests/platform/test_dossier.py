@@ -20,7 +20,7 @@ from wardround.evaluation.statements import Statement
 from wardround.platform import dossier as module
 from wardround.platform.assessment import assess_local_only, assess_shared, zero_shot
 from wardround.platform.consortium import open_consortium
-from wardround.platform.dossier import TWINS, build_pages, write_results
+from wardround.platform.dossier import TWINS, build_pages, build_pdfs, write_results
 from wardround.platform.errors import RunFolderError
 from wardround.platform.marks import ORACLE, TRANSDUCTIVE
 from wardround.platform.report_inputs import round_row, site_report_of
@@ -171,6 +171,18 @@ def test_statements_of_a_party_are_on_its_page_and_on_the_front_page(
         text = page.decode()
         assert "<i>Ek" not in text
         assert ("Dr &lt;i&gt;Ek&lt;/i&gt;" in text) == (name == "index.html" or "site-2" in name)
+
+
+def test_pdfs_lie_beside_the_pages(written: tuple[RunFolder, Results], monkeypatch: pytest.MonkeyPatch) -> None:
+    run, _ = written
+    monkeypatch.setattr(module, "to_pdf", lambda page: f"pdf of {len(page)}".encode())
+    made = {str(path.relative_to(run.root)) for path in build_pdfs(run)}
+    assert made == {"index.pdf", *(f"sites/{name}/report.pdf" for name in NAMES)}
+    assert run.index.with_suffix(".pdf").read_text() == f"pdf of {len(run.index.read_text())}"
+    for path in run.root.rglob("*.html"):
+        path.unlink()
+    with pytest.raises(RunFolderError, match="no pages"):
+        build_pdfs(run)
 
 
 def test_subgroups_partition_and_calibration_reach_the_report(

@@ -78,3 +78,14 @@ def of_counts(cells: Sequence[Sequence[int]], *, seed: int = 0) -> tuple[np.ndar
     # Classes are mixed, so that every site holds all of them.
     order = generator.permutation(n)
     return logits[order], truth[order].astype(np.int64), [sex[place] for place in order]
+
+
+def with_one_more(
+    images: tuple[np.ndarray, np.ndarray, list[str]], truth: int, called: int, *, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """The same images and one more."""
+    logits, labels, sex = images
+    cells = np.zeros((logits.shape[1], logits.shape[1]), dtype=int)
+    cells[truth, called] = 1
+    more = of_counts(cells.tolist(), seed=seed)
+    return np.concatenate([logits, more[0]]), np.concatenate([labels, more[1]]), [*sex, *more[2]]

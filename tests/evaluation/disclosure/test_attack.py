@@ -15,7 +15,7 @@ from wardround.evaluation.disclosure.publishing import publish
 from wardround.evaluation.disclosure.twins import to_csv, to_json
 
 from .attacker import Knowledge, brute_force, consecutive, numbers, read_csv, read_page
-from .studies import LEVELS, draw, facts, of_counts, summed
+from .studies import LEVELS, draw, facts, of_counts, summed, with_one_more
 
 
 def known(published: Published) -> Knowledge:
@@ -59,21 +59,21 @@ def test_nothing_small_is_pinned(name: str) -> None:
     attack(publish(sums, facts(len(cells))))
 
 
-@settings(max_examples=2, deadline=None)
-@given(st.integers(2, 4), st.integers(1, 60), st.integers(0, 10**6))
-def test_small_studies_at_random(k: int, n: int, seed: int) -> None:
-    attack(publish(summed(*draw(n, k, seed=seed), levels={}), facts(k)))
+def test_a_small_study_at_random() -> None:
+    attack(publish(summed(*draw(40, 3, seed=11), levels={}), facts(3)))
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@pytest.mark.timeout(1200)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(2, 4), st.integers(1, 90), st.floats(0, 6), st.integers(0, 10**6))
 def test_many_small_studies_at_random(k: int, n: int, skill: float, seed: int) -> None:
     attack(publish(summed(*draw(n, k, skill=skill, seed=seed)), facts(k)))
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@pytest.mark.timeout(1200)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.sampled_from([0, 1, 2, 5, 9, 10, 11, 15, 16]), min_size=4, max_size=4),
     st.integers(0, 3),
@@ -83,14 +83,16 @@ def test_many_small_studies_at_random(k: int, n: int, skill: float, seed: int) -
 )
 def test_many_pairs_of_reports(cells: list[int], where: int, more: int, seed: int, same_model: bool) -> None:
     """One image is added, or none and the model is another: nothing of either report is pinned."""
-    more = 1 if same_model else more
-    first = [cells[:2], cells[2:]]
-    grown = list(cells)
-    grown[where] += more
-    before = publish(summed(*of_counts(first, seed=seed)), facts(2))
-    model = "ab" if same_model else "cd"
-    sums = summed(*of_counts([grown[:2], grown[2:]], seed=seed + 1))
-    after = publish(sums, facts(2, model * 32), before, more)
+    first = of_counts([cells[:2], cells[2:]], seed=seed)
+    before = publish(summed(*first), facts(2))
+    if same_model:
+        more, model = 1, "ab"
+        second = with_one_more(first, where // 2, where % 2, seed=seed + 1)
+    else:
+        model = "cd"
+        grown = [*cells[:where], cells[where] + more, *cells[where + 1 :]]
+        second = of_counts([grown[:2], grown[2:]], seed=seed + 1)
+    after = publish(summed(*second), facts(2, model * 32), before, more)
     if after.confusion is not None:
         _attack_both(after, before, more, same_model)
 

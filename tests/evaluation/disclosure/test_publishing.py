@@ -123,3 +123,10 @@ def test_mean_confidence_is_not_given_of_few_images() -> None:
     rows = publishing._reliability(summed(*of_counts([[6, 2], [1, 7]], seed=1)), 1)
     assert sum(row.right.high for row in rows) > 10
     assert all(row.mean_confidence is None for row in rows)
+
+
+def test_a_previous_report_must_have_counts_of_the_same_classes(sums: SummedFigures) -> None:
+    other = Published(facts(3), 3, None, ((band_of(1),) * 3,) * 3)
+    for previous in (other, Published(facts(4), 3, None, None)):
+        with pytest.raises(InvalidReportError, match="previous"):
+            publish(sums, facts(4), previous)
