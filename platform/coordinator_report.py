@@ -12,6 +12,7 @@ from ..evaluation.disclosure.coordinator_view import coordinator_page
 from ..evaluation.disclosure.published import Facts, Published
 from ..evaluation.disclosure.publishing import publish
 from ..evaluation.disclosure.twins import from_json, to_csv, to_json
+from ..evaluation.errors import InvalidReportError
 from ..evaluation.report_model import Dossier
 from ..evaluation.statements import Statement
 from ..evaluation.sums.summed import SummedFigures
@@ -60,6 +61,9 @@ def coordinator_files(run: RunFolder, statements: Sequence[Statement] = ()) -> I
     """
     source = run.coordinator / REPORT
     if source.is_file():
-        published = from_json(source.read_bytes())
+        try:
+            published = from_json(source.read_bytes())
+        except InvalidReportError as error:
+            raise InvalidReportError(error.what, where=str(source), remedy=error.remedy) from None
         yield run.coordinator / PAGE, coordinator_page(published, statements).encode()
         yield run.coordinator / TABLE, to_csv(published).encode()

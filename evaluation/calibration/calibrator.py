@@ -142,8 +142,11 @@ class Calibrator:
         """Stated probabilities, float64 (n, K); rows sum to 1."""
         return softmax(self.apply(logits))
 
-    def in_set(self, probabilities: ArrayLike, *, by_class: bool = True) -> NDArray[np.bool_] | None:
-        """Prediction sets of stated probabilities, bool (n, K); None where there are no thresholds."""
+    def in_set(self, probabilities: ArrayLike, *, by_class: bool | None = None) -> NDArray[np.bool_] | None:
+        """Prediction sets of stated probabilities, bool (n, K); None where there are no thresholds.
+
+        ``by_class`` as in :func:`.conformal.prediction_sets`.
+        """
         return None if self.sets is None else prediction_sets(probabilities, self.sets, by_class=by_class)
 
     def answers(self, probabilities: FloatArray) -> NDArray[np.bool_]:

@@ -77,6 +77,14 @@ class Thresholds:
         """K."""
         return len(self.by_class)
 
+    @property
+    def each_class(self) -> bool:
+        """Whether every class has a threshold of its own; else the one for all classes is used.
+
+        A class without one would be in every set, and with several of these a set says nothing.
+        """
+        return None not in self.by_class
+
     def without_counts(self) -> Thresholds:
         """The thresholds alone, as they may be published."""
         return replace(self, n=None, n_by_class=None)
@@ -188,16 +196,19 @@ def thresholds_from_histogram(histogram: IntArray, *, nominal: float) -> Thresho
     return Thresholds(nominal, threshold(histogram.sum(axis=0)), by_class, sum(n_by_class), n_by_class)
 
 
-def prediction_sets(probabilities: ArrayLike, thresholds: Thresholds, *, by_class: bool = True) -> NDArray[np.bool_]:
+def prediction_sets(
+    probabilities: ArrayLike, thresholds: Thresholds, *, by_class: bool | None = None
+) -> NDArray[np.bool_]:
     """Which classes are in each image's set, bool (n, K). A set can be empty, and can hold all classes.
 
     Args:
         probabilities: (n, K), calibrated as those that the thresholds were fitted on.
-        by_class: with the thresholds of the classes; else with the one for all.
+        by_class: with the thresholds of the classes, or with the one for all; None: of the classes where all have one.
     """
     p, _ = check_probabilities(probabilities)
     if p.shape[1] != thresholds.classes:
         raise InvalidPredictionsError(f"thresholds of {thresholds.classes} classes for {p.shape[1]} probabilities")
+    by_class = thresholds.each_class if by_class is None else by_class
     limits = thresholds.by_class if by_class else (thresholds.marginal,) * thresholds.classes
     return 1.0 - p <= np.array([1.0 if limit is None else limit for limit in limits])
 

@@ -40,7 +40,8 @@ def abstention(figures: FigureSet, remark: str = "") -> Section:
             Note(
                 "A prediction set names every class that cannot be ruled out at the wanted coverage. A set of one "
                 "class is an answer; a larger one says what is still possible. Coverage holds on average over images "
-                "like the validation images, not for one image or one class."
+                "like the validation images, not for one image; for each class where validation images of each class "
+                "were enough, else for all classes together."
             ),
             Grid(_sets(figures.sets), "Coverage of prediction sets"),
         ]

@@ -83,11 +83,13 @@ def _explanations(answers: Answers) -> list[str]:
     sets = calibrator.sets
     if sets is not None and answers.rows:
         few = [name for name, limit in zip(answers.classes, sets.by_class, strict=True) if limit is None]
-        sentences.append(
-            f"Prediction sets: made to hold the true class in {percent(sets.nominal)} % of images of each class."
-        )
-        if few:
-            sentences.append(f"Too few validation images to rule out: {', '.join(few)}; always in the set.")
+        of = "of images of each class" if sets.each_class else "of images, all classes together"
+        if not sets.each_class and sets.marginal is None:
+            sentences.append("Prediction sets: too few validation images to rule a class out, so all are in every set.")
+        else:
+            sentences.append(f"Prediction sets: made to hold the true class in {percent(sets.nominal)} % {of}.")
+            if few:
+                sentences.append(f"Too few validation images for a promise about each class: {', '.join(few)}.")
     if calibrator.abstain_risk is not None and calibrator.risk_reached:
         sentences.append(
             f"It answers from a top probability of {percent(calibrator.abstain_below)} % up, chosen so that at most "

@@ -79,9 +79,7 @@ def tables(draw: st.DrawFn) -> dict[str, object]:
 
 
 @given(tables())
-@settings(
-    max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_was_written_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, t: dict) -> None:
     monkeypatch.setattr(predictions_csv, "BLOCK_ROWS", t["block"])
     mark = "," if t["comma"] and t["delimiter"] != "," else "."

@@ -162,7 +162,7 @@ def test_the_cards_calibration_makes_probabilities_sets_and_abstentions(finished
     assert answers.calibrator == CALIBRATED
     np.testing.assert_allclose([row.probabilities for row in answers.rows], expected, atol=1e-12)
     for row, p in zip(answers.rows, expected, strict=True):
-        inside = [1 - p[0] <= 0.6, 1 - p[1] <= 0.75, True]
+        inside = [1 - share <= 0.7 for share in p]  # one class has no threshold of its own: the one for all is used
         names = tuple(name for name, held in zip(answers.classes, inside, strict=True) if held)
         assert row.prediction_set == names
         assert row.as_dict()["prediction_set"] == list(names)

@@ -42,17 +42,21 @@ def test_thresholds_are_order_statistics_of_the_scores_by_hand() -> None:
     strict = conformal.fit(p, y, nominal=0.75)
     assert strict.by_class == (pytest.approx(0.7), None)
     new = np.array([[0.85, 0.15], [0.55, 0.45]])
-    assert conformal.prediction_sets(new, strict).tolist() == [[True, True], [True, True]]
+    assert conformal.prediction_sets(new, strict, by_class=True).tolist() == [[True, True], [True, True]]
     assert conformal.prediction_sets(new, found).tolist() == [[True, False], [False, True]]
     assert conformal.prediction_sets(new, found, by_class=False).tolist() == [[True, False], [True, False]]
 
 
-def test_a_class_with_too_few_images_is_in_every_set(world: World) -> None:
+def test_a_class_with_too_few_images_is_in_every_set_by_class_and_the_one_threshold_is_used_instead(
+    world: World,
+) -> None:
     z, y = world(300, np.random.default_rng(1), mix=(0.5, 0.3, 0.2, 0.0))
     found = conformal.fit(softmax(z), y, nominal=0.9)
     assert found.by_class[3] is None
-    sets = conformal.prediction_sets(np.array([[1.0, 0.0, 0.0, 0.0]]), found)
-    assert sets.tolist() == [[True, False, False, True]]
+    sure = np.array([[1.0, 0.0, 0.0, 0.0]])
+    assert conformal.prediction_sets(sure, found, by_class=True).tolist() == [[True, False, False, True]]
+    assert not found.each_class
+    assert conformal.prediction_sets(sure, found).tolist() == [[True, False, False, False]]
     nothing = conformal.fit(softmax(z[:0]), y[:0], nominal=0.9)
     assert nothing.marginal is None
     for by_class in (True, False):
