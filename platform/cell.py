@@ -96,7 +96,7 @@ def run_cell(
         # A comparison looks at predictions itself, and counts the bytes of training alone.
         plain = study.evaluation.model_copy(update={"federated": False})
         federated = federate(study.model_copy(update={"evaluation": plain}), method, data, backbone, run(), watch)
-        assessment = assess_federated(method, data, federated)
+        assessment = assess_federated(method, data, federated, looks=True)
         earlier = federated.earlier
         curve = [
             {

@@ -146,9 +146,15 @@ def _name_those_without(consortium: Consortium, own: Mapping[str, State | None],
 
 
 def assess_federated(
-    method: Method, data: StudyData, federated: Federated, calibrate: Calibrate | None = None
+    method: Method, data: StudyData, federated: Federated, calibrate: Calibrate | None = None, *, looks: bool = False
 ) -> Assessment:
-    """Figures of a federation's model, each site with its own variant where it has one."""
+    """Figures of a federation's model, each site with its own variant where it has one.
+
+    Args:
+        method, data, federated: what was trained. calibrate: fits a site's own calibration.
+        looks: a federated temperature is fitted on the sites' validation logits themselves, as a comparison does; else
+            it is the one that they summed for, and None where nobody summed.
+    """
     return assess_shared(
         trained(method, federated.state, data.shared),
         data,
@@ -156,8 +162,7 @@ def assess_federated(
         consumes=method.consumes,
         personal={name: trained(method, state, data.shared) for name, state in federated.personal.items()},
         calibrated=carries_temperature(federated.state),
-        # Where sites summed for it, theirs is the temperature, also if the sum was not made: nobody looks in the clear.
-        fitted=Fitted(federated.figures.temperature) if federated.figures is not None else None,
+        fitted=None if looks else Fitted(federated.figures.temperature if federated.figures is not None else None),
         calibrate=calibrate,
     )
 

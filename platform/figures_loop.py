@@ -80,8 +80,8 @@ def sum_figures(
         consortium.coordinator.end_figures()
         found = record[purpose]
         try:
-            if found.get(REASON):
-                raise InvalidPredictionsError(found[REASON])
+            if VALUES not in found:
+                raise InvalidPredictionsError(found.get(REASON, "the sums were published and erased"))
             fields = layouts[purpose].unpack(np.array(found[VALUES], dtype=np.float64))
             if purpose == TEMPERATURE:
                 temperature = _temperature(fields, layouts[purpose].bits)
@@ -100,9 +100,13 @@ def sum_figures(
 
 
 def erase_sums(run: RunFolder) -> None:
-    """Figures are published: the exact sums, which hold small cells, are kept no longer."""
+    """Figures are published: the exact sums, which hold small cells, are kept no longer. The run is locked.
+
+    Raises:
+        RunFolderError: the record is damaged.
+    """
     if run.held_out.is_file():
-        record = json.loads(run.held_out.read_bytes())
+        record = _read(run, None)
         for found in record.values():
             if isinstance(found, dict) and found.pop(VALUES, None) is not None:
                 found[PUBLISHED] = True
@@ -150,8 +154,8 @@ def _temperature(fields: Mapping[str, NDArray[np.float64]], bits: int) -> float 
     return fit_federated(nll, n=int(fields["n"]))
 
 
-def _read(run: RunFolder, adapter: str) -> dict[str, Any]:
-    """The record so far.
+def _read(run: RunFolder, adapter: str | None) -> dict[str, Any]:
+    """The record so far, of this adapter; of any with None.
 
     Raises:
         RunFolderError: it is damaged, or of another adapter.
@@ -160,9 +164,9 @@ def _read(run: RunFolder, adapter: str) -> dict[str, Any]:
         return {ADAPTER: adapter}
     try:
         record = json.loads(run.held_out.read_bytes())
-        sound = isinstance(record, dict) and record[ADAPTER] == adapter
+        sound = isinstance(record, dict) and adapter in (None, record[ADAPTER])
         sums = [found for key, found in record.items() if key != ADAPTER] if sound else []
-        sound = sound and all(bool(found.get(REASON)) != (VALUES in found) for found in sums)
+        sound = sound and all(sum(bool(found.get(key)) for key in (REASON, VALUES, PUBLISHED)) == 1 for found in sums)
     except (ValueError, KeyError, TypeError, AttributeError):
         sound = False
     if not sound:

@@ -140,7 +140,6 @@ class HeldOut:
             fields = evaluation_fields(
                 self._logits(state, self.test),
                 self.test.labels,
-                self.test.groups,
                 self.subgroups,
                 self.levels,
                 (validation, labels, self.validation.groups),

@@ -94,15 +94,20 @@ class Results:
         """The federation's own calibration, from sums alone; it travels in the model card, without counts."""
         settings, summed = self.study.evaluation, self.figures.summed if self.figures is not None else None
         fields = summed.fields if summed is not None else {}
-        scores, answers = fields.get("scores"), [fields[key] for key in ("answers", "right_answers") if key in fields]
+        counts = {
+            name: np.atleast_1d(fields[name]).astype(np.int64)
+            for name in ("scores", "class_scores", "answers", "right_answers")
+            if name in fields
+        }
         return from_sums(
             self.federated.temperature,
             classes=len(self.data.cohort.dataset.classes),
             coverage=settings.coverage,
             risk=settings.abstain_risk or None,
             abstain_below=settings.abstain_below,
-            scores=None if scores is None else scores.astype(np.int64),
-            confidences=np.stack(answers).astype(np.int64) if answers else None,
+            scores=counts.get("class_scores"),
+            once=counts.get("scores"),
+            confidences=np.stack([counts["answers"], counts["right_answers"]]) if counts else None,
             own_temperature=self.federated.calibrated,
         )
 

@@ -76,7 +76,8 @@ def simulate(
     if resume:
         run = RunFolder.resume(out, study)
         if run.summary.is_file():
-            erase_sums(run)  # a stop may have come between the report and this
+            with run.locked():
+                erase_sums(run)  # a stop may have come between the report and this
             watch.note("the run is complete; nothing to resume")
             return run
     else:

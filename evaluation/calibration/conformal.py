@@ -177,23 +177,39 @@ def score_histogram(probabilities: ArrayLike, labels: ArrayLike, bins: int = SCO
     return cells.reshape(p.shape[1], bins).astype(np.int64)
 
 
-def thresholds_from_histogram(histogram: IntArray, *, nominal: float) -> Thresholds:
-    """Thresholds from summed histograms, (K, bins) counts: the upper edge of the bin that holds the exact one.
+def thresholds_from_histogram(
+    histogram: IntArray, *, nominal: float, once: IntArray | None = None, fewest: int = 0
+) -> Thresholds:
+    """Thresholds from summed histograms: the upper edge of the bin that holds the exact one.
+
+    Args:
+        histogram: (K, bins) counts, one image of a group and class. nominal: as in :func:`fit`.
+        once: (bins,) counts, one image of a group, for the threshold for all; None: the sum of ``histogram``.
+        fewest: with fewer scores than that there is no threshold.
 
     Raises:
         InvalidPredictionsError: no counts, or one below 0.
     """
     if histogram.ndim != 2 or histogram.shape[0] < 2 or histogram.size == 0 or histogram.min() < 0:
         raise InvalidPredictionsError(f"a histogram of shape {histogram.shape} is no count by class and bin")
+    if once is not None and (once.shape != histogram.shape[1:] or once.min() < 0):
+        raise InvalidPredictionsError(f"a histogram of shape {once.shape} beside one of {histogram.shape}")
     edges = bin_edges(histogram.shape[1])
 
     def threshold(counts: IntArray) -> float | None:
-        wanted = rank(int(counts.sum()), nominal)
-        return None if wanted is None else float(edges[int(np.searchsorted(np.cumsum(counts), wanted)) + 1])
+        n = int(counts.sum())
+        wanted = rank(n, nominal)
+        return (
+            None if wanted is None or n < fewest else float(edges[int(np.searchsorted(np.cumsum(counts), wanted)) + 1])
+        )
 
+    together = histogram.sum(axis=0) if once is None else once
     by_class = tuple(threshold(row) for row in histogram)
-    n_by_class = tuple(int(row.sum()) for row in histogram)
-    return Thresholds(nominal, threshold(histogram.sum(axis=0)), by_class, sum(n_by_class), n_by_class)
+    if fewest:  # the record checks thresholds against counts, and these are left out by another rule
+        return Thresholds(nominal, threshold(together), by_class, None, None)
+    return Thresholds(
+        nominal, threshold(together), by_class, int(together.sum()), tuple(int(row.sum()) for row in histogram)
+    )
 
 
 def prediction_sets(

@@ -23,6 +23,8 @@ from .isotonic import IsotonicCurves
 from .vector_scaling import VectorScaling
 
 FOLDS = 5
+FEWEST_PUBLISHED = 11
+"""Scores behind a threshold that travels in a model card: it is itself a score, and small cells are not published."""
 SEED = 8
 """Of folds and of the image that is drawn from each group: equal images give equal calibrations."""
 
@@ -92,6 +94,7 @@ def from_sums(
     risk: float | None,
     abstain_below: float,
     scores: IntArray | None = None,
+    once: IntArray | None = None,
     confidences: IntArray | None = None,
     own_temperature: bool = False,
     n: int | None = None,
@@ -102,7 +105,8 @@ def from_sums(
         federated_temperature: from summed likelihoods; None where it is not known.
         classes: K.
         coverage, risk, abstain_below: as in :func:`fit_calibrator`.
-        scores: (K, bins) of :func:`.conformal.score_histogram`; None: no prediction sets.
+        scores: (K, bins) of :func:`.conformal.score_histogram`, one image of a group and class; None: no sets.
+        once: (bins,), one image of a group.
         confidences: (2, bins) of :func:`.abstention.confidence_histogram`; None: no threshold can be chosen. Both at
             ``federated_temperature``.
         own_temperature: the model carries a temperature; nothing is added to it.
@@ -114,7 +118,9 @@ def from_sums(
     if scores is not None and len(scores) != classes:
         raise InvalidPredictionsError(f"score histograms of {len(scores)} classes for {classes}")
     scaled = None if own_temperature or federated_temperature is None else float(federated_temperature)
-    sets = None if scores is None else conformal.thresholds_from_histogram(scores, nominal=coverage).without_counts()
+    sets = None
+    if scores is not None:
+        sets = conformal.thresholds_from_histogram(scores, nominal=coverage, once=once, fewest=FEWEST_PUBLISHED)
     threshold = None
     if risk is not None and confidences is not None:
         threshold = abstention.choose_from_histogram(confidences, risk=risk).threshold

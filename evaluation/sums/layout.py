@@ -141,47 +141,42 @@ def temperature_layout(bits: int) -> VectorLayout:
 def evaluation_layout(classes: int, levels: Mapping[str, Sequence[str]], thresholds: int, bits: int) -> VectorLayout:
     """All figures of one evaluation; of K classes, B = 10 reliability bins, H = 256 score bins, T thresholds.
 
-    Test images: ``groups``, and ``class_groups`` (K,) that have an image of a class; ``confusion`` (K, K), rows truth;
-    of the top label's bins ``bin_n``, ``bin_right``, ``bin_confidence`` (B,), the same before any temperature with
-    ``raw_`` before the name, and of one image a group with ``group_`` and their ``group_bin_variance`` p (1 - p); of
-    each class's bins ``class_bin_n``, ``class_bin_hits``, ``class_bin_share`` (K, B); ``positives``, ``negatives``
-    (K, H) by log odds; ``tops``, ``right_tops`` (200,) by top probability; ``acted``, ``acted_rightly`` (K, T), images
-    whose probability of a class reaches a threshold; ``brier``, ``nll``, and ``raw_``; of subgroup column i
-    ``right_i``, ``total_i`` (L + 2, K): the study's levels, other, not recorded, by true class, and ``holders_i``
-    (L + 2,), sites that have any.
+    Test images: ``confusion`` (K, K), rows truth; of the top label's bins ``bin_n``, ``bin_right``, ``bin_confidence``
+    (B,), and the same before any temperature with ``raw_`` before the name; of each class's bins ``class_bin_n``,
+    ``class_bin_hits``, ``class_bin_share`` (K, B); ``positives``, ``negatives`` (K, H) by log odds; ``acted`` and
+    ``acted_rightly`` (K, T), images whose probability of a class reaches a threshold; ``brier``, ``raw_brier`` and
+    ``nll``; of subgroup column i ``right_i``, ``total_i`` (L + 2, K): the study's levels, other, not recorded, by true
+    class, and ``holders_i`` (L + 2,), sites that have any.
 
-    Validation images: ``scores`` (K, 200), of `..calibration.conformal`, one image of a group and class; ``answers``
-    and ``right_answers`` (200,), of `..calibration.abstention`, one image of a group.
+    Validation images: ``scores`` (200,), of `..calibration.conformal`, one image of a group, and ``class_scores``
+    (K, 200), one of a group and class; ``answers`` and ``right_answers`` (200,), of `..calibration.abstention`, one
+    image of a group.
 
     Args:
         classes: K. levels: of each subgroup column. thresholds: T. bits: of a coordinate.
     """
     k = classes
     fields = [
-        Field("groups", ()),
-        Field("class_groups", (k,)),
         Field("confusion", (k, k)),
         *(
             field
-            for prefix in ("", "raw_", "group_")
+            for prefix in ("", "raw_")
             for field in (
                 Field(f"{prefix}bin_n", (N_BINS,)),
                 Field(f"{prefix}bin_right", (N_BINS,)),
                 Field(f"{prefix}bin_confidence", (N_BINS,), "real"),
             )
         ),
-        Field("group_bin_variance", (N_BINS,), "real"),
         Field("class_bin_n", (k, N_BINS)),
         Field("class_bin_hits", (k, N_BINS)),
         Field("class_bin_share", (k, N_BINS), "real"),
         Field("positives", (k, SCORE_BINS)),
         Field("negatives", (k, SCORE_BINS)),
-        Field("tops", (SHARE_BINS,)),
-        Field("right_tops", (SHARE_BINS,)),
         Field("acted", (k, thresholds)),
         Field("acted_rightly", (k, thresholds)),
-        *(Field(name, (), "real") for name in ("brier", "nll", "raw_brier", "raw_nll")),
-        Field("scores", (k, SHARE_BINS)),
+        *(Field(name, (), "real") for name in ("brier", "raw_brier", "nll")),
+        Field("scores", (SHARE_BINS,)),
+        Field("class_scores", (k, SHARE_BINS)),
         Field("answers", (SHARE_BINS,)),
         Field("right_answers", (SHARE_BINS,)),
     ]
@@ -195,9 +190,3 @@ def score_bin(log_odds: FloatArray) -> NDArray[np.int64]:
     """Bin of each log odds, int64 in [0, 256), same shape."""
     edges = np.linspace(-16.0, 16.0, SCORE_BINS - 1)
     return np.searchsorted(edges, log_odds, side="right").astype(np.int64)
-
-
-def share_bin(probabilities: FloatArray) -> NDArray[np.int64]:
-    """Bin i of 200 holds i/200 <= p < (i+1)/200, the last one also p = 1; int64, same shape."""
-    found = np.floor(probabilities * SHARE_BINS).astype(np.int64)
-    return np.clip(found, 0, SHARE_BINS - 1)

@@ -13,8 +13,8 @@ from ..calibration.fitting import SEED
 from ..calibration.group_draws import one_per_group
 from ..calibration.temperature import grid_nll_sums
 from ..confusion import confusion_matrix
-from ..reliability import N_BINS, bin_index, bin_sums
-from .layout import SCORE_BINS, SHARE_BINS, score_bin, share_bin
+from ..reliability import bin_sums
+from .layout import SCORE_BINS, SHARE_BINS, score_bin
 
 
 def temperature_fields(logits: FloatArray, labels: IntArray, bits: int) -> dict[str, FloatArray]:
@@ -33,7 +33,6 @@ def temperature_fields(logits: FloatArray, labels: IntArray, bits: int) -> dict[
 def evaluation_fields(
     logits: FloatArray,
     labels: IntArray,
-    groups: Sequence[str] | Sequence[int],
     subgroups: Mapping[str, Sequence[str]],
     levels: Mapping[str, Sequence[str]],
     validation: tuple[FloatArray, IntArray, Sequence[str] | Sequence[int]],
@@ -43,43 +42,35 @@ def evaluation_fields(
     """Fields of `layout.evaluation_layout`.
 
     Args:
-        logits, labels, groups: of test images, (n, K), (n,), (n,); n may be 0.
+        logits, labels: of test images, (n, K), (n,); n may be 0.
         subgroups: by column, the value of each test image; empty text where none is recorded.
         levels: the columns and values that the study counts.
-        validation: the same three of validation images.
+        validation: logits, labels and groups of validation images.
         temperature: divides all logits; None for 1.
         thresholds: probabilities of a class at which somebody would act.
     """
     z, y = check_predictions(logits, labels)
     k, divisor = z.shape[1], temperature or 1.0
-    codes = group_codes(groups, len(y))
     shares = _shares(z, divisor)
     right = (_called(z) == y).astype(np.float64)
     truth = np.eye(k)[y]
     by_class = [bin_sums(shares[:, c], truth[:, c]) for c in range(k)]
     odds = log_odds(z, divisor) if len(y) else np.zeros((0, k))
     reached = [shares >= threshold for threshold in thresholds]
-    first = np.unique(codes, return_index=True)[1]
-    top = shares.max(axis=1, initial=0.0)
-    where = bin_index(top)
     fields = {
-        "groups": np.array(float(len(first))),
-        "class_groups": np.array([float(len(np.unique(codes[y == c]))) for c in range(k)]),
         "confusion": confusion_matrix(y, _called(z), k).astype(np.float64),
-        **_top_bins("", top, right),
-        **_top_bins("raw_", _shares(z, 1.0).max(axis=1, initial=0.0), right),
-        **_top_bins("group_", top[first], right[first]),
-        "group_bin_variance": np.bincount(where[first], (top * (1.0 - top))[first], minlength=N_BINS),
+        **_top_bins("", shares, right),
+        **_top_bins("raw_", _shares(z, 1.0), right),
         "class_bin_n": np.stack([row[0] for row in by_class]),
         "class_bin_share": np.stack([row[1] for row in by_class]),
         "class_bin_hits": np.stack([row[2] for row in by_class]),
         "positives": _histograms(odds, truth),
         "negatives": _histograms(odds, 1.0 - truth),
-        **dict(zip(("tops", "right_tops"), _share_counts(top, right), strict=True)),
         "acted": np.stack([each.sum(axis=0) for each in reached], axis=1).astype(np.float64),
         "acted_rightly": np.stack([(each * truth).sum(axis=0) for each in reached], axis=1),
-        **_losses("", z, y, divisor),
-        **_losses("raw_", z, y, 1.0),
+        "brier": np.array(np.square(shares - truth).sum()),
+        "raw_brier": np.array(np.square(_shares(z, 1.0) - truth).sum()),
+        "nll": np.array(max(-float(log_softmax(z, divisor)[np.arange(len(y)), y].sum()), 0.0) if len(y) else 0.0),
         **_validation_fields(*validation, divisor),
     }
     for number, (column, named) in enumerate(levels.items()):
@@ -104,28 +95,10 @@ def _called(z: FloatArray) -> IntArray:
     return called
 
 
-def _top_bins(prefix: str, top: FloatArray, right: FloatArray) -> dict[str, FloatArray]:
-    count, confidence, hits = bin_sums(top, right)
+def _top_bins(prefix: str, shares: FloatArray, right: FloatArray) -> dict[str, FloatArray]:
+    """Reliability bins of the top label."""
+    count, confidence, hits = bin_sums(shares.max(axis=1, initial=0.0), right)
     return {f"{prefix}bin_n": count, f"{prefix}bin_right": hits, f"{prefix}bin_confidence": confidence}
-
-
-def _share_counts(top: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Images, and those that are right, by top probability; (200,) each."""
-    where = share_bin(top)
-    return (
-        np.bincount(where, minlength=SHARE_BINS).astype(np.float64),
-        np.bincount(where, right, minlength=SHARE_BINS).astype(np.float64),
-    )
-
-
-def _losses(prefix: str, z: FloatArray, y: IntArray, divisor: float) -> dict[str, FloatArray]:
-    """Sums of the Brier score and of the negative log likelihood."""
-    truth = np.eye(z.shape[1])[y]
-    nll = -log_softmax(z, divisor)[np.arange(len(y)), y].sum() if len(y) else 0.0
-    return {
-        f"{prefix}brier": np.array(np.square(_shares(z, divisor) - truth).sum()),
-        f"{prefix}nll": np.array(max(float(nll), 0.0)),
-    }
 
 
 def _histograms(odds: FloatArray, weights: FloatArray) -> FloatArray:
@@ -140,12 +113,13 @@ def _validation_fields(
 ) -> dict[str, FloatArray]:
     z, y = check_predictions(logits, labels)
     codes, shares = group_codes(groups, len(y)), _shares(z, divisor)
-    # Images of one group resemble each other, so each group counts once, and once a class.
+    # Images of one group resemble each other: each counts once, and once a class, drawn as a site's own fit draws them.
     draw = np.random.default_rng(SEED)
     once, by_class = one_per_group(codes, draw), one_per_group(codes * z.shape[1] + y, draw)
     answers = confidence_histogram(shares[once], y[once], SHARE_BINS).astype(np.float64)
     return {
-        "scores": score_histogram(shares[by_class], y[by_class], SHARE_BINS).astype(np.float64),
+        "scores": score_histogram(shares[once], y[once], SHARE_BINS).sum(axis=0).astype(np.float64),
+        "class_scores": score_histogram(shares[by_class], y[by_class], SHARE_BINS).astype(np.float64),
         "answers": answers[0],
         "right_answers": answers[1],
     }

@@ -156,6 +156,8 @@ def document(name: str, file: PredictionsFile, figures: FigureSet) -> dict[str, 
     return {
         "n": figures.n,
         **{key: found.value for key, found in estimates.items()},
+        # A truth that was given probability 0 has no finite likelihood; the page says what stands for it.
+        **({"nll": None} if file.zero_truths else {}),
         "temperature": file.temperature,
         "intervals": intervals,
         "classes": list(figures.classes),

@@ -115,7 +115,7 @@ def test_each_sum_is_one_session_over_all_sites_about_the_final_adapter(make: Ma
 
     made.run(tap)
     assert [start.session.purpose for _, start in starts] == [TEMPERATURE] * 3 + [EVALUATION] * 3
-    assert {start.session.round for _, start in starts} == {2}
+    assert {start.session.round for _, start in starts} == {1}
     assert {start.adapter for _, start in starts} == set(ends)
     for purpose in (TEMPERATURE, EVALUATION):
         assert sorted(sender for sender, of in vectors if of == purpose) == ["site-1", "site-2", "site-3"]

@@ -15,7 +15,6 @@ from wardround.evaluation.sums.layout import (
     bits_for,
     evaluation_layout,
     score_bin,
-    share_bin,
     temperature_layout,
 )
 
@@ -83,10 +82,8 @@ def test_no_sum_over_the_sites_can_wrap(sites: int) -> None:
 def test_layouts_have_their_documented_sizes() -> None:
     k, t = 4, 3
     assert temperature_layout(24).size == 1 + 2 * 64
-    tops = 3 * (10 + 10 + 20) + 20
-    expected = (
-        1 + k + k * k + tops + k * 40 + 2 * k * SCORE_BINS + 2 * SHARE_BINS + 2 * k * t + 8 + k * SHARE_BINS + 400
-    )
+    tops = 2 * (10 + 10 + 20)
+    expected = k * k + tops + k * 40 + 2 * k * SCORE_BINS + 2 * k * t + 6 + (k + 3) * SHARE_BINS
     assert evaluation_layout(k, {}, t, 24).size == expected
     with_levels = evaluation_layout(k, {"sex": ("f", "m")}, t, 24).size
     assert with_levels == expected + 2 * 4 * k + 4
@@ -98,4 +95,3 @@ def test_bins_are_even_open_at_the_ends_and_ascending() -> None:
     assert found.tolist() == sorted(found.tolist())
     assert found[0] == 0
     assert found[-1] == SCORE_BINS - 1
-    assert share_bin(np.array([0.0, 0.004999, 0.005, 0.5, 1.0])).tolist() == [0, 0, 1, 100, SHARE_BINS - 1]
