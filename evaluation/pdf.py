@@ -11,6 +11,8 @@ import importlib
 import logging
 from typing import Any
 
+from PIL import ImageFile
+
 from .errors import EvaluationError
 
 _KEPT_BYTES = 16
@@ -72,6 +74,9 @@ def _weasyprint() -> Any:
             f"WeasyPrint is installed, but a library that it needs is not: {str(error).splitlines()[0]}",
             remedy="Install Pango (Debian: apt-get install libpango-1.0-0 libpangoft2-1.0-0), or print from a browser",
         ) from error
+    finally:
+        # Importing it makes Pillow accept cut-off pictures in the whole process; they must not pass as whole elsewhere.
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
     # It warns of style rules that it does not know; the pages keep to what looks right without them.
     logging.getLogger("weasyprint").setLevel(logging.CRITICAL)
     return module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -223,3 +224,28 @@ def _unknown_site(key: str, name: str, cohort: Cohort) -> StudyFileError:
     return StudyFileError(
         f"'{name}' is no site of the data", where=key, remedy=f"Set it to one of: {', '.join(known) or 'none there'}"
     )
+
+
+def check_subgroups(study: Study, cohort: Cohort) -> list[str]:
+    """Refuse a column of ``evaluation.subgroups`` that no image has; say which values no image has.
+
+    Raises:
+        StudyFileError: names the column, and the nearest one that there is.
+    """
+    notes = []
+    for column, levels in study.evaluation.levels.items():
+        found = {record.subgroups[column] for record in cohort.records if column in record.subgroups}
+        if not found:
+            there = sorted({name for record in cohort.records for name in record.subgroups})
+            near = difflib.get_close_matches(column, there, n=1, cutoff=0.5)
+            raise StudyFileError(
+                f"no image has a subgroup column '{column}'" + (f"; did you mean '{near[0]}'?" if near else ""),
+                where="evaluation.subgroups",
+                remedy=f"Columns are {', '.join(there)}" if there else "These data have no subgroup columns",
+            )
+        for level in levels:
+            if level not in found:
+                near = difflib.get_close_matches(level, sorted(found), n=1, cutoff=0.5)
+                meant = f"; did you mean '{near[0]}'?" if near else ""
+                notes.append(f"evaluation.subgroups: no image has {column} = '{level}'{meant}")
+    return notes

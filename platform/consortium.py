@@ -282,8 +282,8 @@ def _held_out(study: Study, method: Method, data: StudyData, site: SiteData, lay
     levels = study.evaluation.levels
     if not layouts:
         return None
-    records = [data.cohort.records[row] for row in site.test.rows]
-    subgroups = {column: [record.subgroups.get(column, "") for record in records] for column in levels}
+    of_row = data.cohort.records
+    subgroups = {column: [of_row[row].subgroups.get(column, "") for row in site.test.rows] for column in levels}
     parts = (site.validation, site.test)
     return HeldOut(method, data.shared, layouts, *parts, subgroups, levels, study.evaluation.thresholds)
 

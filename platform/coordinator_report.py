@@ -17,6 +17,7 @@ from ..evaluation.report_model import Dossier
 from ..evaluation.statements import Statement
 from ..evaluation.sums.summed import SummedFigures
 from ..privacy.atomic import write_atomic
+from .errors import RunFolderError, StudyFileError
 from .run_folder import RunFolder
 
 REPORT, PAGE, TABLE = "report.json", "report.html", "report.csv"
@@ -37,6 +38,44 @@ def facts_of(dossier: Dossier) -> Facts:
         ledger_root=dossier.privacy.ledger_head,
         marks=dossier.marks,
     )
+
+
+def earlier_report(folder: Path) -> Published:
+    """The report that a coordinator published before, from its run folder; a new one must not be subtractable from it.
+
+    Raises:
+        RunFolderError: there is none, it is damaged, or it has no counts.
+    """
+    source = folder / "coordinator" / REPORT
+    problem, found = "has no coordinator's report", None
+    if source.is_file():
+        try:
+            found = from_json(source.read_bytes())
+            problem = "" if found.confusion is not None else "has a coordinator's report without counts"
+        except InvalidReportError:
+            problem = "has a damaged coordinator's report"
+    if problem or found is None:
+        raise RunFolderError(
+            f"the earlier run {problem}",
+            where=str(source),
+            remedy="Give the folder of the last run that published counts, or leave --previous out",
+        )
+    return found
+
+
+def check_classes(published: Published, classes: Sequence[str], folder: Path) -> None:
+    """Refuse an earlier report that is of other classes than a study's.
+
+    Raises:
+        StudyFileError: names them.
+    """
+    names = tuple(label.name for label in published.facts.classes)
+    if names != tuple(classes):
+        raise StudyFileError(
+            f"the earlier run is of other classes ({', '.join(names)}; this study has {', '.join(classes)})",
+            where=str(folder),
+            remedy="Nothing can be subtracted from it: leave --previous out",
+        )
 
 
 def publish_sums(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..evaluation.audit_view import audit_page
+from ..evaluation.disclosure.published import Published
 from ..evaluation.figures.twins import to_csv
 from ..evaluation.pdf import to_pdf
 from ..evaluation.report import index_page, site_report
@@ -33,8 +34,13 @@ CASES = "cases.html"
 TWINS = ("report-figures.json", "report-figures.csv")
 
 
-def write_results(run: RunFolder, results: Results) -> None:
-    """Write card, reports, front page and, last, summary.json: its presence says that the run is complete."""
+def write_results(run: RunFolder, results: Results, previous: Published | None = None) -> None:
+    """Write card, reports, front page and, last, summary.json: its presence says that the run is complete.
+
+    Args:
+        run: its folder. results: of the study.
+        previous: what the same coordinator published before, of images that may be the same ones.
+    """
     make_private(run.card.parent)
     _write_json(run.card, model_card(results))
     figures = {}
@@ -49,7 +55,7 @@ def write_results(run: RunFolder, results: Results) -> None:
     dossier = dossier_of(results, figures)
     write_atomic(run.root / "dossier.json", to_json(dossier))
     if results.figures is not None and results.figures.summed is not None:
-        publish_sums(run, results.figures.summed, dossier)
+        publish_sums(run, results.figures.summed, dossier, previous)
     build_pages(run, figures)
     _write_json(run.summary, summary(results))
     erase_sums(run)

@@ -104,6 +104,8 @@ def federate(
             earlier += seconds_spent(run)
         records = run_rounds(study, method, data, consortium, run, watch, line)
         figures = sum_figures(study, classes, consortium, run, watch, line)
+        if study.private and study.evaluation.federated:
+            watch.note("figures of all sites are not summed: nothing in such sums carries noise")
         carry(consortium.coordinator, consortium.sites, consortium.coordinator.finish(), tap)
         tell_of_ledgers(consortium, watch)
         consortium.close_ledgers(study.digest())

@@ -32,7 +32,7 @@ def refuse_loss(
     begun, asked, figured = progress.begun, means.path.is_file(), figures.begun
     purposes = {key.rpartition("/")[2] for key in signed}
     for lost, here in (
-        (PROGRESS_FILE, begun or "update" not in purposes),
+        (PROGRESS_FILE, begun or purposes <= {PURPOSE, *HELD_OUT}),
         (MEANS_FILE, asked or not (PURPOSE in purposes or (sums_means and begun))),
         (HELD_OUT_FILE, figured or not purposes & set(HELD_OUT)),
         (SURVIVORS_FILE, (folder / SURVIVORS_FILE).is_file() or not (begun or asked or figured)),

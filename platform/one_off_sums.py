@@ -76,10 +76,10 @@ class HeldOutSum:
 
     def check(self, session: SessionId, adapter: str, settings: bytes, last_round: int) -> None:
         """As the memory has it; the settings must name a temperature of the grid, or none."""
+        self.memory.check_session(session, adapter, sha256(settings).hexdigest())
         place = self._place(session, settings)
         known = settings_of(session.study.hex(), session.round, session.purpose, temperature_at(place))
         _same_settings(settings, known)
-        self.memory.check_session(session, adapter, sha256(settings).hexdigest())
 
     def check_state(self, state: State) -> None:
         """The adapter has the study's class means, where it has any."""

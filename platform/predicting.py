@@ -81,7 +81,7 @@ class Answers:
         calibrator: what made logits into these answers.
         site: whose calibration that is; None: the federation's.
         synthetic: whether the model was trained on phantoms.
-        rows: one an image.
+        rows: one an image. note: why the federation's probabilities are not calibrated; empty where they are.
     """
 
     study: str
@@ -90,6 +90,7 @@ class Answers:
     site: str | None
     synthetic: bool
     rows: tuple[ImageAnswer, ...]
+    note: str = ""
 
 
 def predict_images(root: Path, images: Sequence[Path], *, device: str = "auto", site: str | None = None) -> Answers:
@@ -150,7 +151,8 @@ def predict_images(root: Path, images: Sequence[Path], *, device: str = "auto", 
         read.get(index) or ImageAnswer(path, None, None, classes, reason=reasons.get(path, "unreadable"))
         for index, path in enumerate(images)
     ]
-    return Answers(study.name, classes, calibrator, site, bool(card["synthetic"]), tuple(rows))
+    note = "" if site else str(card.get("calibration_note", ""))
+    return Answers(study.name, classes, calibrator, site, bool(card["synthetic"]), tuple(rows), note)
 
 
 def answers_of(

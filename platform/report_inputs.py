@@ -62,7 +62,7 @@ def site_report_of(results: Results, site: SiteData) -> SiteReport:
         # Away from home the local-only figure is a mean over the sites' models, which makes no single prediction.
         local_only=predictions(results.local_only) if training else None,
         zero_shot=predictions(results.zero_shot),
-        privacy=_privacy(results, site.name if training else None),
+        privacy=_privacy(results, site.name),
         provenance=_provenance(results),
         seed=_seed(results, site.name),
         marks=results.marks.of_site(site.name, trains=training),
@@ -202,6 +202,8 @@ def _privacy(results: Results, site: str | None) -> PrivacyFacts:
     )
     if site is None:
         return facts
+    if site not in results.sent:  # it took no part, so it sent nothing and has no ledger
+        return replace(facts, bytes_sent=0, messages_sent=None, ledger_entries=0, ledger_head="")
     sent = results.sent[site]
     return replace(
         facts,

@@ -23,6 +23,7 @@ from .class_means import constants_of
 from .config import Study
 from .enrolment import weighting_of
 from .figures_loop import FederatedFigures
+from .held_out import EVALUATION, TEMPERATURE
 from .marks import Marks, marks_of
 from .methods.method import Method
 from .study_data import StudyData
@@ -110,6 +111,24 @@ class Results:
             confidences=np.stack([counts["answers"], counts["right_answers"]]) if counts else None,
             own_temperature=self.federated.calibrated,
         )
+
+    @property
+    def not_summed(self) -> str:
+        """Why there are no figures of all sites together; empty where there are."""
+        if self.figures is not None:
+            return self.figures.reasons.get(EVALUATION, "")
+        if self.study.private:
+            return "under differential privacy no sums over validation and test images are made"
+        return "the study makes no sums over validation and test images (evaluation.federated = false)"
+
+    @property
+    def not_calibrated(self) -> str:
+        """Why the federation's probabilities are not calibrated; empty where they are."""
+        if self.federated.calibrated or self.federated.temperature is not None:
+            return ""
+        if self.figures is None:
+            return self.not_summed
+        return self.figures.reasons.get(TEMPERATURE, "too few validation images, or the fit had no optimum")
 
     @property
     def marks(self) -> Marks:
@@ -211,6 +230,7 @@ def model_card(results: Results) -> dict[str, Any]:
         "personalisation": study.personalisation.model_dump(mode="json"),
         "calibration_settings": study.calibration.model_dump(mode="json"),
         "calibration": calibrator.to_dict(),
+        "calibration_note": results.not_calibrated,
         "temperature": results.federated.temperature,
         "temperature_source": _temperature_source(results.federated),
         "abstain_below": calibrator.abstain_below,

@@ -23,9 +23,10 @@ from .assessment import Logits, assess_local_only, assess_shared, trained, zero_
 from .backbone import Backbone, load_backbone
 from .baselines import train_alone
 from .calibration import carries_temperature
-from .cohorts import StudyPlan, deal, read_cohort
+from .cohorts import StudyPlan, check_subgroups, deal, read_cohort
 from .config import Study
 from .consortium import rehearse_roster
+from .coordinator_report import check_classes, earlier_report
 from .dossier import write_results
 from .engines.local import Tap
 from .errors import MethodError, RunFolderError, StudyFileError
@@ -52,6 +53,7 @@ def simulate(
     watcher: Watcher | None = None,
     cache: Path | None = None,
     tap: Tap | None = None,
+    previous: Path | None = None,
 ) -> RunFolder:
     """Run (or continue) a study with all sites in this process.
 
@@ -62,6 +64,7 @@ def simulate(
         watcher: told of the progress.
         cache: feature cache; None for WARDROUND_CACHE or its default.
         tap: sees every parcel's exact bytes.
+        previous: the run whose coordinator's report was published before, of images that may be the same ones.
 
     Returns:
         The run folder, complete.
@@ -85,6 +88,7 @@ def simulate(
     watch.stage("backbone")
     backbone = study_backbone(study)
     method = federated_method(study)
+    published = earlier_report(previous) if previous is not None else None
     plan: StudyPlan | None = None
     if study.data.source == "folder":
         # Real data are read before the run folder is made: a mistake in the study leaves nothing behind.
@@ -99,6 +103,10 @@ def simulate(
                     study, read_cohort(study, run.phantoms, lambda done, total: watch.progress(done, total, "images"))
                 )
             watch.stage("encoding images")
+            if published is not None and previous is not None:
+                check_classes(published, plan.cohort.dataset.class_names, previous)
+            for told in check_subgroups(study, plan.cohort):
+                watch.note(told)
             withdrawn = withdrawn_records(run.homes, plan, study)
             for told in withdrawn.notes:
                 watch.note(told)
@@ -143,7 +151,7 @@ def simulate(
             skipped=len(skipped),
         )
         watch.stage("dossier")
-        write_results(run, results)
+        write_results(run, results, published)
         return run
 
 

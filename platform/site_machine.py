@@ -322,8 +322,6 @@ class Site:
             return
         if session.round > self.rounds or self._figures.begun:
             raise ProtocolError("a round beyond the study's last", code=Refusal.WRONG_SESSION, stage="start")
-        if settings != round_settings(session.study.hex(), session.round):
-            raise ProtocolError("other round settings than the study's", code=Refusal.OTHER_ADAPTER, stage="start")
         if session.round < 1 or (session.round, session.attempt) <= before[:2]:
             raise ProtocolError(
                 f"round {session.round}, attempt {session.attempt} is not after round {before[0]}, attempt {before[1]}",
@@ -332,6 +330,8 @@ class Site:
             )
         if session.round == before[0] and adapter != before[2]:
             raise ProtocolError("another adapter in the same round", code=Refusal.OTHER_ADAPTER, stage="start")
+        if settings != round_settings(session.study.hex(), session.round):
+            raise ProtocolError("other round settings than the study's", code=Refusal.OTHER_ADAPTER, stage="start")
 
     def _global_adapter(self, data: bytes, rounds: int) -> State:
         """The received adapter, if it is this study's, of this method and backbone, after ``rounds`` rounds."""

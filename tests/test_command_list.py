@@ -14,7 +14,7 @@ from wardround.platform.cli.app import app
 # The documented commands with their options. A command may be missing until its part is built; none may be extra.
 COMMANDS = """\
 wardround demo [--study brain|skin] [--method facmic|faa-clip|fedclip] [--sites N] [--rounds N] [--epsilon E] [--out DIR] [--seed N]
-wardround run STUDY.toml --out DIR [--resume]
+wardround run STUDY.toml --out DIR [--resume] [--previous RUN]
 wardround compare STUDY.toml --methods a,b,c [--leave-one-out] [--seeds K] [--ablation NAME] --out DIR
 wardround data check PATH|STUDY.toml
 wardround data list
@@ -22,7 +22,7 @@ wardround predict RUN IMAGE… [--site SITE]
 wardround evaluate PREDICTIONS.csv [--groups COL] [--subgroups COL…] [--json] [--html OUT]
 wardround report build RUN [--pdf]
 wardround report sign RUN --site SITE --name NAME --role ROLE --decision accepted|accepted-with-remarks|rejected [--remarks TEXT] [--yes]
-wardround report cases RUN --site SITE [--maps N] [--device auto|cpu|cuda]
+wardround report cases RUN --site SITE [--maps N] [--most N] [--device auto|cpu|cuda]
 wardround audit verify RUN|LEDGER… [--key PARTY=KEY…] [--json]
 wardround audit show RUN|LEDGER… [--study HASHPREFIX] [--round N] [--stage S] [--type T] [--peer P] [--owner O] [--direction out|in] [--outcome O] [--day YYYY-MM-DD] [--entries] [--json]
 wardround audit reconcile SITE COORDINATOR [--json]
@@ -127,7 +127,7 @@ def options_of(command: Any) -> set[str]:
 
 def test_the_list_is_read_as_it_is_meant() -> None:
     listed = documented()
-    assert listed["run"] == {"--out", "--resume"}
+    assert listed["run"] == {"--out", "--resume", "--previous"}
     assert listed["site policy edit"] == set()
     assert len(listed) == len(COMMANDS.splitlines())
 

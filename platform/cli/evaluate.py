@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from ...evaluation.per_class import Rate
     from ...evaluation.predictions_csv import PredictionsFile
 
+MADE_BY = b"Wardround evaluation</title>"
+"""In every page of this command, and in no other file that a person would miss."""
 SEED = 0
 """Of all intervals, so that the same file gives the same report."""
 
@@ -90,18 +93,29 @@ def check_targets(html: Path, predictions: Path) -> None:
     for path in targets(html):
         if path.is_dir():
             raise PlatformError("this is a folder", where=str(path), remedy="Give --html the name of a file in it")
+        if path.exists() and not path.is_file():
+            raise PlatformError(
+                "this is no file but a device", where=str(path), remedy="Give --html the name of a file"
+            )
         if path.exists() and predictions.exists() and path.samefile(predictions):
             raise PlatformError(
                 "the report would be written over the predictions",
                 where=str(path),
                 remedy=f"Give --html another name, such as {one_line(str(other))}",
             )
-        if path != html and path.exists() and not html.exists():
+        if path.exists() and not _is_ours(html):
             raise PlatformError(
-                f"this file exists and no {html.name} does that it could belong to; it is not written over",
+                "this file exists and is of no earlier report of that name; it is not written over",
                 where=str(path),
                 remedy=f"Give --html another name, such as {one_line(str(other))}, or move the file away",
             )
+
+
+def _is_ours(html: Path) -> bool:
+    """Whether a page was made by this command, so that it and its twins may be replaced."""
+    with suppress(OSError):
+        return MADE_BY in html.read_bytes()
+    return False
 
 
 def targets(html: Path) -> tuple[Path, Path, Path]:

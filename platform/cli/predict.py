@@ -104,7 +104,8 @@ def _warnings(answers: Answers) -> list[str]:
     whose = answers.site or "The federation"
     sentences = []
     if not calibrator.calibrated:
-        sentences.append("No temperature could be fitted: these probabilities are not calibrated.")
+        why = f" ({answers.note})" if answers.note else ""
+        sentences.append(f"No temperature was fitted{why}: these probabilities are not calibrated.")
     elif calibrator.kind != calibrator.wanted or (answers.site and calibrator.source == "federated"):
         sentences.append(
             f"{whose} has too few validation images of its own for {KINDS[calibrator.wanted or 'none']}: "
@@ -112,8 +113,9 @@ def _warnings(answers: Answers) -> list[str]:
         )
     if calibrator.abstain_risk is not None and not calibrator.risk_reached:
         sentences.append(
-            f"No threshold was found at which at most {percent(calibrator.abstain_risk)} % of answers are wrong; "
-            f"it abstains below {percent(calibrator.abstain_below)} %."
+            f"No threshold {'was looked for' if answers.note else 'was found'} at which at most "
+            f"{percent(calibrator.abstain_risk)} % of answers are wrong; it abstains below "
+            f"{percent(calibrator.abstain_below)} %."
         )
     if answers.synthetic:
         sentences.append("The model was trained on synthetic phantoms: it knows nothing of patients.")

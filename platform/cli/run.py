@@ -14,6 +14,15 @@ def run(
     study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study; docs/study.md lists its keys.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new folder for the run.")],
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in DIR where it stopped.")] = False,
+    previous: Annotated[
+        Path | None,
+        typer.Option(
+            "--previous",
+            metavar="RUN",
+            help="The run whose coordinator's report was published last, of images that may be the same: the new one "
+            "must not be subtractable from it.",
+        ),
+    ] = None,
 ) -> None:
     """Run a federated study, all sites in this process.
 
@@ -21,10 +30,10 @@ def run(
     """
     from ..study_file import load_study
 
-    run_study(study_values=load_study(study), out=out, resume=resume)
+    run_study(study_values=load_study(study), out=out, resume=resume, previous=previous)
 
 
-def run_study(study_values: object, out: Path, *, resume: bool) -> None:
+def run_study(study_values: object, out: Path, *, resume: bool, previous: Path | None = None) -> None:
     """Run a study with progress on standard error and its table on standard output."""
     import json
 
@@ -38,7 +47,7 @@ def run_study(study_values: object, out: Path, *, resume: bool) -> None:
         raise TypeError("a Study is needed")
     with RichWatcher() as watcher:
         try:
-            folder = simulate(study_values, out, resume=resume, watcher=watcher)
+            folder = simulate(study_values, out, resume=resume, watcher=watcher, previous=previous)
         except OSError as error:
             # A full disk names no file, and the same command alone would be refused: the folder now holds a run.
             begun = (out / "study.toml").is_file()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import Any
 
@@ -16,8 +15,8 @@ PAGE = "<!doctype html><html lang='en'><head><title>Page</title></head><body><h1
 @pytest.fixture
 def weasyprint() -> Any:
     try:
-        return importlib.import_module("weasyprint")
-    except (ImportError, OSError) as error:
+        return pdf._weasyprint()
+    except PdfUnavailableError as error:
         pytest.skip(f"WeasyPrint is not here: {error}")
 
 
@@ -67,3 +66,10 @@ def test_without_pango_the_library_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     assert "libpango-1.0-0" in caught.value.what
     assert "more lines" not in caught.value.what
     assert "apt-get" in caught.value.remedy
+
+
+def test_cut_off_pictures_are_still_refused_afterwards(weasyprint: Any) -> None:
+    from PIL import ImageFile
+
+    to_pdf("<p>one page</p>")
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False

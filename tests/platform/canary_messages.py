@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 from wardround.platform.adapter_file import AdapterInfo, dump_adapter, parse_adapter
 from wardround.platform.errors import CheckpointError
+from wardround.platform.held_out import HELD_OUT, settings_of, temperature_at
 from wardround.platform.site_machine import round_settings
 from wardround.privacy import message_types as t
 from wardround.privacy import messages as m
@@ -126,7 +127,11 @@ def _adapter(value: Any, known: Known, whole: m.Message) -> bool:
     """The global adapter of this moment in the only encoding it has: nothing beside its tensors and its header."""
     if type(value) is not bytes:
         return False
-    done = known.rounds if isinstance(whole, m.StudyEnd) else whole.session.round - 1  # type: ignore[attr-defined]
+    if isinstance(whole, m.StudyEnd):
+        done = known.rounds
+    else:  # figures are about the adapter that their round ended with
+        session = whole.session  # type: ignore[attr-defined]
+        done = session.round - (session.purpose not in HELD_OUT)
     try:
         state, info = parse_adapter(value, where="a captured message")
     except CheckpointError:
@@ -141,7 +146,12 @@ def _adapter(value: Any, known: Known, whole: m.Message) -> bool:
 
 
 def _settings(value: Any, known: Known, whole: m.Message) -> bool:
-    return type(value) is bytes and value == round_settings(known.roster.study.hex(), whole.session.round)  # type: ignore[attr-defined]
+    session = whole.session  # type: ignore[attr-defined]
+    study = known.roster.study.hex()
+    if session.purpose not in HELD_OUT:
+        return type(value) is bytes and value == round_settings(study, session.round)
+    places = [None, *map(temperature_at, range(64))]
+    return value in [settings_of(study, session.round, session.purpose, place) for place in places]
 
 
 def _new_adapter(value: Any, known: Known, whole: m.Message) -> bool:

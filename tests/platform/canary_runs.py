@@ -374,7 +374,7 @@ def quickly(patch: pytest.MonkeyPatch) -> None:
     """Without baselines, figures and dossier, of which nothing travels."""
     nothing = {"federated": None, "zero_shot": None, "local_only": None}
     patch.setattr(simulation, "_assess", lambda *arguments: nothing)
-    patch.setattr(simulation, "write_results", lambda run, results: run.summary.write_text("{}"))
+    patch.setattr(simulation, "write_results", lambda run, results, previous=None: run.summary.write_text("{}"))
 
 
 # --- a small encoder ------------------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ def make_study(**changes: Any) -> Study:
         "rounds": 3,
         "data": {"dataset": "brain-mri", "path": "nowhere"},
         "training": {"lr": 1e-3, "batch_size": 8},
+        "evaluation": {"federated": False},  # two more sums a study, which test_figures_loop.py is about
     }
     for key, value in changes.items():
         values[key] = {**values[key], **value} if isinstance(value, dict) and key in values else value

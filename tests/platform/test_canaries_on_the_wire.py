@@ -202,7 +202,12 @@ def test_every_type_of_message_was_looked_at(captured: Captured) -> None:
     faults = captured("faults")
     codes = {message.code for _, _, message in faults.messages if isinstance(message, m.RefusalNotice)}
     assert {Refusal.BAD_SIGNATURE, Refusal.UNOPENABLE_SHARE, Refusal.TOO_FEW, Refusal.CHANGED_REQUEST} <= codes
-    assert {vector.session.purpose for vector in vectors_of(faults)} == {"update", "class-means"}
+    assert {vector.session.purpose for vector in vectors_of(faults)} == {
+        "update",
+        "class-means",
+        "temperature",
+        "evaluation",
+    }
     assert max(vector.session.attempt for vector in vectors_of(faults)) > 0
     outcomes = {entry["outcome"] for party in parties(faults) for entry in entries(faults, party)}
     assert {"sent", "retried", "received"} <= outcomes

@@ -39,7 +39,9 @@ Make = Callable[..., Made]
 @pytest.fixture
 def make(toy: Callable[..., Any], toy_data: Callable[..., Any], tmp_path: Path, BACKBONE: str) -> Make:
     def made(name: str = "run", data: Any = None, **changes: Any) -> Made:
-        return Made(toy(tmp_path / name, **{"rounds": 1, **changes}), data or unsure(toy_data()), BACKBONE)
+        evaluation = {"federated": True, **changes.pop("evaluation", {})}
+        given = {"rounds": 1, **changes, "evaluation": evaluation}
+        return Made(toy(tmp_path / name, **given), data or unsure(toy_data()), BACKBONE)
 
     return made
 
@@ -326,9 +328,12 @@ WANTED = [pytest.param(*place, marks=[] if place[:2] in QUICK else [pytest.mark.
 def whole(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Any:
     module = request.config.pluginmanager.get_plugin(str(Path(__file__).with_name("conftest.py")))
     folder = tmp_path_factory.mktemp("whole")
-    made = Made(module.make_toy(folder / "a", rounds=1), unsure(module.make_data()), module.BACKBONE)
-    seen = parcels_of(made)
-    again = Made(module.make_toy(folder / "b", rounds=1), unsure(module.make_data()), module.BACKBONE)
+
+    def made(name: str) -> Made:
+        toy = module.make_toy(folder / name, rounds=1, evaluation={"federated": True})
+        return Made(toy, unsure(module.make_data()), module.BACKBONE)
+
+    seen, again = parcels_of(made("a")), made("b")
     return seen, again.run()
 
 

@@ -136,7 +136,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def without_figures(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(simulation, "_assess", lambda *arguments: {"federated": None, "zero_shot": None, "local_only": None})
-    patch.setattr(simulation, "write_results", lambda run, results: run.summary.write_text("{}"))
+    patch.setattr(simulation, "write_results", lambda run, results, previous=None: run.summary.write_text("{}"))
 
 
 def paused(folder: Path, study: Study) -> World:

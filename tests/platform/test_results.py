@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from wardround.platform.cli.console import summary_table
+from wardround.platform.figures_loop import FederatedFigures
 from wardround.platform.results import Results, model_card, summary
 
 M = {
@@ -134,7 +135,7 @@ def test_the_card_says_how_sites_were_averaged_and_calibrated_and_what_the_refer
     assert card["weighting"] == "uniform"  # as its paper, where the study does not say otherwise
     assert card["server"] == {"optimiser": "fedadam", "lr": 0.1, "beta1": 0.9, "beta2": 0.99, "tau": 1e-3}
     assert card["personalisation"] == {"fine_tune_epochs": 2}
-    assert card["calibration"] == {"method": "federated-head", "steps": 5}
+    assert card["calibration_settings"] == {"method": "federated-head", "steps": 5, "site": "temperature"}
     assert card["reference"] == {"source": "fraction", "images": 20, "labels_known": False, "transductive": True}
     assert card["options"]["adaptation"] == "adversarial"
     weighted = toy(tmp_path / "other", method="faa-clip", secure_aggregation={"weighting": "weighted"})
@@ -229,3 +230,18 @@ def test_real_data_are_not_called_synthetic(results: Results) -> None:
     card = model_card(replace(results, data=real))
     assert card["synthetic"] is False
     assert not any("synthetic" in limit for limit in card["limits"])
+
+
+def test_it_is_said_why_nothing_was_summed(
+    toy: Callable[..., Any], toy_results: Callable[..., Any], tmp_path: Path
+) -> None:
+    results = toy_results(toy(tmp_path / "off"))
+    assert "evaluation.federated = false" in results.not_summed
+    bare = replace(results, federated=replace(results.federated, temperature=None))
+    assert bare.not_calibrated == results.not_summed
+    assert model_card(bare)["calibration_note"] == results.not_summed
+    tried = replace(
+        bare, figures=FederatedFigures(None, None, {"temperature": "too few", "evaluation": "site-2 stayed away"})
+    )
+    assert (tried.not_summed, tried.not_calibrated) == ("site-2 stayed away", "too few")
+    assert replace(bare, federated=replace(bare.federated, calibrated=True)).not_calibrated == ""

@@ -92,7 +92,7 @@ def quick(toy_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         simulation, "_assess", lambda *arguments: {"federated": None, "zero_shot": None, "local_only": None}
     )
-    monkeypatch.setattr(simulation, "write_results", lambda run, results: run.summary.write_text("{}"))
+    monkeypatch.setattr(simulation, "write_results", lambda run, results, previous=None: run.summary.write_text("{}"))
 
 
 def digest(run: RunFolder) -> str:

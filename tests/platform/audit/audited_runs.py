@@ -44,7 +44,7 @@ def make_run(
         patch.setattr(simulation, "encode_study", lambda *_: (data, ()))
         nothing = {"federated": None, "zero_shot": None, "local_only": None}
         patch.setattr(simulation, "_assess", lambda *_: nothing)
-        patch.setattr(simulation, "write_results", lambda run, _: run.summary.write_text("{}"))
+        patch.setattr(simulation, "write_results", lambda run, *_: run.summary.write_text("{}"))
         patch.setattr(consortium, "default_policy_toml", policy)
         simulate(toy_study(**values), out)
     return out

@@ -9,11 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from wardround.evaluation.calibration.calibrator import Calibrator
 from wardround.evaluation.disclosure.publishing import is_safe
 from wardround.evaluation.disclosure.twins import deployed_summary, from_json
+from wardround.evaluation.report_json import dossier_from_json
+from wardround.evaluation.sums.layout import evaluation_layout
+from wardround.evaluation.sums.of_site import evaluation_fields
+from wardround.evaluation.sums.summed import SummedFigures
+from wardround.platform.coordinator_report import check_classes, earlier_report, publish_sums
+from wardround.platform.errors import RunFolderError, StudyFileError
 from wardround.platform.predicting import predict_images
+from wardround.platform.run_folder import RunFolder
+
+from .conftest import CLASSES
 
 Cli = Callable[..., Any]
 
@@ -108,8 +118,66 @@ def test_pdfs_are_made_beside_the_pages(finished_run: Path, tmp_path: Path, cli:
     for report in list(run.glob("sites/*/report.html"))[1:]:
         report.unlink()
     from wardround.platform.dossier import build_pdfs
-    from wardround.platform.run_folder import RunFolder
 
     made = {path.relative_to(run).as_posix() for path in build_pdfs(RunFolder(run))}
     assert {"index.pdf", "coordinator/report.pdf"} < made
     assert all((run / name).read_bytes().startswith(b"%PDF-") for name in made)
+
+
+def summed(n: int, seed: int = 4) -> SummedFigures:
+    """Sums over images of four classes; a larger ``n`` has the images of a smaller one, and more."""
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(0, 4, 400)
+    logits = draw.normal(size=(400, 4)) + 2.5 * np.eye(4)[labels]
+    empty = (np.zeros((0, 4)), np.zeros(0, dtype=np.int64), [])
+    fields = evaluation_fields(logits[:n], labels[:n], {}, {}, empty, None, (0.5,))
+    layout = evaluation_layout(4, {}, 1, 24)
+    return SummedFigures.of(layout.unpack(layout.pack(fields)), classes=CLASSES, sites=3, temperature=None, levels={})
+
+
+def test_a_second_report_is_checked_against_the_first(finished_run: Path, tmp_path: Path) -> None:
+    dossier = dossier_from_json((finished_run / "dossier.json").read_bytes())
+    runs = [RunFolder(tmp_path / name) for name in ("first", "second")]
+    for run in runs:
+        run.coordinator.mkdir(parents=True)
+    publish_sums(runs[0], summed(300), dossier)
+    first = earlier_report(runs[0].root)
+    second = publish_sums(runs[1], summed(301), dossier, first)
+    assert second.confusion is None or is_safe(second, first)
+    assert second == from_json((runs[1].coordinator / "report.json").read_bytes())
+
+
+def test_an_earlier_report_must_be_one(finished_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="no coordinator's report"):
+        earlier_report(tmp_path)
+    (tmp_path / "coordinator").mkdir()
+    (tmp_path / "coordinator" / "report.json").write_text("{}")
+    with pytest.raises(RunFolderError, match="damaged"):
+        earlier_report(tmp_path)
+    found = earlier_report(finished_run)
+    check_classes(found, CLASSES, finished_run)
+    with pytest.raises(StudyFileError, match="other classes"):
+        check_classes(found, ("a", "b"), finished_run)
+
+
+def test_the_command_refuses_an_earlier_run_without_a_report_and_makes_nothing(
+    phantom_study: Path, tmp_path: Path, cli: Cli
+) -> None:
+    out = tmp_path / "out"
+    cli("run", phantom_study, "--out", out, "--previous", tmp_path / "none").assert_explains("earlier run")
+    assert not out.exists()
+
+
+def test_there_is_one_smallest_cell() -> None:
+    from wardround.evaluation.calibration.fitting import FEWEST_PUBLISHED
+    from wardround.evaluation.disclosure.bands import SMALL
+    from wardround.platform.class_means import FEWEST
+    from wardround.privacy.messages import Limits
+    from wardround.privacy.policy_file import default_policy_toml
+    from wardround.privacy.study_facts import StudyFacts
+
+    stated = StudyFacts.__dataclass_fields__["minimum_cell"].default
+    assert {SMALL + 1, FEWEST, FEWEST_PUBLISHED, stated} == {11}
+    values = {"studies": ["a" * 64], "methods": ["facmic"], "minimum_cohort": 3, "purposes": ["update"]}
+    text = default_policy_toml("site", limits=Limits(3, 100, 100), coordinators=[], **values)
+    assert "minimum_cell = 11" in text

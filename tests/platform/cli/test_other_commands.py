@@ -191,13 +191,15 @@ def test_predict_with_an_adapter_of_another_backbone(
 def test_report_build_gives_the_same_bytes(cli: Cli, finished_run: Path, tmp_path: Path) -> None:
     run = copied(finished_run, tmp_path)
     pages = {path: path.read_bytes() for path in run.rglob("*.html")}
-    assert len(pages) == 6
+    assert len(pages) == 7
     for path in pages:
         path.unlink()
     ended = cli("report", "build", run)
     assert ended.code == 0, ended.err
     assert {path: path.read_bytes() for path in run.rglob("*.html")} == pages
-    assert sorted(ended.out.split()) == sorted(map(str, [*pages, run / "dpia-annex.md"]))
+    twins = [*run.glob("sites/*/report-figures.*"), run / "coordinator" / "report.csv"]
+    assert len(twins) == 9
+    assert sorted(ended.out.split()) == sorted(map(str, [*pages, *twins, run / "dpia-annex.md"]))
 
 
 def test_report_build_of_a_damaged_run_changes_nothing(cli: Cli, finished_run: Path, tmp_path: Path) -> None:
