@@ -20,7 +20,7 @@ from .audit_model import AuditPage, Count, counts_of
 from .audit_tables import PolicyView, budget, checkpoints, identities, policies, reconciled, reconciliation
 from .audit_timeline import timeline
 from .page_parts import Cell, HeadlineFigure, Table, byte_size, plural
-from .report import _environment, _style
+from .rendering import environment, style
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _FEW = 60
@@ -71,11 +71,11 @@ def audit_page(page: AuditPage) -> str:
     # Style and script are the package's own; nothing of a study is in them.
     extra = Markup((_TEMPLATES / "audit.css").read_text(encoding="utf-8"))  # noqa: S704
     return (
-        _environment()
+        environment()
         .get_template("audit.html.j2")
         .render(
             view=audit_view(page),
-            style=_style() + extra,
+            style=style() + extra,
             script=Markup(script),  # noqa: S704
             script_hash=digest,
             svg=Markup,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .figures_svg import Series, dot_plot, learning_curve
+from .intervals import TOO_FEW
 from .page_parts import (
     UNKNOWN,
     Cell,
@@ -44,6 +45,7 @@ class DossierView:
     side: tuple[HeadlineFigure, ...]
     reading: str
     sites: Table
+    calibration: Table
     dots: str
     curve: str
     rounds: Table
@@ -92,6 +94,7 @@ def dossier_view(dossier: Dossier, statements: tuple[Statement, ...] = ()) -> Do
         side=_side(dossier, unseen),
         reading=_reading(dossier),
         sites=_sites(dossier),
+        calibration=_calibration(dossier),
         dots=dot_plot("dots", "Balanced accuracy at every site with 95 % intervals", names, series) if names else "",
         curve=curve,
         rounds=Table(
@@ -212,8 +215,46 @@ def _score_cell(score: Score | None, *, strong: bool = False) -> Cell:
     if score is None:
         return Cell("not scored")
     if score.balanced_accuracy is None:
-        return Cell(UNKNOWN, score.note)
+        return _unknown(score)
     return Cell(number(score.balanced_accuracy), span(score.low, score.high) or score.note, strong=strong)
+
+
+def _unknown(score: Score) -> Cell:
+    if score.note != TOO_FEW:
+        return Cell(UNKNOWN, score.note)
+    held = "" if score.n_groups is None else f" of {plural(score.n_groups, 'group')}"
+    return Cell("too few", f"{plural(score.n, 'image')}{held}")
+
+
+def _brier_cell(score: Score) -> Cell:
+    if score.brier is None:
+        return _unknown(score)
+    return Cell(number(score.brier, 3), span(score.brier_low, score.brier_high, 3))
+
+
+def _calibration(dossier: Dossier) -> Table:
+    """Never an error without its bound by chance: few images raise it, and a reader would rank sites by it alone."""
+    scores = [(row.site, row.federated) for row in dossier.sites]
+    scores += [("All training sites", dossier.overall)] if dossier.overall is not None else []
+    return Table(
+        "Calibration of the federated model on the same images. Brier score: 0 to 2, lower is better. Few images raise "
+        "a calibration error, so do not rank sites by it: compare each with what chance alone shows there.",
+        ("Site", "Brier score", "Calibration error", "At one image a group", "Chance alone: up to"),
+        tuple((Cell(name), _brier_cell(score), *_error_cells(score)) for name, score in scores),
+    )
+
+
+def _error_cells(score: Score) -> tuple[Cell, Cell, Cell]:
+    if score.ece is None or score.ece_once is None or score.ece_bound is None:
+        why = Cell(_unknown(score).main)
+        return why, why, why
+    beyond = "more than chance explains" if score.ece_once > score.ece_bound else ""
+    groups = "" if score.n_groups is None else f"n = {score.n_groups:,}"
+    return (
+        Cell(number(score.ece, 3), f"n = {score.n:,}"),
+        Cell(number(score.ece_once, 3), groups),
+        Cell(number(score.ece_bound, 3), beyond),
+    )
 
 
 def _sites(dossier: Dossier) -> Table:
@@ -226,20 +267,18 @@ def _sites(dossier: Dossier) -> Table:
                 _score_cell(dossier.overall_zero_shot),
                 _score_cell(dossier.overall_local_only),
                 _score_cell(dossier.overall, strong=True),
-                Cell(number(dossier.overall.ece, 3)),
                 Cell(f"{sum(row.train_n for row in training):,} / {dossier.overall.n:,}"),
                 Cell(byte_size(dossier.privacy.bytes_sent)),
                 Cell("\N{EN DASH}"),
             )
         )
     return Table(
-        "Balanced accuracy with 95 % intervals (groups resampled), and calibration error of the federated model.",
+        "Balanced accuracy with 95 % intervals (groups resampled).",
         (
             "Site",
             "Zero-shot",
             "Local only",
             "Federated",
-            "Calibration error",
             "Images: train / test",
             "Bytes sent",
             "Ledger",
@@ -255,7 +294,6 @@ def _site_row(row: SiteRow) -> tuple[Cell, ...]:
         _score_cell(row.zero_shot),
         _score_cell(row.local_only),
         _score_cell(row.federated, strong=True),
-        Cell(number(row.federated.ece, 3)),
         Cell(f"{row.train_n:,} / {row.test_n:,}"),
         Cell(byte_size(row.bytes_sent)),
         Cell("open", href=row.ledger_link) if row.ledger_link else Cell("none"),

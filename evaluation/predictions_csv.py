@@ -46,6 +46,7 @@ class PredictionsFile:
     Attributes:
         sample: rows to evaluate. Logits are log p; ``calibrated`` is None unless a temperature was fitted.
         notes: sentences for the reader of the report: what was passed over, changed, or limits the figures.
+        warnings: those of them that change how figures are to be read.
         sha256: of the file's bytes, in hex. rows: in the file.
         zeros: probabilities of exactly 0 among the rows to evaluate. zero_truths: images whose true class has one.
         renormalised: rows among those that sum to 1 only within rounding, and were divided by their sum.
@@ -62,6 +63,7 @@ class PredictionsFile:
     renormalised: int
     temperature: float | None = None
     validation_n: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 def read_predictions(path: Path, *, groups: str | None = None, subgroups: Sequence[str] = ()) -> PredictionsFile:
@@ -217,7 +219,7 @@ def _assemble(path: Path, layout: Layout, reader: RowReader, blocks: list[Block]
         group_key="image" if layout.group is None else layout.names[layout.group],
     )
     part = None if layout.split is None else codes[layout.split]
-    sample, temperature, notes = _by_split(every, part, path)
+    sample, temperature, notes, flattering = _by_split(every, part, path)
     used = np.ones(len(labels), dtype=bool) if part is None else part == SPLITS.index("test")
     zero = probabilities[used] == 0
     file = PredictionsFile(
@@ -231,13 +233,17 @@ def _assemble(path: Path, layout: Layout, reader: RowReader, blocks: list[Block]
         temperature=temperature,
         validation_n=0 if part is None else int((part == SPLITS.index("validation")).sum()),
     )
-    return replace(file, notes=(*notes, *_notes(file, layout)))
+    cautions = (*flattering, *_warnings(file, layout))
+    return replace(file, notes=(*notes, *cautions, *_notes(file, layout)), warnings=cautions)
 
 
-def _by_split(every: Sample, part: IntArray | None, path: Path) -> tuple[Sample, float | None, tuple[str, ...]]:
-    """The rows to evaluate, calibrated by what the validation rows say, and what to tell of it."""
+def _by_split(
+    every: Sample, part: IntArray | None, path: Path
+) -> tuple[Sample, float | None, tuple[str, ...], tuple[str, ...]]:
+    """The rows to evaluate, calibrated by what the validation rows say, what to tell of it, and to warn of."""
     if part is None:
-        return every, None, ()
+        return every, None, (), ()
+    warnings: list[str] = []
     validation, test, train = (part == number for number in range(len(SPLITS)))
     if not test.any():
         raise InvalidPredictionsError(
@@ -258,17 +264,16 @@ def _by_split(every: Sample, part: IntArray | None, path: Path) -> tuple[Sample,
         )
         both = len(np.intersect1d(every.groups[validation], every.groups[test]))
         if both:
-            notes.append(f"Groups with rows in validation and in test: {both:,}. Figures after calibration flatter.")
+            warnings.append(f"Groups with rows in validation and in test: {both:,}. Figures after calibration flatter.")
     sample = every.at(test)
-    return replace(sample, calibrated=_divided(sample.logits, temperature)), temperature, tuple(notes)
+    return replace(sample, calibrated=_divided(sample.logits, temperature)), temperature, tuple(notes), tuple(warnings)
 
 
 def _divided(logits: FloatArray, temperature: float | None) -> FloatArray | None:
     return None if temperature is None else logits / temperature
 
 
-def _notes(file: PredictionsFile, layout: Layout) -> Iterator[str]:
-    n = len(file.sample.labels)
+def _warnings(file: PredictionsFile, layout: Layout) -> Iterator[str]:
     if layout.group is None:
         yield (
             "No column of groups: every image counts as its own patient. If a patient has several images, intervals "
@@ -276,6 +281,10 @@ def _notes(file: PredictionsFile, layout: Layout) -> Iterator[str]:
         )
     elif file.sample.site is not None and (shared := _at_several_sites(file.sample.groups, file.sample.site)):
         yield f"Groups at more than one site: {shared:,}. Each is taken as one; name them apart if they are not."
+
+
+def _notes(file: PredictionsFile, layout: Layout) -> Iterator[str]:
+    n = len(file.sample.labels)
     if file.zeros:
         yield (
             f"Probabilities of exactly 0: {file.zeros:,}. Images whose true class has one: {file.zero_truths:,} of "

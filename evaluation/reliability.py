@@ -22,7 +22,7 @@ import numpy as np
 
 from .arrays import FloatArray, IntArray, group_codes
 from .errors import InvalidPredictionsError
-from .intervals import wilson
+from .intervals import effective_n, wilson
 
 N_BINS = 10
 NULL_DRAWS = 21
@@ -39,7 +39,7 @@ class Bin:
         low: lower edge, inside. high: upper edge, outside but for the last bin.
         n: images in the bin. correct: how many of them were right.
         mean_confidence: mean probability. accuracy: correct / n.
-        accuracy_low: lower 95 % Wilson bound. accuracy_high: upper one.
+        accuracy_low: lower 95 % Wilson bound, by group where groups are known. accuracy_high: upper one.
     """
 
     low: float
@@ -117,13 +117,22 @@ def calibration_error(probabilities: FloatArray, correct: FloatArray, n_bins: in
     return float(np.abs(right - confidence).sum() / len(probabilities))
 
 
-def reliability_bins(probabilities: FloatArray, correct: FloatArray, n_bins: int = N_BINS) -> tuple[Bin, ...]:
-    """All bins in order, empty ones too, with Wilson bars of the accuracy."""
+def reliability_bins(
+    probabilities: FloatArray, correct: FloatArray, n_bins: int = N_BINS, *, groups: IntArray | None = None
+) -> tuple[Bin, ...]:
+    """All bins in order, empty ones too, with Wilson bars of the accuracy.
+
+    Args:
+        probabilities, correct: (n,), as in :func:`calibration_error`.
+        groups: (n,) codes of patients, lesions or clusters, for bars by group; None: every image is its own.
+    """
     counts, confidence, right = bin_sums(probabilities, correct, n_bins)
+    where = bin_index(probabilities, n_bins)
     bins = []
     for i in range(n_bins):
         n, hits = int(counts[i]), round(float(right[i]))
-        bar = wilson(hits, n)
+        here = where == i
+        bar = wilson(hits, n, effective=effective_n(correct[here], groups[here]) if groups is not None and n else None)
         bins.append(
             Bin(
                 low=i / n_bins,

@@ -7,10 +7,8 @@ A page needs no network and no script. It forbids itself everything but its own 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
+from dataclasses import replace
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from .comparison import Comparison
@@ -18,28 +16,12 @@ from .comparison_tables import DAGGER
 from .comparison_view import comparison_view
 from .dossier_view import dossier_view
 from .figures.figure_set import FigureSet
+from .rendering import environment, style
 from .report_model import Dossier, SiteReport, check_link
+from .sections.headline import reading
 from .site_figures import SiteFigures, site_figures
 from .site_view import figures_view, site_view
 from .statements import Statement
-
-_TEMPLATES = Path(__file__).parent / "templates"
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _style() -> Markup:
-    # The style sheet and the figures are the package's own output and hold no text of a study that is not escaped.
-    return Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704
 
 
 def site_report(
@@ -59,26 +41,38 @@ def site_report(
     if cases is not None:
         check_link(cases)
     view = site_view(report, figures or site_figures(report), statements, cases)
-    return _environment().get_template("site.html.j2").render(view=view, report=report, style=_style(), svg=Markup)
+    return environment().get_template("site.html.j2").render(view=view, report=report, style=style(), svg=Markup)
 
 
-def evaluation_page(figures: FigureSet, *, title: str, source: str, notes: Sequence[str] = (), digest: str = "") -> str:
+def evaluation_page(
+    figures: FigureSet,
+    *,
+    title: str,
+    source: str,
+    notes: Sequence[str] = (),
+    warnings: Sequence[str] = (),
+    digest: str = "",
+) -> str:
     """The page of any model's predictions, as HTML: headline, classes, calibration, decision, abstention, subgroups.
 
     Args:
         figures: of the predictions. title: heading of the page. source: where they come from, e.g. a file's name.
-        notes: sentences that must be read before any figure. digest: SHA-256 of the source, hex; empty without.
+        notes: what was passed over or changed; a list at the end of the page. One that is a warning is not repeated.
+        warnings: sentences that must be read before any figure; banners on top.
+        digest: SHA-256 of the source, hex; empty without.
     """
-    view = figures_view(figures)
-    template = _environment().get_template("evaluation.html.j2")
+    # Whether these images trained the model is not known from predictions alone.
+    view = replace(figures_view(figures), reading=(reading(figures, kept_out=False),))
+    template = environment().get_template("evaluation.html.j2")
     return template.render(
         view=view,
         figures=figures,
         title=title,
         source=source,
-        notes=tuple(notes),
+        notes=tuple(note for note in notes if note not in warnings),
+        warnings=tuple(warnings),
         digest=digest,
-        style=_style(),
+        style=style(),
         svg=Markup,
     )
 
@@ -92,11 +86,11 @@ def index_page(dossier: Dossier, statements: Mapping[str, Sequence[Statement]] |
     if isinstance(statements, Mapping):
         statements = [each for party in statements.values() for each in party]
     view = dossier_view(dossier, tuple(statements))
-    return _environment().get_template("index.html.j2").render(view=view, dossier=dossier, style=_style(), svg=Markup)
+    return environment().get_template("index.html.j2").render(view=view, dossier=dossier, style=style(), svg=Markup)
 
 
 def comparison_page(comparison: Comparison) -> str:
     """The page that puts methods side by side, as HTML; its links are relative to the comparison's folder."""
     view = comparison_view(comparison)
-    template = _environment().get_template("comparison.html.j2")
-    return template.render(view=view, style=_style(), svg=Markup, dagger=DAGGER)
+    template = environment().get_template("comparison.html.j2")
+    return template.render(view=view, style=style(), svg=Markup, dagger=DAGGER)

@@ -265,9 +265,8 @@ class Score:
     """One model at one site, as the dossier shows it; what is not known is None.
 
     Attributes:
-        n: test images. balanced_accuracy: 0..1. low, high: its 95 % interval. note: why there is none, or how
-            far to trust it.
-        ece: top-label calibration error after temperature.
+        n, n_groups: images and groups. balanced_accuracy: 0..1, brier: 0..2, each with a 95 % interval. note: why not.
+        ece: calibration error after temperature; ece_once: at one image a group; ece_bound: of that, by chance.
     """
 
     n: int
@@ -276,6 +275,12 @@ class Score:
     high: float | None = None
     ece: float | None = None
     note: str = ""
+    ece_once: float | None = None
+    ece_bound: float | None = None
+    brier: float | None = None
+    brier_low: float | None = None
+    brier_high: float | None = None
+    n_groups: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

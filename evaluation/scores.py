@@ -6,19 +6,30 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .arrays import check_temperature
+from .figures.answers import Answers
+from .figures.bootstrap import group_bootstrap
+from .figures.calibration_figures import brier_estimate, chance
 from .intervals import balanced_accuracy_interval
 from .metrics import figures
 from .report_model import ClassName, Predictions, Score
 
 
 def score(predictions: Predictions, classes: tuple[ClassName, ...], *, seed: int = 0) -> Score:
-    """Balanced accuracy with its 95 % interval by group, and calibration error after temperature.
+    """Balanced accuracy and Brier score with 95 % intervals by group, and calibration error beside its bound by chance.
 
-    The interval is drawn from the same seeded stream as the site report's headline, so the two pages agree.
+    All after temperature, and drawn from the same seeded streams as the site report, so the two pages agree. From too
+    few groups nothing but counts is given.
     """
     z, y, groups = predictions.arrays(len(classes))
     values = figures(z, y, temperature=predictions.temperature, classes=[label.name for label in classes])
     interval = balanced_accuracy_interval(z, y, groups.tolist(), headline_generator(seed))
+    bootstrap = group_bootstrap(groups, headline_generator(seed))
+    if not bootstrap.ready:
+        return Score(values.n, None, note=interval.note, n_groups=bootstrap.n_groups)
+    answers = Answers.of(z / check_temperature(predictions.temperature), y)
+    once = chance(answers.confidence, answers.right, bootstrap, seed)
+    brier = brier_estimate(answers, bootstrap)
     return Score(
         n=values.n,
         balanced_accuracy=values.balanced_accuracy,
@@ -26,6 +37,12 @@ def score(predictions: Predictions, classes: tuple[ClassName, ...], *, seed: int
         high=interval.high,
         ece=values.ece,
         note=interval.note,
+        ece_once=None if once is None else once.observed,
+        ece_bound=None if once is None else once.bound,
+        brier=brier.value,
+        brier_low=brier.low,
+        brier_high=brier.high,
+        n_groups=bootstrap.n_groups,
     )
 
 

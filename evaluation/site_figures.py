@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -16,6 +16,7 @@ from .figures.figure_set import Estimate, FigureSet, SetCoverage
 from .figures.sample import Column, Sample
 from .intervals import balanced_accuracy_difference
 from .page_parts import number
+from .per_class import grouped_rate
 from .report_model import Predictions, Score, SiteReport
 
 BASELINES = MappingProxyType({"local_only": "Local only", "zero_shot": "Zero-shot"})
@@ -96,14 +97,20 @@ def calibrator_of(report: SiteReport) -> Calibrator | None:
 
 def score_of(figures: FigureSet) -> Score:
     """The line that the front page shows of these figures."""
-    found = figures.balanced_accuracy
+    found, calibration = figures.balanced_accuracy, figures.calibration
     return Score(
         n=figures.n,
         balanced_accuracy=found.value,
         low=found.low,
         high=found.high,
-        ece=figures.calibration.ece.value,
+        ece=calibration.ece.value,
         note=found.note,
+        ece_once=None if calibration.chance is None else calibration.chance.observed,
+        ece_bound=None if calibration.chance is None else calibration.chance.bound,
+        brier=calibration.brier.value,
+        brier_low=calibration.brier.low,
+        brier_high=calibration.brier.high,
+        n_groups=figures.n_groups,
     )
 
 
@@ -158,7 +165,15 @@ def _sets(sample: Sample, calibrator: Calibrator | None) -> tuple[SetCoverage, .
     if calibrator is None or calibrator.sets is None or not len(sample.labels):
         return ()
     found = calibrator.in_set(np.minimum(softmax(sample.stated), 1.0))
-    return () if found is None else coverage(found, sample.labels, sample.classes, nominal=calibrator.sets.nominal)
+    if found is None:
+        return ()
+    rows = coverage(found, sample.labels, sample.classes, nominal=calibrator.sets.nominal)
+    held = found[np.arange(len(sample.labels)), sample.labels]
+    parts = [np.ones(len(held), dtype=bool), *(sample.labels == k for k in range(len(sample.classes)))]
+    return tuple(
+        replace(row, covered=grouped_rate(held[part], sample.groups[part]))
+        for row, part in zip(rows, parts, strict=True)
+    )
 
 
 def _gain(

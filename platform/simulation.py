@@ -23,7 +23,7 @@ from .assessment import Logits, assess_local_only, assess_shared, trained, zero_
 from .backbone import Backbone, load_backbone
 from .baselines import train_alone
 from .calibration import carries_temperature
-from .cohorts import StudyPlan, check_subgroups, deal, read_cohort
+from .cohorts import StudyPlan, deal, read_cohort
 from .config import Study
 from .consortium import rehearse_roster
 from .coordinator_report import check_classes, earlier_report
@@ -105,8 +105,6 @@ def simulate(
             watch.stage("encoding images")
             if published is not None and previous is not None:
                 check_classes(published, plan.cohort.dataset.class_names, previous)
-            for told in check_subgroups(study, plan.cohort):
-                watch.note(told)
             withdrawn = withdrawn_records(run.homes, plan, study)
             for told in withdrawn.notes:
                 watch.note(told)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..medical_datasets.cohort import Cohort, Skipped
 from .backbone import Backbone
-from .cohorts import Index, SitePlan, StudyPlan, straddling_groups
+from .cohorts import Index, SitePlan, StudyPlan, check_subgroups, straddling_groups
 from .config import Study
 from .encoded import Encoded, encode_plan
 from .errors import StudyFileError
@@ -118,8 +118,9 @@ def encode_study(
     images are not encoded; those of them that the site is counted with leave their number in its training part.
 
     Raises:
-        StudyFileError: a class has no prompt, a training site is left with too few training images or without test
-            images, none of the reference images can be read, or some are tested on and the study does not say so.
+        StudyFileError: a class has no prompt, a subgroup column is in no record, a training site is left with too few
+            training images or without test images, none of the reference images can be read, or some are tested on and
+            the study does not say so.
     """
     cohort = plan.cohort
     for label in cohort.dataset.classes:
@@ -129,6 +130,9 @@ def encode_study(
                 where=f"data set '{cohort.dataset.key}'",
                 remedy="Every class needs at least one sentence that describes it",
             )
+    for told in check_subgroups(study, cohort):
+        if note is not None:
+            note(told)
     if note is not None and (shared_groups := straddling_groups(plan)):
         note(
             f"{shared_groups} groups of related images lie at more than one site or in the reference set as well: "

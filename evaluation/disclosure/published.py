@@ -26,6 +26,9 @@ class Facts:
         synthetic: True for phantoms. simulation: True when all sites ran on one machine.
         privacy, provenance: see there. ledger_root: root hash of the coordinator's ledger, hex; empty without one.
         marks: sentences that must be read before any figure.
+        thresholds: probabilities of a class at which somebody would act, named by the study, ascending, in (0, 1).
+        abstain_below: ``predict`` abstains when its top probability is lower, as the model card has it; None without.
+        wanted_risk: share of wrong answers that it was chosen for on validation images; None without.
     """
 
     study: str
@@ -39,6 +42,9 @@ class Facts:
     simulation: bool = False
     ledger_root: str = ""
     marks: tuple[str, ...] = ()
+    thresholds: tuple[float, ...] = ()
+    abstain_below: float | None = None
+    wanted_risk: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,19 @@ class Margins:
     wrong: Band
     missed: tuple[Band, ...]
     false: tuple[Band, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRow:
+    """Images whose probability of a class is at least ``threshold``, by that class, in label order.
+
+    Attributes:
+        threshold: named by the study. true: images of the class. false: images of other classes.
+    """
+
+    threshold: float
+    true: tuple[Band, ...]
+    false: tuple[Band, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +128,11 @@ class Published:
         reliability: ten bins, or five; empty where withheld.
         brier: 0..2, neighbours on a grid of 0.01 or 0.05. macro_auroc: likewise, around the histogram's own bound. None
             where withheld or not defined.
+        raw_reliability: as ``reliability``, before the temperature and without mean confidences; empty where withheld,
+            or where there is no temperature. raw_brier: as ``brier``, before the temperature.
+        decisions: by threshold; only those of `decisions.publishable`, and empty where withheld.
         subgroups: columns that are published.
+        earlier: SHA-256 of the JSON of the earlier report that this one was checked against, hex; empty without one.
         withheld: what is not, in the order of the report.
         schema: version of this layout.
 
@@ -125,7 +148,11 @@ class Published:
     reliability: tuple[ReliabilityRow, ...] = ()
     brier: Range | None = None
     macro_auroc: Range | None = None
+    raw_reliability: tuple[ReliabilityRow, ...] = ()
+    raw_brier: Range | None = None
+    decisions: tuple[DecisionRow, ...] = ()
     subgroups: tuple[SubgroupTable, ...] = ()
+    earlier: str = ""
     withheld: tuple[Withheld, ...] = ()
     schema: int = SCHEMA
 
@@ -140,6 +167,7 @@ class Published:
         rows = [] if self.confusion is None else [len(row) for row in (*self.confusion, self.confusion)]
         if self.margins is not None:
             rows += [len(self.margins.missed), len(self.margins.false) or k]
+        rows += [len(bands) for row in self.decisions for bands in (row.true, row.false)]
         for table in self.subgroups:
             rows += [len(bands) for row in table.rows for bands in (row.right, row.wrong)]
         if any(length != k for length in rows):

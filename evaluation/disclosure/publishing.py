@@ -1,9 +1,10 @@
 """From sums to what may be published, finest first, and coarser where a solver could pin a small count.
 
 What is published is decided table by table, in this order: the confusion matrix, its margins (of rows and columns, then
-of rows alone), the reliability table (ten bins, then five), the Brier score and AUROC (to 0.01, then to 0.05), each
-subgroup column in the study's order. A form is accepted when, with everything accepted before it and with the previous
-report, no small count is pinned (see `solver`). Otherwise the next coarser form is tried, and at last the table is
+of rows alone), the reliability table (ten bins, then five), the Brier score and AUROC (to 0.01, then to 0.05), the
+reliability table before the temperature and its Brier score, decision counts at each threshold, each subgroup column in
+the study's order. A form is accepted when, with everything accepted before it and with the previous
+report, no small count is pinned (see `safety`). Otherwise the next coarser form is tried, and at last the table is
 withheld.
 
 **Why a refusal says nothing.** A reader who knows this algorithm could argue: the finer form was refused, so it must
@@ -25,40 +26,42 @@ stands. Pass as ``previous`` the last report that held counts.
 
 A level of a subgroup column that fewer than three sites hold would be a site's own figures, and not a sum: it
 is counted under "other", and where "other" is held by fewer than three as well, the column is withheld.
+
+Some tables are left out by rules that depend on no count, so that their absence says nothing either: decision counts at
+thresholds under 1/2 with more than two classes (see `decisions`); tables of confidence in a later report of the same
+model with another temperature; what is not a count (mean confidences, Brier scores, AUROC) and what was before the
+temperature in a later report of the same model, where the difference of two sums would be of the added images alone.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from ..arrays import FloatArray, IntArray
 from ..errors import InvalidPredictionsError, InvalidReportError
-from ..reliability import N_BINS
-from ..sums.layout import OTHER
-from ..sums.ranking import BoundedAuroc
 from ..sums.summed import SummedFigures
-from .bands import SMALL, Range, band_of, outward
-from .constraints import Link, system_of
-from .published import Facts, Margins, Published, ReliabilityRow, SubgroupRow, SubgroupTable, Withheld
-from .solver import Search, UndecidedError
-from .witnesses import kinds_of, possible
+from . import forms
+from .bands import band_of
+from .decisions import publishable
+from .form_check import checked
+from .forms import BIN_FORMS, SCORE_STEPS
+from .published import Facts, Published, SubgroupTable, Withheld
+from .safety import is_safe
+from .twins import to_json
 
 CHANCE = 32
 """One form in so many is refused at random."""
-FEWEST_SITES = 3
-"""Sites that must hold a level: fewer are no sum that hides a site."""
-BIN_FORMS = (1, 2)
-SCORE_STEPS = (0.01, 0.05)
 TOO_SOON = "withheld: together with the previous report it could tell small counts; that report stands"
 FEW_SITES = "withheld: too few sites record one of its values"
 OTHER_LEVELS = "withheld: the previous report has other levels, and the difference of both would tell small counts"
+OTHER_TEMPERATURE = "withheld: the previous report is of the same model with another temperature"
+LATER = "withheld: the previous report is of the same model, and both figures would tell of images that were added"
+UNLINKED = "not published: an image then counts for classes that it was not called, and so for small cells"
 UNBOUNDED = "not published: a single image can carry most of it"
 NO_LINKS = "not published: it would need the probabilities of each class in bins, which are small cells"
+SLACK = 1e-9
 
 
 def publish(
@@ -66,59 +69,68 @@ def publish(
 ) -> Published:
     """What may leave the coordinator.
 
+    The rule for ``previous``: pass the last report *with counts* that this coordinator published of images that may be
+    the same ones, whichever model it was of. It must be of the same study and data set, with the same classes in the
+    same order. Thresholds, subgroup columns, temperature and sites may be others. A report that was withheld as a
+    whole is not a previous one: the one before it is. Who has no earlier report passes None, and the page says so:
+    nothing then guards against a reader who has one.
+
     Args:
         summed: exact sums of all sites. facts: pass through.
-        previous: the last report with counts that the same coordinator published of images that may be the same ones.
+        previous: as above.
         growth: images in these sums beyond those of the previous report, negative where there are fewer; None where the
             caller does not know it, and then all from -10 to 10 are guarded against.
 
     Raises:
-        InvalidPredictionsError: the classes of the sums are not those of the facts, in number.
-        InvalidReportError: the previous report has other classes, or holds no counts.
+        InvalidPredictionsError: classes or thresholds of the sums are not those of the facts, in number.
+        InvalidReportError: the previous report is of another study, data set or classes, holds no counts, or holds what
+            is never published.
     """
     if len(summed.classes) != len(facts.classes):
         raise InvalidPredictionsError(f"{len(summed.classes)} classes in the sums, {len(facts.classes)} in the facts")
+    counted = summed.fields["acted"].shape[1]
+    if facts.thresholds and len(facts.thresholds) != counted:
+        raise InvalidPredictionsError(f"{counted} thresholds in the sums, {len(facts.thresholds)} in the facts")
+    earlier = ""
     if previous is not None:
         _check_previous(previous, facts)
-    draw = _Draw(summed)
-    empty = Published(facts, summed.sites, summed.temperature, None)
+        earlier = hashlib.sha256(to_json(previous)).hexdigest()
+    empty = Published(facts, summed.sites, summed.temperature, None, earlier=earlier)
     matrix = tuple(tuple(band_of(int(count)) for count in row) for row in summed.confusion)
     found = replace(empty, confusion=matrix)
-    if previous is not None and (draw.refuses("confusion") or not is_safe(found, previous, growth)):
+    stage = _Stage(summed, previous, growth)
+    if previous is not None and stage.refuses("confusion"):
+        return replace(empty, withheld=(Withheld("All figures", TOO_SOON),))
+    if summed.n > 0:
+        # What is safe together is safe one by one, so most reports need the solver once.
+        finest = _all_steps(stage, found)
+        if is_safe(finest, previous, growth):
+            return checked(finest)
+    stage.solves = True
+    if previous is not None and not stage.allows(found, "confusion"):
         return replace(empty, withheld=(Withheld("All figures", TOO_SOON),))
     if summed.n == 0:
         return replace(found, withheld=(Withheld("All figures", "there are no test images"),))
+    return checked(_all_steps(stage, found))
+
+
+def _all_steps(stage: _Stage, found: Published) -> Published:
     withheld: list[Withheld] = []
-    for form, margins in _margins(summed.confusion).items():
-        tried = replace(found, margins=margins)
-        if not draw.refuses(form) and is_safe(tried, previous, growth):
-            found = tried
-            break
-    if found.margins is None or not found.margins.false:
-        withheld.append(Withheld("Wrong calls by class" if found.margins is None else "Wrong calls by called class"))
-    for merged in BIN_FORMS:
-        tried = replace(found, reliability=_reliability(summed, merged))
-        if not draw.refuses(f"bins {merged}") and is_safe(tried, previous, growth):
-            found = tried
-            break
-    if not found.reliability:
-        withheld.append(Withheld("Reliability table and calibration error"))
-    found, missing = _scores(summed, found, previous, growth, draw)
-    withheld += [*missing, Withheld("Negative log likelihood", UNBOUNDED), Withheld("Classwise error", NO_LINKS)]
-    for number, column in enumerate(summed.levels):
-        table = _subgroups(summed, number, column)
-        if table is None or _other_levels(table, previous):
-            withheld.append(Withheld(f"Subgroups by {column}", FEW_SITES if table is None else OTHER_LEVELS))
-            continue
-        tried = replace(found, subgroups=(*found.subgroups, table))
-        if not draw.refuses(f"column {column}") and is_safe(tried, previous, growth):
-            found = tried
-        else:
-            withheld.append(Withheld(f"Subgroups by {column}"))
+    for step in (_margins, _confidence, _before, _decisions, _subgroups):
+        found, missing = step(stage, found)
+        withheld += missing
     return replace(found, withheld=tuple(withheld))
 
 
 def _check_previous(previous: Published, facts: Facts) -> None:
+    checked(previous)
+    for what in ("study", "dataset"):
+        if getattr(previous.facts, what) != getattr(facts, what):
+            raise InvalidReportError(
+                f"the previous report is of another {'data set' if what == 'dataset' else what}: "
+                f"{getattr(previous.facts, what)!r} instead of {getattr(facts, what)!r}",
+                remedy="Pass the last report of this study, or none",
+            )
     if previous.facts.classes != facts.classes:
         raise InvalidReportError("the previous report has other classes", remedy="Pass one of the same study, or none")
     if previous.confusion is None:
@@ -126,59 +138,31 @@ def _check_previous(previous: Published, facts: Facts) -> None:
         raise InvalidReportError("the previous report holds no counts", remedy="Pass the last one that does")
 
 
-def is_safe(published: Published, previous: Published | None = None, growth: int | None = None) -> bool:
-    """Whether two values remain for every small count; a function of published material and of ``growth`` alone.
+class _Stage:
+    """The sums, and the question whether a form of them may be published.
 
-    False too where the solver cannot decide, or finds no images at all that could have been published so.
+    Attributes:
+        refuses: whether a form is refused at random. solves: whether forms are also checked one by one.
     """
-    try:
-        if previous is None:
-            return _pinned(published, None, "apart", None) == ""
-        same_model = published.facts.provenance.model_hash == previous.facts.provenance.model_hash
-        link: Link = "same model" if same_model else "same images"
-        known: Sequence[int | None] = (growth,) if growth is not None else (None, *range(-SMALL, SMALL + 1))
-        linked = [_pinned(published, previous, link, each) for each in known]
-        # What a link leaves possible is possible without it too. A link that no images fulfil is not what happened:
-        # where all are of that kind, a reader knows nothing but that there are two reports.
-        return not any(linked) and ("" in linked or _pinned(published, previous, "apart", None) == "")
-    except UndecidedError:
-        return False
 
+    def __init__(self, summed: SummedFigures, previous: Published | None, growth: int | None) -> None:
+        self.summed, self.previous = summed, previous
+        self._growth, self.refuses = growth, _Draw(summed).refuses
+        self.solves = False
 
-def _pinned(published: Published, previous: Published | None, link: Link, growth: int | None) -> str | None:
-    system = system_of(published, previous, link, growth)
-    reports = (published,) if previous is None else (published, previous)
+    def allows(self, tried: Published, form: str) -> bool:
+        """Whether it is not refused at random, and safe; the latter is not asked unless ``solves``."""
+        return not self.refuses(form) and (not self.solves or is_safe(tried, self.previous, self._growth))
 
-    def accepts(solution: FloatArray) -> bool:
-        return all(_scored(report, system.keys[place], solution) for place, report in enumerate(reports))
+    def same_model(self, facts: Facts) -> bool:
+        """Whether the previous report is of the same model."""
+        return self.previous is not None and self.previous.facts.provenance.model_hash == facts.provenance.model_hash
 
-    return Search(system, accepts).pinned()
-
-
-def _scored(report: Published, key: dict[tuple[object, ...], int], solution: FloatArray) -> bool:
-    """Whether images with these counts can have the report's Brier score and AUROC."""
-    if report.brier is None and report.macro_auroc is None:
-        return True
-    k = report.n_classes
-    cells: IntArray = np.array([[solution[key["cell", i, j]] for j in range(k)] for i in range(k)], dtype=np.int64)
-    counts: dict[str, list[int]] = {"hits": [], "misses": []}
-    edges = []
-    for row in report.reliability:
-        inside = [b for b in range(N_BINS) if row.low <= (b + 0.5) / N_BINS < row.high]
-        for part, found in counts.items():
-            found.append(int(sum(solution[key[part, b]] for b in inside)))
-        low = max(row.low, 1.0 / k)
-        middle = row.mean_confidence if row.mean_confidence is not None else (low + row.high) / 2
-        edges.append((row.low, row.high, middle))
-    kinds = kinds_of(cells, counts["hits"], counts["misses"])
-    return possible(kinds, edges, k, report.brier, report.macro_auroc)
-
-
-def _margins(matrix: IntArray) -> dict[str, Margins]:
-    off = matrix - np.diag(matrix.diagonal())
-    wrong = band_of(int(off.sum()))
-    missed, false = (tuple(band_of(int(count)) for count in off.sum(axis=axis)) for axis in (1, 0))
-    return {"margins": Margins(wrong, missed, false), "margins by true class": Margins(wrong, missed)}
+    def other_temperature(self, facts: Facts) -> bool:
+        """Whether the previous report is of the same model with another temperature."""
+        if self.previous is None or not self.same_model(facts):
+            return False
+        return abs((self.previous.temperature or 1.0) - (self.summed.temperature or 1.0)) > SLACK
 
 
 class _Draw:
@@ -195,83 +179,109 @@ class _Draw:
         return hashlib.sha256(self._state + form.encode()).digest()[0] < 256 // CHANCE
 
 
-def _reliability(summed: SummedFigures, merged: int) -> tuple[ReliabilityRow, ...]:
-    count, right, confidence = (summed.fields[name].reshape(-1, merged).sum(axis=1) for name in _BINS)
-    rows = []
-    for b in range(N_BINS // merged):
-        hits, misses = band_of(int(right[b])), band_of(int(count[b] - right[b]))
-        # A mean over so many images excludes no count: any number of images can have it.
-        mean = round(float(confidence[b] / count[b]), 2) if hits.low + misses.low > SMALL else None
-        rows.append(ReliabilityRow(b * merged / N_BINS, (b + 1) * merged / N_BINS, hits, misses, mean))
-    return tuple(rows)
+Step = tuple[Published, list[Withheld]]
 
 
-_BINS = ("bin_n", "bin_right", "bin_confidence")
+def _margins(stage: _Stage, found: Published) -> Step:
+    for form, margins in forms.margins(stage.summed.confusion).items():
+        tried = replace(found, margins=margins)
+        if stage.allows(tried, form):
+            return tried, ([] if margins.false else [Withheld("Wrong calls by called class")])
+    return found, [Withheld("Wrong calls by class")]
 
 
-def _scores(
-    summed: SummedFigures, found: Published, previous: Published | None, growth: int | None, draw: _Draw
-) -> tuple[Published, list[Withheld]]:
+def _confidence(stage: _Stage, found: Published) -> Step:
+    """The reliability table and what needs it."""
+    always = [Withheld("Negative log likelihood", UNBOUNDED), Withheld("Classwise error", NO_LINKS)]
+    scores = ("Reliability table and calibration error", "Brier score", "Macro AUROC")
+    if stage.other_temperature(found.facts):
+        return found, [*(Withheld(name, OTHER_TEMPERATURE) for name in scores), *always]
+    for merged in BIN_FORMS:
+        same = stage.same_model(found.facts)
+        tried = replace(found, reliability=forms.reliability(stage.summed, merged, means=not same))
+        if stage.allows(tried, f"bins {merged}"):
+            if same:
+                return tried, [*(Withheld(name, LATER) for name in ("Mean confidences", *scores[1:])), *always]
+            found, missing = _scores(stage, tried)
+            return found, [*missing, *always]
+    return found, [*(Withheld(name) for name in scores), *always]
+
+
+def _scores(stage: _Stage, found: Published) -> Step:
     missing = []
-    auroc = summed.macro_auroc
-    forms: dict[str, list[Published]] = {"Brier score": [], "Macro AUROC": []}
+    total, auroc = float(stage.summed.fields["brier"]), stage.summed.macro_auroc
     for step in SCORE_STEPS:
-        low = math.floor(float(summed.fields["brier"]) / summed.n / step) * step
-        forms["Brier score"].append(replace(found, brier=Range(round(low, 3), round(low + step, 3))))
-        if auroc is not None:
-            forms["Macro AUROC"].append(replace(found, macro_auroc=_around(auroc, step)))
+        tried = replace(found, brier=forms.brier(total, stage.summed.n, step))
+        if stage.allows(tried, f"Brier score {step}"):
+            found = tried
+            break
+    else:
+        missing.append(Withheld("Brier score"))
     if auroc is None:
         missing.append(Withheld("Macro AUROC", "not defined: fewer than two classes have test images"))
-    for name, tried in forms.items():
-        for step, form in zip(SCORE_STEPS, tried, strict=False):
-            # The other score may be there by now; only this one is new.
-            form = replace(form, brier=form.brier or found.brier, macro_auroc=form.macro_auroc or found.macro_auroc)
-            if found.reliability and not draw.refuses(f"{name} {step}") and is_safe(form, previous, growth):
-                found = form
-                break
+        return found, missing
+    for step in SCORE_STEPS:
+        tried = replace(found, macro_auroc=forms.around(auroc, step))
+        if stage.allows(tried, f"Macro AUROC {step}"):
+            return tried, missing
+    return found, [*missing, Withheld("Macro AUROC")]
+
+
+def _before(stage: _Stage, found: Published) -> Step:
+    """The reliability table and the Brier score before the temperature."""
+    divisor = stage.summed.temperature
+    names = ("Reliability table before the temperature", "Brier score before the temperature")
+    if divisor is None or abs(divisor - 1.0) <= SLACK:
+        return found, []
+    if stage.same_model(found.facts):
+        return found, [Withheld(name, LATER) for name in names]
+    for merged in BIN_FORMS if found.reliability else ():
+        tried = replace(found, raw_reliability=forms.reliability(stage.summed, merged, "raw_"))
+        if stage.allows(tried, f"bins before {merged}"):
+            found = tried
+            break
+    else:
+        return found, [Withheld(name) for name in names]
+    for step in SCORE_STEPS:
+        raw = forms.brier(float(stage.summed.fields["raw_brier"]), stage.summed.n, step)
+        tried = replace(found, raw_brier=raw)
+        if stage.allows(tried, f"Brier score before {step}"):
+            return tried, []
+    return found, [Withheld(names[1])]
+
+
+def _decisions(stage: _Stage, found: Published) -> Step:
+    missing = []
+    for place, threshold in enumerate(found.facts.thresholds):
+        name = f"Decision counts at {threshold:.3g}"
+        if not publishable(threshold, found.n_classes):
+            missing.append(Withheld(name, UNLINKED))
+            continue
+        row = forms.decision(stage.summed, place, threshold)
+        tried = replace(found, decisions=(*found.decisions, row))
+        if found.reliability and stage.allows(tried, f"decisions {threshold}"):
+            found = tried
         else:
-            if tried:
-                missing.append(Withheld(name))
+            missing.append(Withheld(name))
     return found, missing
 
 
-def _around(auroc: BoundedAuroc, step: float) -> Range:
-    """The interval of the exact figure, outward to the grid; never a single point of it."""
-    found = outward(max(0.0, auroc.value - auroc.bound), min(1.0, auroc.value + auroc.bound), step)
-    if found.width > step / 2:
-        return found
-    return Range(round(found.high - step, 3), found.high) if found.high >= step else Range(0.0, step)
+def _subgroups(stage: _Stage, found: Published) -> Step:
+    missing = []
+    for number, column in enumerate(stage.summed.levels):
+        table = forms.subgroups(stage.summed, number, column)
+        if table is None or _other_levels(table, stage.previous):
+            missing.append(Withheld(f"Subgroups by {column}", FEW_SITES if table is None else OTHER_LEVELS))
+            continue
+        tried = replace(found, subgroups=(*found.subgroups, table))
+        if stage.allows(tried, f"column {column}"):
+            found = tried
+        else:
+            missing.append(Withheld(f"Subgroups by {column}"))
+    return found, missing
 
 
 def _other_levels(table: SubgroupTable, previous: Published | None) -> bool:
     """Whether the previous report has this column with other levels, so that no row can be compared with its own."""
     before = [given for given in (previous.subgroups if previous else ()) if given.column == table.column]
     return any([row.level for row in given.rows] != [row.level for row in table.rows] for given in before)
-
-
-def _subgroups(summed: SummedFigures, number: int, column: str) -> SubgroupTable | None:
-    """Bands of one column, rare levels under "other"; None where they cannot hide a site."""
-    levels = summed.levels[column]
-    right, all_ = summed.fields[f"right_{number}"], summed.fields[f"total_{number}"]
-    holders = summed.fields[f"holders_{number}"]
-    other = levels.index(OTHER)
-    moved = [place for place in range(len(levels)) if place != other and 0 < holders[place] < FEWEST_SITES]
-    held = max([holders[other], *(holders[place] for place in moved)])
-    if (moved or holders[other]) and held < FEWEST_SITES:
-        return None
-    rows = []
-    for place, level in enumerate(levels):
-        if place in moved:
-            continue
-        places = [place, *moved] if place == other else [place]
-        hits, every = right[places].sum(axis=0), all_[places].sum(axis=0)
-        rows.append(
-            SubgroupRow(
-                level,
-                tuple(band_of(int(count)) for count in hits),
-                tuple(band_of(int(count)) for count in every - hits),
-                band_of(int(hits.sum())),
-                band_of(int((every - hits).sum())),
-            )
-        )
-    return SubgroupTable(column, tuple(rows))

@@ -10,8 +10,11 @@ import msgspec
 
 from ..errors import InvalidReportError
 from . import ranges
+from .abstaining import answering
 from .bands import Band, InvalidBandError, Range
-from .published import Published
+from .decisions import decisions
+from .form_check import checked
+from .published import Published, ReliabilityRow
 
 
 def to_json(published: Published) -> bytes:
@@ -26,7 +29,7 @@ def from_json(data: bytes) -> Published:
         InvalidReportError: for anything else.
     """
     try:
-        return msgspec.json.decode(data, type=Published)
+        return checked(msgspec.json.decode(data, type=Published))
     except (msgspec.MsgspecError, InvalidReportError, InvalidBandError) as error:
         raise InvalidReportError(
             f"this is not the JSON of a coordinator's report: {error}", remedy="Restore the file from the run"
@@ -44,6 +47,10 @@ def to_csv(published: Published) -> str:
 
 def _lines(published: Published) -> Iterator[tuple[str | int | float, ...]]:
     names = [_plain(label.name) for label in published.facts.classes]
+    yield ("figures", "sites", "", published.sites, published.sites, "")
+    yield ("figures", "temperature", "", *[_cell(published.temperature)] * 2, "")
+    if published.earlier:
+        yield ("compared", "earlier report, SHA-256", "", "", "", published.earlier)
     for name, value in figures(published).items():
         yield _line("figures", name, "", value)
     if published.confusion is not None:
@@ -60,11 +67,19 @@ def _lines(published: Published) -> Iterator[tuple[str | int | float, ...]]:
             yield _line("margins", name, "missed", published.margins.missed[k])
             if published.margins.false:
                 yield _line("margins", name, "false", published.margins.false[k])
-    for line in published.reliability:
-        name = f"{line.low:.1f} to {line.high:.1f}"
-        yield _line("reliability", name, "right", line.right)
-        yield _line("reliability", name, "wrong", line.wrong)
-        yield ("reliability", name, "mean confidence", *[_cell(line.mean_confidence)] * 2, "")
+    yield from _rows("reliability", published.reliability)
+    yield from _rows("reliability before the temperature", published.raw_reliability)
+    for found in decisions(published):
+        where = f"decisions at {found.threshold:.3g}", names[found.k]
+        yield (*_line(*where, "true", found.true)[:5], "band" if found.published else FROM_TABLES)
+        yield (*_line(*where, "false", found.false)[:5], "band" if found.published else FROM_TABLES)
+        yield _line(*where, "missed", found.missed)
+        yield _line(*where, "net benefit", found.model)
+        yield _line(*where, "net benefit of everybody", found.treat_all)
+    for choice in answering(published.reliability):
+        where = "abstention", f"answers from {choice.threshold:.1f}"
+        for name in ("answered", "wrong", "coverage", "risk"):
+            yield _line(*where, name, getattr(choice, name))
     for table in published.subgroups:
         for level in table.rows:
             for k, name in enumerate(names):
@@ -75,6 +90,17 @@ def _lines(published: Published) -> Iterator[tuple[str | int | float, ...]]:
             yield _line(*where, "all, wrong", level.all_wrong)
     for missing in published.withheld:
         yield ("withheld", _plain(missing.what), "", "", "", missing.why)
+
+
+FROM_TABLES = "what matrix and reliability table leave"
+
+
+def _rows(table: str, rows: tuple[ReliabilityRow, ...]) -> Iterator[tuple[str | int | float, ...]]:
+    for line in rows:
+        name = f"{line.low:.1f} to {line.high:.1f}"
+        yield _line(table, name, "right", line.right)
+        yield _line(table, name, "wrong", line.wrong)
+        yield (table, name, "mean confidence", *[_cell(line.mean_confidence)] * 2, "")
 
 
 def _line(table: str, row: str, column: str, value: Band | Range | None) -> tuple[str | int | float, ...]:
@@ -103,6 +129,10 @@ def figures(published: Published) -> dict[str, Band | Range | None]:
         "macro AUROC": published.macro_auroc,
         "calibration error": ranges.calibration_error(published.reliability) if published.reliability else None,
         "Brier score": published.brier,
+        "calibration error before the temperature": ranges.calibration_error(published.raw_reliability)
+        if published.raw_reliability
+        else None,
+        "Brier score before the temperature": published.raw_brier,
     }
 
 

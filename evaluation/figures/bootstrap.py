@@ -1,9 +1,9 @@
 """One bootstrap by group behind every interval of a report: all figures are taken from the same resamples.
 
 Whole groups (patients, lesions, clusters) are drawn with replacement, as many as there are. A figure that is a function
-of sums over images costs one matrix product of how often each group was drawn with the groups' sums. Rules of
-``intervals.py``: under 10 groups no interval, under 40 a note that it is somewhat too narrow, above 5000 groups
-bundles of groups are drawn.
+of sums over images costs one matrix product of how often each group was drawn with the groups' sums. Under 10 groups
+there is no figure at all, "too few groups": without an interval a reader could not tell it from chance. Else the rules
+of ``intervals.py``: under 40 groups a note that the interval is somewhat too narrow, above 5000 bundles of groups.
 
 References:
     Efron and Tibshirani (1993), An Introduction to the Bootstrap, ch. 13 (percentile interval).
@@ -98,20 +98,23 @@ class GroupBootstrap:
         return shares
 
     def estimate(self, value: float | None, draws: Callable[[], FloatArray], note: str = "") -> Estimate:
-        """``value`` with its percentile interval; ``draws`` gives it for every resample, nan where it has none.
+        """``value`` with its percentile interval, or none of both where there are too few groups.
 
         Args:
+            draws: gives the figure for every resample, nan where it has none.
             note: why there is no value, where there is none.
         """
         if value is None:
             return self.bare(None, note)
         if not self.ready:
-            return self.bare(value, TOO_FEW)
+            return self.bare(None, TOO_FEW)
         found = percentiles(draws(), self.n_groups)
         return Estimate(value, found.low, found.high, self.n, self.n_groups, found.note)
 
     def bare(self, value: float | None, note: str) -> Estimate:
-        """``value`` without an interval, and why."""
+        """``value`` without an interval, and why; no value either where there are too few groups."""
+        if value is not None and not self.ready:
+            value, note = None, TOO_FEW
         return Estimate(value, None, None, self.n, self.n_groups, note)
 
     def count_groups(self, rows: NDArray[np.bool_]) -> int:

@@ -54,7 +54,7 @@ def calibration_figures(
         nll=_mean(bootstrap, -log_softmax(logits)[np.arange(len(labels)), labels]),
         slope=refit.slope,
         intercept=refit.intercept,
-        bins=reliability_bins(top, right),
+        bins=reliability_bins(top, right, groups=bootstrap.groups),
     )
 
 
@@ -85,7 +85,9 @@ def error_estimate(probability: FloatArray, outcome: FloatArray, bootstrap: Grou
 
 
 def chance(top: FloatArray, right: FloatArray, bootstrap: GroupBootstrap, seed: int) -> Chance | None:
-    """The ECE at one image a group beside its bound by chance; None for no images."""
+    """The ECE at one image a group beside its bound by chance; None where there are too few groups."""
+    if not bootstrap.ready:
+        return None
     found = null_bound(top, right, bootstrap.groups.tolist(), np.random.default_rng([seed, 3]))
     return None if found is None else Chance(found.observed, found.bound, found.effective_n, found.exceeded)
 

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..arrays import IntArray
 from ..confusion import confusion_matrix
 from ..intervals import RESAMPLES, balanced_accuracy_interval
 from ..per_class import per_class
@@ -79,7 +78,7 @@ def compute(
         macro_f1=told.macro_f1,
         macro_auroc=told.macro_auroc,
         confusion=tuple(tuple(int(cell) for cell in row) for row in matrix),
-        per_class=_classes(sample, answers, matrix, told, bootstrap),
+        per_class=_classes(sample, answers, told, bootstrap),
         before=calibration_figures(before_label, uncalibrated, sample.logits, bootstrap, seed),
         after=None
         if sample.calibrated is None
@@ -118,13 +117,12 @@ def _headline(sample: Sample, bootstrap: GroupBootstrap, found: Estimate, seed: 
 def _classes(
     sample: Sample,
     answers: Answers,
-    matrix: IntArray,
     told: Discrimination,
     bootstrap: GroupBootstrap,
 ) -> tuple[ClassFigures, ...]:
     """Each class against all others, in label order."""
     figures = []
-    for k, row in enumerate(per_class(matrix, sample.classes)):
+    for k, row in enumerate(per_class(sample.labels, answers.called, bootstrap.groups, sample.classes)):
         of_class = (sample.labels == k).astype(np.float64)
         ece, slope, intercept = class_calibration(answers.probabilities[:, k], answers.odds[:, k], of_class, bootstrap)
         figures.append(
@@ -142,7 +140,8 @@ def _classes(
                 ece=ece,
                 slope=slope,
                 intercept=intercept,
-                bins=reliability_bins(answers.probabilities[:, k], of_class),
+                bins=reliability_bins(answers.probabilities[:, k], of_class, groups=bootstrap.groups),
+                called=row.called,
             )
         )
     return tuple(figures)

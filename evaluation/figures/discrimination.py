@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import FloatArray, IntArray
-from ..intervals import ONE_CLASS, mean_known
+from ..intervals import ONE_CLASS, macro_means, mean_known
 from .answers import Answers
 from .bootstrap import NO_IMAGES, GroupBootstrap
 from .figure_set import Estimate
@@ -110,7 +110,7 @@ def _known(value: FloatArray | np.floating) -> float | None:
 
 def balanced_accuracies(matrices: FloatArray) -> FloatArray:
     """Mean recall over the classes present, of confusion matrices (..., K, K); nan with fewer than two: (...)."""
-    return _macro(np.diagonal(matrices, axis1=-2, axis2=-1), matrices.sum(axis=-1), matrices.sum(axis=-1))
+    return macro_means(np.diagonal(matrices, axis1=-2, axis2=-1), matrices.sum(axis=-1), matrices.sum(axis=-1))
 
 
 def f1_scores(matrices: FloatArray) -> FloatArray:
@@ -124,15 +124,7 @@ def f1_scores(matrices: FloatArray) -> FloatArray:
 def macro_f1s(matrices: FloatArray) -> FloatArray:
     """Mean F1 over the classes present, of confusion matrices (..., K, K); nan with fewer than two: (...)."""
     truth, called = matrices.sum(axis=-1), matrices.sum(axis=-2)
-    return _macro(2.0 * np.diagonal(matrices, axis1=-2, axis2=-1), truth + called, truth)
-
-
-def _macro(parts: FloatArray, wholes: FloatArray, truth: FloatArray) -> FloatArray:
-    seen = truth > 0
-    shares = np.divide(parts, wholes, out=np.zeros(parts.shape), where=seen)
-    count = seen.sum(axis=-1)
-    means: FloatArray = np.where(count >= 2, shares.sum(axis=-1) / np.maximum(count, 1), np.nan)
-    return means
+    return macro_means(2.0 * np.diagonal(matrices, axis1=-2, axis2=-1), truth + called, truth)
 
 
 def auroc(positive: FloatArray, score: FloatArray) -> float | None:

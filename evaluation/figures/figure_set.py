@@ -17,7 +17,7 @@ class Estimate:
     """One figure with its 95 % interval.
 
     Attributes:
-        value: None where it cannot be known.
+        value: None where it cannot be known, and where it is from fewer than 10 groups.
         low, high: bounds; None where the sample carries no interval.
         n: images. n_groups: patients, lesions or clusters that were resampled.
         note: why something is missing, or how far to trust it; empty otherwise.
@@ -84,9 +84,10 @@ class ClassFigures:
 
     Attributes:
         name: of the class. n, n_groups: images and groups of it. predicted: images called so.
-        sensitivity, specificity, ppv, npv: with Wilson intervals.
+        sensitivity, specificity, ppv, npv: with Wilson intervals by group.
         f1, auroc: with intervals by group.
         ece: of this class's probability. slope, intercept: of its log odds. bins: of its probability.
+        called: predicted / all images; None in figure sets from before it was kept.
     """
 
     name: str
@@ -103,6 +104,7 @@ class ClassFigures:
     slope: Estimate
     intercept: Estimate
     bins: tuple[Bin, ...]
+    called: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +114,15 @@ class DecisionPoint:
     Attributes:
         threshold: p_t, in (0, 1). model: with interval. treat_all: of acting on everybody; acting on nobody is 0.
         named: whether the study named this threshold beforehand.
+        gain: of the model over the better of acting on everybody and on nobody, all on the same resamples; None at
+            thresholds that were not named.
     """
 
     threshold: float
     model: Estimate
     treat_all: float | None
     named: bool
+    gain: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,7 @@ class DecisionCurve:
 
 @dataclass(frozen=True, slots=True)
 class RiskPoint:
-    """Answering only above a confidence: the share answered, and the share wrong among those, with Wilson bounds."""
+    """Answering only above a confidence: share answered, and share wrong among those with Wilson bounds by group."""
 
     threshold: float
     coverage: float
@@ -148,6 +153,7 @@ class RiskCoverage:
         points: from full coverage down. aurc: area under risk over coverage (Geifman and El-Yaniv 2017).
         excess_aurc: above the best possible order of the same errors.
         chosen: at the threshold that ``predict`` uses here; None without one. wanted_risk: what it was chosen for.
+        declined: share of images that it declines to answer there; None without a threshold.
     """
 
     points: tuple[RiskPoint, ...]
@@ -155,6 +161,7 @@ class RiskCoverage:
     excess_aurc: float | None
     chosen: RiskPoint | None = None
     wanted_risk: float | None = None
+    declined: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +170,7 @@ class SetCoverage:
 
     Attributes:
         name: ``"all"``, or of the class or site. nominal: what was aimed at, 0..1.
-        covered: share of sets with the true class, Wilson. mean_size: classes in a set on average.
+        covered: share of sets with the true class, Wilson by group. mean_size: classes in a set on average.
         empty, single: share of sets with no class and with one.
     """
 

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..arrays import FloatArray
-from ..per_class import rate
+from ..arrays import FloatArray, IntArray
+from ..per_class import grouped_rate
 from .bootstrap import NO_IMAGES, GroupBootstrap
 from .discrimination import Ranks
 from .figure_set import RiskCoverage, RiskPoint
@@ -45,11 +45,11 @@ def best_area(n: int, errors: int) -> float:
     return float(((answered - (n - errors)) / answered).sum() / n)
 
 
-def risk_point(confidence: FloatArray, wrong: FloatArray, threshold: float) -> RiskPoint:
-    """Answering where ``confidence`` (n,) is ``threshold`` or more; n at least 1."""
+def risk_point(confidence: FloatArray, wrong: FloatArray, groups: IntArray, threshold: float) -> RiskPoint:
+    """Answering where ``confidence`` (n,) is ``threshold`` or more; n at least 1. ``groups``: (n,) codes."""
     answered = confidence >= threshold
     count = int(answered.sum())
-    return RiskPoint(threshold, count / len(wrong), count, rate(int(wrong[answered].sum()), count))
+    return RiskPoint(threshold, count / len(wrong), count, grouped_rate(wrong[answered], groups[answered]))
 
 
 def risk_coverage(
@@ -69,14 +69,15 @@ def risk_coverage(
     area = area_under_risk(confidence, wrong)
     if area is None:
         return RiskCoverage((), bootstrap.bare(None, NO_IMAGES), None, None, wanted_risk)
-    n = len(wrong)
+    n, groups = len(wrong), bootstrap.groups
     return RiskCoverage(
-        points=_points(confidence, wrong),
+        points=_points(confidence, wrong, groups),
         aurc=bootstrap.estimate(area, lambda: _area_draws(bootstrap, confidence, wrong, area)),
         # Both are sums of n quotients, so an order that is the best one may leave a rounding below 0.
-        excess_aurc=max(0.0, area - best_area(n, int(wrong.sum()))),
-        chosen=None if abstain_below is None else risk_point(confidence, wrong, abstain_below),
+        excess_aurc=max(0.0, area - best_area(n, int(wrong.sum()))) if bootstrap.ready else None,
+        chosen=None if abstain_below is None else risk_point(confidence, wrong, groups, abstain_below),
         wanted_risk=wanted_risk,
+        declined=None if abstain_below is None else grouped_rate(confidence < abstain_below, groups),
     )
 
 
@@ -87,10 +88,12 @@ def _by_confidence(confidence: FloatArray, wrong: FloatArray) -> tuple[FloatArra
     return -distinct, ones, np.bincount(where, weights=wrong).astype(np.float64)
 
 
-def _points(confidence: FloatArray, wrong: FloatArray) -> tuple[RiskPoint, ...]:
+def _points(confidence: FloatArray, wrong: FloatArray, groups: IntArray) -> tuple[RiskPoint, ...]:
     """From full coverage down, at most :data:`MOST_POINTS`, spread evenly over coverage; both ends are kept."""
-    distinct, ones, errors = _by_confidence(confidence, wrong)
-    answered, missed = np.cumsum(ones), np.cumsum(errors)
+    distinct, ones, _ = _by_confidence(confidence, wrong)
+    answered = np.cumsum(ones).astype(np.int64)
+    order = np.argsort(-confidence, kind="stable")
+    wrong, groups = wrong[order], groups[order]
     n = int(answered[-1])
     wanted = np.linspace(answered[0], n, MOST_POINTS)
     kept = np.unique(np.searchsorted(answered, wanted, side="left"))[::-1]
@@ -99,7 +102,7 @@ def _points(confidence: FloatArray, wrong: FloatArray) -> tuple[RiskPoint, ...]:
             float(distinct[j]),
             float(answered[j] / n),
             int(answered[j]),
-            rate(round(float(missed[j])), int(answered[j])),
+            grouped_rate(wrong[: answered[j]], groups[: answered[j]]),
         )
         for j in kept
     )

@@ -1,8 +1,8 @@
 """Figures of subgroups: every level of a column, with images without a value as a level of their own.
 
-Under five images no figure is given, under ten groups no interval: a subgroup is where a report is most easily read for
-more than it holds. A subgroup's balanced accuracy and AUROC average over the classes that occur in it, so levels with
-other classes do not compare; the classes stand beside them.
+Under ten groups no figure is given: a subgroup is where a report is most easily read for more than it holds. A
+subgroup's balanced accuracy and AUROC average over the classes that occur in it, so levels with other classes do not
+compare; the classes stand beside them.
 """
 
 from __future__ import annotations

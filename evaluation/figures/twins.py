@@ -134,6 +134,8 @@ def _class(of_class: ClassFigures) -> Iterator[Row]:
     yield Row(section, "predicted", name, of_class.predicted)
     for figure in ("sensitivity", "specificity", "ppv", "npv"):
         yield from _rate(section, figure, name, getattr(of_class, figure))
+    if of_class.called is not None:
+        yield from _rate(section, "share called so", name, of_class.called)
     for figure in ("f1", "auroc", "ece", "slope", "intercept"):
         yield _estimate(section, figure, name, getattr(of_class, figure))
     yield from _bins(section, name, of_class.bins)
@@ -174,6 +176,8 @@ def _decision(curve: DecisionCurve) -> Iterator[Row]:
         yield Row(section, f"point {place} named beforehand", curve.name, point.named)
         yield _estimate(section, f"point {place} net benefit", curve.name, point.model)
         yield Row(section, f"point {place} net benefit of treating all", curve.name, point.treat_all)
+        if point.gain is not None:
+            yield _estimate(section, f"point {place} gain over treating all or none", curve.name, point.gain)
 
 
 def _risk(risk: RiskCoverage) -> Iterator[Row]:
@@ -185,6 +189,8 @@ def _risk(risk: RiskCoverage) -> Iterator[Row]:
         yield from _risk_point(section, f"point {place}", point)
     if risk.chosen is not None:
         yield from _risk_point(section, "chosen", risk.chosen)
+    if risk.declined is not None:
+        yield from _rate(section, "declined", "", risk.declined)
 
 
 def _risk_point(section: str, name: str, point: RiskPoint) -> Iterator[Row]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ..figures.figure_set import FigureSet, RiskPoint, SetCoverage
-from ..page_parts import UNKNOWN, Cell, Table, number, percent, rate_cell
+from ..figures.figure_set import FigureSet, RiskPoint
+from ..page_parts import UNKNOWN, Cell, Table, number, percent
 from .blocks import Block, Drawing, Drawings, Grid, Heading, Note, Section, Warn
 from .drawings import risk_figure
-from .words import estimate_words
+from .words import TOO_FEW, estimate_words, few, needed, share_cell, wilson_words
 
 _ALL = 0.1
 _COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.5, 0.3)
@@ -16,13 +16,14 @@ def abstention(figures: FigureSet, remark: str = "") -> Section:
     """Risk over coverage, the threshold in use, and conformal sets where there are any; ``remark`` on the threshold."""
     risk = figures.risk
     blocks: list[Block] = []
-    if risk.points:
+    if risk.points and not few(figures):
         blocks += [
             Drawings(
                 (
                     Drawing(
                         risk_figure("risk", risk),
-                        caption="Share wrong among the images that are answered, with its 95 % Wilson band"
+                        caption="Share wrong among the images that are answered, with the band of its "
+                        + wilson_words(figures)
                         + ("; the square is the threshold in use." if risk.chosen else "."),
                     ),
                 ),
@@ -43,10 +44,10 @@ def abstention(figures: FigureSet, remark: str = "") -> Section:
                 "like the validation images, not for one image; for each class where validation images of each class "
                 "were enough, else for all classes together."
             ),
-            Grid(_sets(figures.sets), "Coverage of prediction sets"),
+            Grid(_sets(figures), "Coverage of prediction sets"),
         ]
         size = figures.sets[0].mean_size
-        if size is not None and size > len(figures.classes) - _ALL:
+        if not few(figures) and size is not None and size > len(figures.classes) - _ALL:
             blocks.append(
                 Warn(
                     "Nearly every set holds all classes, so that the sets say nothing here: there were too few "
@@ -65,6 +66,8 @@ def _reading(figures: FigureSet) -> tuple[str, ...]:
     risk = figures.risk
     if not risk.points:
         return ("There are too few images to say what declining to answer would gain.",)
+    if few(figures):
+        return (f"Too few to say what declining to answer would gain: {needed(figures)}.",)
     everything = risk.points[0]
     if risk.chosen is None:
         return (
@@ -105,34 +108,36 @@ def _points(figures: FigureSet) -> Table:
     rows = [(point, "") for point in picked if chosen is None or point.answered != chosen.answered]
     rows += [] if chosen is None else [(chosen, "in use")]
     return Table(
-        "Declining to answer below a confidence. Errors are counted among the images answered; 95 % Wilson intervals.",
+        "Declining to answer below a confidence. Errors are counted among the images answered; "
+        f"{wilson_words(figures)}.",
         ("Confidence at least", "Answered", "Images answered", "Wrong among those"),
-        tuple(_row(point, remark) for point, remark in sorted(rows, key=lambda row: -row[0].coverage)),
+        tuple(_row(point, remark, figures) for point, remark in sorted(rows, key=lambda row: -row[0].coverage)),
     )
 
 
-def _row(point: RiskPoint, remark: str) -> tuple[Cell, ...]:
+def _row(point: RiskPoint, remark: str, figures: FigureSet) -> tuple[Cell, ...]:
     return (
         Cell(number(point.threshold), remark, strong=bool(remark)),
         Cell(percent(point.coverage)),
         Cell(f"{point.answered:,}"),
-        rate_cell(point.risk),
+        share_cell(point.risk, figures),
     )
 
 
-def _sets(sets: tuple[SetCoverage, ...]) -> Table:
+def _sets(figures: FigureSet) -> Table:
+    hidden = few(figures)
     return Table(
-        "Share of prediction sets that hold the true class, 95 % Wilson intervals, against what was aimed at.",
+        f"Share of prediction sets that hold the true class, {wilson_words(figures)}, against what was aimed at.",
         ("Images", "Aimed at", "True class in the set", "Classes in a set", "One class", "No class"),
         tuple(
             (
                 Cell("All" if row.name == "all" else row.name),
                 Cell(percent(row.nominal)),
-                rate_cell(row.covered),
-                Cell(UNKNOWN if row.mean_size is None else f"{row.mean_size:.1f}"),
-                Cell(UNKNOWN if row.single is None else percent(row.single)),
-                Cell(UNKNOWN if row.empty is None else percent(row.empty)),
+                share_cell(row.covered, figures),
+                Cell(TOO_FEW if hidden else UNKNOWN if row.mean_size is None else f"{row.mean_size:.1f}"),
+                Cell(TOO_FEW if hidden else UNKNOWN if row.single is None else percent(row.single)),
+                Cell(TOO_FEW if hidden else UNKNOWN if row.empty is None else percent(row.empty)),
             )
-            for row in sets
+            for row in figures.sets
         ),
     )

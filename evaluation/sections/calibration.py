@@ -10,7 +10,7 @@ from ..page_parts import Cell, Table, number, percent, plural
 from ..reliability import N_BINS
 from .blocks import Block, Drawing, Drawings, Grid, Heading, Note, Section
 from .drawings import class_reliability
-from .words import estimate_cell
+from .words import estimate_cell, few, needed, wilson_words
 
 _ABOUT_RIGHT = 0.02
 """A mean confidence this close to the accuracy is called about right."""
@@ -22,6 +22,22 @@ def calibration(figures: FigureSet, remarks: Sequence[str] = (), *, before: str 
     if figures.after is not None:
         states.append(("Calibrated", figures.after))
     blocks: list[Block] = [
+        Grid(_table(states, figures.group_key), "Calibration figures"),
+        Note(
+            "Calibration errors have no interval: resampling only adds to them. What chance alone explains stands in "
+            "the second row."
+        ),
+        Heading("Class by class"),
+        Grid(_by_class(figures), "Calibration of each class"),
+    ]
+    if not few(figures):  # a diagram of a handful of patients shows their number and is read as the model's
+        blocks[3:3] = _class_diagrams(figures)
+        blocks[:0] = _diagrams(states, figures)
+    return Section("calibration", "Can the probabilities be trusted?", (*remarks, *_reading(figures)), tuple(blocks))
+
+
+def _diagrams(states: Sequence[tuple[str, CalibrationFigures]], figures: FigureSet) -> list[Block]:
+    return [
         Drawings(
             tuple(
                 Drawing(
@@ -34,14 +50,13 @@ def calibration(figures: FigureSet, remarks: Sequence[str] = (), *, before: str 
         ),
         Note(
             "Points on the dashed line are right as often as the model says; below it the model is overconfident. "
-            "Bars: 95 % Wilson. Below: images in each bin."
+            f"Bars: {wilson_words(figures)}. Below: images in each bin."
         ),
-        Grid(_table(states, figures.group_key), "Calibration figures"),
-        Note(
-            "Calibration errors have no interval: resampling only adds to them. What chance alone explains stands in "
-            "the second row."
-        ),
-        Heading("Class by class"),
+    ]
+
+
+def _class_diagrams(figures: FigureSet) -> list[Block]:
+    return [
         Note(
             "Each panel: of the images for which a probability of the class was stated, the share that is of the "
             "class. A common class can hide a badly calibrated rare one in the figures above."
@@ -53,15 +68,15 @@ def calibration(figures: FigureSet, remarks: Sequence[str] = (), *, before: str 
             ),
             "multiples",
         ),
-        Grid(_by_class(figures), "Calibration of each class"),
     ]
-    return Section("calibration", "Can the probabilities be trusted?", (*remarks, *_reading(figures)), tuple(blocks))
 
 
 def _reading(figures: FigureSet) -> tuple[str, ...]:
     found = figures.calibration
     if figures.n == 0:
         return ("There are no test images to judge probabilities by.",)
+    if few(figures):
+        return (f"Too few to say whether stated probabilities come true: {needed(figures)}.",)
     stated = sum(b.n * b.mean_confidence for b in found.bins if b.mean_confidence is not None) / figures.n
     right = sum(b.correct for b in found.bins) / figures.n
     gap = stated - right
@@ -122,7 +137,7 @@ def _table(states: Sequence[tuple[str, CalibrationFigures]], group: str) -> Tabl
 
 def _chance(found: CalibrationFigures) -> Cell:
     if found.chance is None:
-        return Cell("not known")
+        return Cell(estimate_cell(found.ece).main)
     chance = found.chance
     return Cell(number(chance.bound, 3), f"against {number(chance.observed, 3)} at n = {chance.effective_n}")
 

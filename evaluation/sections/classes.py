@@ -6,25 +6,25 @@ import numpy as np
 
 from ..figures.figure_set import ClassFigures, FigureSet
 from ..figures_svg import confusion_figure
-from ..page_parts import FEWEST_FOR_RATE, Cell, Table, plural, rate_cell
+from ..page_parts import FEWEST_FOR_RATE, Cell, Table, plural
 from .blocks import Drawing, Drawings, Grid, Note, Section
-from .words import estimate_cell, rate_words
+from .words import estimate_cell, few, rate_words, share_cell, wilson_words
 
 
 def classes(figures: FigureSet, who: str = "federated model") -> Section:
     """``who``: whose figures they are, in words."""
     rows = figures.per_class
     first = Table(
-        f"Each class against all others, {who} on the test images. 95 % Wilson intervals.",
+        f"Each class against all others, {who} on the test images. {wilson_words(figures)}.",
         ("Class", "Images", "Sensitivity", "Specificity", "Positive predictive value", "Negative predictive value"),
         tuple(
             (
                 Cell(row.name),
                 Cell(f"{row.n:,}", f"of {plural(row.n_groups, figures.group_key)}"),
-                rate_cell(row.sensitivity),
-                rate_cell(row.specificity),
-                rate_cell(row.ppv),
-                rate_cell(row.npv),
+                share_cell(row.sensitivity, figures),
+                share_cell(row.specificity, figures),
+                share_cell(row.ppv, figures),
+                share_cell(row.npv, figures),
             )
             for row in rows
         ),
@@ -64,7 +64,7 @@ def classes(figures: FigureSet, who: str = "federated model") -> Section:
 
 def _reading(figures: FigureSet) -> tuple[str, ...]:
     known = [row for row in figures.per_class if row.sensitivity.denominator >= FEWEST_FOR_RATE]
-    if not known:
+    if few(figures) or not known:
         return ("There are too few images of any class to say how well it is found.",)
     worst = min(known, key=_found)
     said = f"Found least often: {worst.name}, {rate_words(worst.sensitivity)}."

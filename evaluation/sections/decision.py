@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..figures.figure_set import DecisionPoint, FigureSet
-from ..page_parts import Cell, Table, number, percent, sentence_list
+from ..page_parts import Cell, Table, number, percent, sentence_list, signed
 from .blocks import Block, Drawing, Drawings, Grid, Note, Section
 from .drawings import decision_figure
-from .words import estimate_cell
+from .words import TOO_FEW, estimate_cell, few, needed
 
 _FEW = 2
 """More classes than these are counted in the sentence, and named in the table alone."""
@@ -39,12 +39,14 @@ def decision(figures: FigureSet) -> Section:
     if named:
         blocks += [Grid(_table(figures, named), "Net benefit at the named thresholds"), Note(_weights(named))]
     for curve in figures.decision:
-        if curve.note:
+        if curve.note and not few(figures):
             blocks.append(Note(f"{curve.name}: {curve.note}."))
     return Section("decision", "Would acting on it do more good than harm?", (_reading(figures, named),), tuple(blocks))
 
 
 def _reading(figures: FigureSet, named: list[float]) -> str:
+    if few(figures) and figures.n:
+        return f"Too few to weigh benefit against harm: {needed(figures)}."
     if not any(curve.points for curve in figures.decision):
         return "There are too few images to weigh benefit against harm."
     if not named:
@@ -71,13 +73,9 @@ def _which(figures: FigureSet, share: float) -> str:
     return sentence_list(helped) if helped else "no class"
 
 
-def _rival(point: DecisionPoint) -> float:
-    return max(0.0, point.treat_all if point.treat_all is not None else 0.0)
-
-
 def _helps(point: DecisionPoint) -> bool:
-    """Whether the whole interval lies above the better of treating all and none."""
-    return point.model.low is not None and point.model.low > _rival(point)
+    """Whether the gain over the better of treating all and none is above 0 with its whole interval, paired."""
+    return point.gain is not None and point.gain.low is not None and point.gain.low > 0
 
 
 def _table(figures: FigureSet, named: list[float]) -> Table:
@@ -85,11 +83,12 @@ def _table(figures: FigureSet, named: list[float]) -> Table:
     for curve in figures.decision:
         at = {point.threshold: point for point in curve.points if point.named}
         if not at:
-            rows.append((Cell(curve.name), *(Cell("too few", curve.note) for _ in named)))
+            rows.append((Cell(curve.name), *(Cell(TOO_FEW, curve.note.removeprefix("too few groups")) for _ in named)))
             continue
         rows.append((Cell(curve.name), *(_cell(at.get(share)) for share in named)))
     return Table(
-        "Net benefit of acting on a class at a threshold; acting on nobody is 0.",
+        "Net benefit of acting on a class at a threshold; acting on nobody is 0. Gain: over the better of acting on "
+        f"everybody and on nobody, on the same resamples. 95 % intervals by {figures.group_key}.",
         ("Class", *(f"At {percent(share)}" for share in named)),
         tuple(rows),
     )
@@ -99,8 +98,11 @@ def _cell(point: DecisionPoint | None) -> Cell:
     if point is None:
         return Cell("not known")
     found = estimate_cell(point.model, 3, strong=_helps(point))
-    everybody = f"everybody: {number(point.treat_all, 3)}"
-    return Cell(found.main, f"{found.sub} · {everybody}" if found.sub else everybody, strong=found.strong)
+    beside = [found.sub, f"everybody: {number(point.treat_all, 3)}"]
+    if point.gain is not None and point.gain.value is not None:
+        between = f"{signed(point.gain.low, 3)} to {signed(point.gain.high, 3)}" if point.gain.low is not None else ""
+        beside.append(f"gain {signed(point.gain.value, 3)}" + (f" ({between})" if between else ""))
+    return Cell(found.main, " · ".join(part for part in beside if part), strong=found.strong)
 
 
 def _weights(named: list[float]) -> str:
@@ -108,5 +110,5 @@ def _weights(named: list[float]) -> str:
     return (
         f"A threshold is what a false alarm is worth against a miss: acting at {percent(first)} means that one missed "
         f"image weighs as much as {number((1 - first) / first, 1).removesuffix('.0')} false alarms. Stressed: the "
-        "whole interval lies above both alternatives."
+        "whole interval of the gain lies above 0."
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ..figures.figure_set import Estimate, FigureSet
+from ..intervals import TOO_FEW as TOO_FEW_GROUPS
 from ..page_parts import UNKNOWN, Cell, HeadlineFigure, Table, number, percent, plural, sentence_list, span
 from .blocks import Big, Block, Grid, Note, Section
-from .words import estimate_cell
+from .words import estimate_cell, few, needed, several, value_words
 
 
 def glance(figures: FigureSet) -> Big:
@@ -19,8 +20,8 @@ def glance(figures: FigureSet) -> Big:
     return Big(
         _balanced(figures),
         (
-            HeadlineFigure("Macro AUROC", number(figures.macro_auroc.value), _between(figures.macro_auroc)),
-            HeadlineFigure("Calibration error", number(calibration.ece.value, 3), chance),
+            HeadlineFigure("Macro AUROC", value_words(figures.macro_auroc), _between(figures.macro_auroc)),
+            HeadlineFigure("Calibration error", value_words(calibration.ece, 3), chance),
             HeadlineFigure("Test images", f"{figures.n:,}", f"of {plural(figures.n_groups, figures.group_key)}"),
         ),
     )
@@ -30,7 +31,9 @@ def _balanced(figures: FigureSet) -> HeadlineFigure:
     found = figures.balanced_accuracy
     if found.value is None:
         why = "no test images" if figures.n == 0 else "the test images are of one class only"
-        return HeadlineFigure("Balanced accuracy", UNKNOWN, why)
+        if found.note == TOO_FEW_GROUPS and figures.n:
+            why = f"{plural(figures.n, 'image')} of {plural(figures.n_groups, figures.group_key)}; {needed(figures)}"
+        return HeadlineFigure("Balanced accuracy", value_words(found) if figures.n else UNKNOWN, why)
     between = span(found.low, found.high)
     sub = f"95 % interval {between}" if between else f"no interval: {found.note}"
     return HeadlineFigure(
@@ -40,24 +43,32 @@ def _balanced(figures: FigureSet) -> HeadlineFigure:
 
 def _between(found: Estimate) -> str:
     between = span(found.low, found.high)
-    return f"95 % interval {between}" if between else found.note
+    return f"95 % interval {between}" if between else "" if found.note == TOO_FEW_GROUPS else found.note
 
 
-def reading(figures: FigureSet) -> str:
-    """The balanced accuracy in one or two sentences, with what guessing would score."""
+def reading(figures: FigureSet, *, kept_out: bool = True) -> str:
+    """The balanced accuracy in one or two sentences, with what guessing would score.
+
+    ``kept_out``: the images are known to have been kept out of training, as a study's test images are.
+    """
     value, kinds = figures.balanced_accuracy.value, len(figures.classes_present)
+    if value is None and few(figures) and kinds > 1:
+        return (
+            f"{plural(figures.n, 'test image')} of {plural(figures.n_groups, figures.group_key)}: too few to say how "
+            f"good the model is; {needed(figures)}. The counts below still hold."
+        )
     if value is None:
         return "Balanced accuracy needs test images of at least two classes. The counts below still hold."
     return (
-        f"On {plural(figures.n, 'test image')} of {plural(figures.n_groups, figures.group_key)} that were kept out of "
-        f"training, the model named {percent(value)} of the images of a class correctly, averaged over the {kinds} "
-        f"classes present. Guessing would score {percent(1 / kinds)}."
+        f"On {plural(figures.n, 'test image' if kept_out else 'image')} of "
+        f"{plural(figures.n_groups, figures.group_key)}{' that were kept out of training' if kept_out else ''}, the "
+        f"model named {percent(value)} of the images of a class correctly, averaged over the {kinds} classes present. "
+        f"Guessing would score {percent(1 / kinds)}."
     )
 
 
 def headline(figures: FigureSet) -> Section:
     """All headline figures, with the classes that they are averaged over."""
-    several = plural(2, figures.group_key).removeprefix("2 ")
     kinds = len(figures.classes_present)
     nothing = "\N{EN DASH}"
     rows = (
@@ -77,7 +88,7 @@ def headline(figures: FigureSet) -> Section:
         Grid(
             Table(
                 f"From {plural(figures.n, 'image')} of {plural(figures.n_groups, figures.group_key)}. 95 % intervals "
-                f"resample {several}, {figures.resamples:,} draws.",
+                f"resample {several(figures)}, {figures.resamples:,} draws.",
                 ("Figure", "Value", "Guessing"),
                 tuple(
                     (Cell(label, meaning), estimate_cell(value, strong=at == 0), Cell(guess))
@@ -104,12 +115,10 @@ def _headline_reading(figures: FigureSet) -> str:
         return reading(figures)
     if found.low is None or found.high is None:
         return (
-            f"Balanced accuracy is {number(found.value)} on these images. There are too few {figures.group_key}s to "
+            f"Balanced accuracy is {number(found.value)} on these images. There are too few {several(figures)} to "
             "say how far chance may have moved it: do not rely on it."
         )
-    several = plural(2, figures.group_key).removeprefix("2 ")
-    said = (
-        f"The balanced accuracy is {number(found.value)}. With other {several} like these it could, by chance alone, "
-    )
+    said = f"The balanced accuracy is {number(found.value)}. With other {several(figures)} like these it could, by "
+    said += "chance alone, "
     said += f"have come out anywhere between {number(found.low)} and {number(found.high)}."
     return f"{said} {found.note[:1].upper()}{found.note[1:]}." if found.note else said

@@ -1,13 +1,13 @@
-"""What to watch once such a model is looked at regularly: a short plan whose limits come from this report's own "
-"figures."""
+"""What to watch once such a model is looked at regularly: a plan whose limits are this report's own figures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from ..figures.figure_set import FigureSet
-from ..intervals import wilson
 from ..page_parts import Cell, Table, number, percent, span
+from ..per_class import Rate
+from .words import few, several
 
 _FEWEST = 20
 """With fewer images a share is not worth a limit."""
@@ -16,7 +16,8 @@ _FEWEST = 20
 def plan(figures: FigureSet) -> Table:
     """Rows of what, how often, and from where on to stop and look."""
     return Table(
-        "Limits are the ends of this report's own 95 % intervals: beyond them chance no longer explains the change.",
+        f"Limits are the ends of this report's own 95 % intervals by {figures.group_key}: beyond them chance no longer "
+        "explains the change.",
         ("Watch", "On", "Stop and look when"),
         tuple(_rows(figures)),
         words=True,
@@ -24,7 +25,6 @@ def plan(figures: FigureSet) -> Table:
 
 
 def _rows(figures: FigureSet) -> Iterator[tuple[Cell, Cell, Cell]]:
-    several = f"{figures.group_key}s" if not figures.group_key.endswith("y") else f"{figures.group_key[:-1]}ies"
     batch = f"every {max(100, figures.n):,} new images with a confirmed label"
     found = figures.balanced_accuracy
     if found.low is not None:
@@ -33,7 +33,7 @@ def _rows(figures: FigureSet) -> Iterator[tuple[Cell, Cell, Cell]]:
     if chance is not None:
         yield (
             Cell("Calibration error", f"one image per {figures.group_key}"),
-            Cell(batch, f"and at least {chance.effective_n:,} {several}"),
+            Cell(batch, f"and at least {chance.effective_n:,} {several(figures)}"),
             Cell(
                 f"above {number(max(chance.bound, chance.observed), 3)}",
                 f"chance alone: up to {number(chance.bound, 3)}",
@@ -46,24 +46,16 @@ def _rows(figures: FigureSet) -> Iterator[tuple[Cell, Cell, Cell]]:
             Cell(batch),
             Cell(f"outside {span(slope.low, slope.high)}", f"here {number(slope.value)}"),
         )
-    chosen = figures.risk.chosen
-    if chosen is not None and figures.n >= _FEWEST:
-        bounds = wilson(figures.n - chosen.answered, figures.n)
-        if bounds is not None:
-            yield (
-                Cell("Share that it declines to answer", "needs no labels"),
-                Cell("every week"),
-                Cell(f"outside {_shares(bounds)}", f"here {percent(1 - chosen.coverage)}"),
-            )
-    if figures.n >= _FEWEST:
-        for row in figures.per_class:
-            bounds = wilson(row.predicted, figures.n)
-            if bounds is not None:
-                yield (
-                    Cell(f"Share called {row.name}", "needs no labels"),
-                    Cell("every week"),
-                    Cell(f"outside {_shares(bounds)}", f"here {percent(row.predicted / figures.n)}"),
-                )
+    shares = [("Share that it declines to answer", figures.risk.declined)]
+    shares += [(f"Share called {row.name}", row.called) for row in figures.per_class]
+    for words, share in shares:
+        if share is None or share.value is None or figures.n < _FEWEST or few(figures):
+            continue
+        yield (
+            Cell(words, "needs no labels"),
+            Cell("every week"),
+            Cell(f"outside {_shares(share)}", f"here {percent(share.value)}"),
+        )
     yield (
         Cell("Scanner, camera, protocol, referral"),
         Cell("every change"),
@@ -71,5 +63,5 @@ def _rows(figures: FigureSet) -> Iterator[tuple[Cell, Cell, Cell]]:
     )
 
 
-def _shares(bounds: tuple[float, float]) -> str:
-    return f"{100 * bounds[0]:.0f} to {percent(bounds[1])}"
+def _shares(share: Rate) -> str:
+    return f"{100 * (share.low or 0.0):.0f} to {percent(share.high if share.high is not None else 1.0)}"

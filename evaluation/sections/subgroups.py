@@ -63,7 +63,7 @@ def _column(column: str, rows: Sequence[SubgroupFigures], figures: FigureSet, ke
     table = Table(
         f"By {title}, 95 % intervals by {figures.group_key}"
         + (f"; not recorded for {lost.missing:,} of {lost.n:,} images." if lost is not None else "."),
-        ("Group", "Images", "Balanced accuracy", "Macro AUROC", "Accuracy", "Brier", "Calibration error"),
+        ("Group", "Images", "Balanced accuracy", "Macro AUROC", "Accuracy", "Brier"),
         tuple(
             (
                 Cell(row.level, _present(row, figures)),
@@ -72,7 +72,6 @@ def _column(column: str, rows: Sequence[SubgroupFigures], figures: FigureSet, ke
                 estimate_cell(row.macro_auroc),
                 estimate_cell(row.accuracy),
                 estimate_cell(row.brier, 3),
-                estimate_cell(row.ece, 3),
             )
             for row in rows
         ),

@@ -2,9 +2,45 @@
 
 from __future__ import annotations
 
-from ..figures.figure_set import Estimate
-from ..page_parts import UNKNOWN, Cell, number, rate_cell, span
+from ..figures.figure_set import Estimate, FigureSet
+from ..intervals import FEWEST_GROUPS
+from ..page_parts import UNKNOWN, Cell, number, plural, rate_cell, span
 from ..per_class import Rate
+
+TOO_FEW = "too few"
+
+
+def several(figures: FigureSet) -> str:
+    """ "patients", "lesions", "images"."""
+    return plural(2, figures.group_key).removeprefix("2 ")
+
+
+def few(figures: FigureSet) -> bool:
+    """Whether there are too few groups for any figure; counts hold all the same."""
+    return figures.n_groups < FEWEST_GROUPS
+
+
+def needed(figures: FigureSet) -> str:
+    """ "a figure needs at least 10 patients"."""
+    return f"a figure needs at least {FEWEST_GROUPS} {several(figures)}"
+
+
+def wilson_words(figures: FigureSet) -> str:
+    """ "95 % Wilson intervals by patient", or without "by" where every image is its own group."""
+    by = f" by {figures.group_key}" if figures.n > figures.n_groups else ""
+    return f"95 % Wilson intervals{by}"
+
+
+def share_cell(given: Rate, figures: FigureSet) -> Cell:
+    """A proportion of ``figures`` with its interval; counts alone where it, or the figures, are from too few."""
+    if few(figures) and given.value is not None:
+        return Cell(TOO_FEW, f"{given.numerator:,} of {given.denominator:,}")
+    return rate_cell(given)
+
+
+def value_words(given: Estimate, digits: int = 2) -> str:
+    """The value alone: "0.84", "too few", or "not known"."""
+    return estimate_cell(given, digits).main
 
 
 def estimate_cell(given: Estimate | None, digits: int = 2, *, strong: bool = False) -> Cell:
@@ -12,8 +48,9 @@ def estimate_cell(given: Estimate | None, digits: int = 2, *, strong: bool = Fal
     if given is None:
         return Cell(UNKNOWN)
     if given.value is None:
-        few = given.note.startswith("too few")
-        return Cell("too few" if few else UNKNOWN, "" if few else given.note)
+        if not given.note.startswith(TOO_FEW):
+            return Cell(UNKNOWN, given.note)
+        return Cell(TOO_FEW)
     between = span(given.low, given.high, digits)
     # Why an error has no interval at all is said once, under the table.
     why = "" if given.note.startswith("no interval") else given.note
@@ -21,9 +58,9 @@ def estimate_cell(given: Estimate | None, digits: int = 2, *, strong: bool = Fal
 
 
 def estimate_words(given: Estimate, digits: int = 2) -> str:
-    """ "0.84 (0.78–0.90)", "0.84", or "not known"."""
+    """ "0.84 (0.78–0.90)", "0.84", "too few", or "not known"."""
     if given.value is None:
-        return UNKNOWN
+        return value_words(given, digits)
     between = span(given.low, given.high, digits)
     return f"{number(given.value, digits)} ({between})" if between else number(given.value, digits)
 

@@ -87,7 +87,10 @@ class SummedFigures:
             ("more validation groups than groups and classes", f["scores"].sum(), f["class_scores"].sum()),
             ("more is done rightly than done", f["acted_rightly"], f["acted"]),
             ("a class is found more often than it is there", f["acted_rightly"], rows[:, None]),
+            ("more is done wrongly than there are others", f["acted"] - f["acted_rightly"], (n - rows)[:, None]),
             ("the Brier score is out of range", f["brier"], 2.0 * n + SLACK),
+            ("the Brier score before temperature is out of range", f["raw_brier"], 2.0 * n + SLACK),
+            ("a bin before temperature has more right answers than images", f["raw_bin_right"], f["raw_bin_n"]),
         ]
         for number in range(len(self.levels)):
             at_most.append(("a subgroup is right too often", f[f"right_{number}"], f[f"total_{number}"]))
@@ -95,7 +98,8 @@ class SummedFigures:
             at_most.append(("more sites than there are hold a subgroup", held, self.sites))
             at_most.append(("more sites hold a subgroup than it has images", held, f[f"total_{number}"].sum(axis=1)))
         edges = bin_edges(N_BINS)
-        for count, mass in ((f["bin_n"], f["bin_confidence"]), (f["class_bin_n"], f["class_bin_share"])):
+        for name in ("bin_confidence", "raw_bin_confidence", "class_bin_share"):
+            count, mass = f[f"{name.rsplit('_', 1)[0]}_n"], f[name]
             at_most.append(("a bin's probabilities are too large", mass, count * edges[1:] + SLACK))
             at_most.append(("a bin's probabilities are too small", count * edges[:-1] - SLACK, mass))
         found += [text for text, low, high in at_most if np.any(low > high)]
@@ -126,6 +130,33 @@ class SummedFigures:
         return BoundedAuroc(
             float(np.mean([value.value for value in known])), float(np.mean([value.bound for value in known]))
         )
+
+    def before_temperature(self) -> tuple[float, float] | None:
+        """Top-label calibration error and Brier score before the temperature; None for no images."""
+        f, n = self.fields, self.n
+        if n == 0:
+            return None
+        return float(np.abs(f["raw_bin_right"] - f["raw_bin_confidence"]).sum() / n), float(f["raw_brier"] / n)
+
+    def net_benefit(self, thresholds: Sequence[float]) -> FloatArray | None:
+        """Of acting on each class at each threshold, (K, T); None for no images.
+
+        TP / n - FP / n * t / (1 - t) (Vickers and Elkin 2006).
+
+        Args:
+            thresholds: those that the sums were made at, in order.
+
+        Raises:
+            InvalidPredictionsError: the sums have another number of thresholds.
+        """
+        true = self.fields["acted_rightly"]
+        if true.shape[1] != len(thresholds):
+            raise InvalidPredictionsError(f"{len(thresholds)} thresholds for sums at {true.shape[1]}")
+        if self.n == 0:
+            return None
+        odds = np.array([threshold / (1.0 - threshold) for threshold in thresholds])
+        benefit: FloatArray = (true - (self.fields["acted"] - true) * odds) / self.n
+        return benefit
 
     def figures(self) -> Figures:
         """The figures of the pooled test images: all but AUROC exact up to the rounding of fractions."""

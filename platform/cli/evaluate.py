@@ -134,6 +134,7 @@ def _write(html: Path, predictions: Path, file: PredictionsFile, figures: Figure
             title=f"Evaluation of {predictions.name}",
             source=predictions.name,
             notes=file.notes,
+            warnings=file.warnings,
             digest=file.sha256,
         )
         paths = targets(html)
@@ -283,7 +284,7 @@ def level_table(title: str, levels: tuple[SubgroupFigures, ...]) -> Table:
     table = _table(
         f"{title} · % with 95 % interval, Brier from 0 to 2",
         ("column", "value"),
-        ("images", "groups", "balanced accuracy", "macro AUROC", "Brier", "ECE"),
+        ("images", "groups", "balanced accuracy", "macro AUROC", "Brier"),
     )
     table.add_column("", no_wrap=True)
     for row in levels:
@@ -295,7 +296,6 @@ def level_table(title: str, levels: tuple[SubgroupFigures, ...]) -> Table:
             _share(row.balanced_accuracy),
             _share(row.macro_auroc),
             "–" if row.brier.value is None else _three(row.brier.value),
-            percent(row.ece.value),
             Text(one_line(next(_reasons(row), ""))),
         )
     return table

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
+from scipy.stats import t as student
 from wardround.evaluation import intervals
 from wardround.evaluation.errors import InvalidPredictionsError
 from wardround.evaluation.intervals import (
@@ -17,7 +17,7 @@ from wardround.evaluation.intervals import (
     accuracy_interval,
     balanced_accuracy_difference,
     balanced_accuracy_interval,
-    macro_auroc_interval,
+    effective_n,
     wilson,
 )
 
@@ -47,6 +47,47 @@ def test_wilson_at_the_ends() -> None:
             wilson(*bad)
 
 
+def slow_effective_n(hits: list[float], groups: list[int]) -> float:
+    """Design effect and degrees of freedom, group by group, with scipy.stats in place of the special function."""
+    n, names = len(hits), sorted(set(groups))
+    share = sum(hits) / n
+    if len(names) == 1 or share in (0, 1):
+        return n if len(names) == n else len(names)
+    total = 0.0
+    for name in names:
+        own = [hit for hit, group in zip(hits, groups, strict=True) if group == name]
+        total += (sum(own) - share * len(own)) ** 2
+    by_group = len(names) / (len(names) - 1) * total / n**2
+    wider = (student.ppf(0.975, len(names) - 1) / student.ppf(0.975, n - 1)) ** 2
+    return float(max(1.0, n / max(1.0, by_group / (share * (1 - share) / (n - 1))) / wider))
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from([0, 1, 2, 5, 9, 30])), min_size=1, max_size=60))
+@settings(max_examples=150, deadline=None)
+def test_effective_n_equals_plain_loops_and_never_narrows_an_interval(rows: list[tuple[bool, int]]) -> None:
+    hits, groups = [float(hit) for hit, _ in rows], [group for _, group in rows]
+    found = effective_n(np.array(hits), np.array(groups))
+    assert found == pytest.approx(slow_effective_n(hits, groups), rel=1e-9)
+    assert 1.0 <= found <= len(rows)
+    by_group, plain = wilson(int(sum(hits)), len(rows), effective=found), wilson(int(sum(hits)), len(rows))
+    assert by_group is not None
+    assert plain is not None
+    assert by_group[0] <= plain[0] + 1e-12
+    assert by_group[1] >= plain[1] - 1e-12
+
+
+def test_effective_n_of_independent_images_alike_images_and_none_to_compare() -> None:
+    hits = (np.arange(200) % 3 == 0).astype(float)
+    assert effective_n(hits, np.random.default_rng(0).permutation(200)) == 200.0
+    assert wilson(67, 200, effective=200.0) == wilson(67, 200)
+    alike = np.repeat((np.arange(40) % 4 == 0).astype(float), 5)  # five copies of 40 images say what 40 say
+    patients = np.repeat(np.arange(40), 5)
+    assert effective_n(alike, patients) == pytest.approx(40, rel=0.1)
+    assert effective_n(np.ones(200), patients) == effective_n(np.zeros(200), patients) == 40.0
+    assert effective_n(hits, np.full(200, 7)) == 1.0
+    assert wilson(5, 5, effective=1.0) == (pytest.approx(1 / (1 + Z_95**2)), 1.0)
+
+
 def cohort(n_groups: int, per_group: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
     generator = np.random.default_rng(seed)
     groups = np.repeat(np.arange(n_groups), per_group)
@@ -61,31 +102,18 @@ def slow_balanced(z: np.ndarray, y: np.ndarray, rows: np.ndarray) -> float:
     return float(np.mean([np.mean(called[y[rows] == c] == c) for c in np.unique(y[rows])]))
 
 
-def test_aurocs_do_not_depend_on_how_many_resamples_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    z, y, groups = cohort(12, 3, 3, 4)
-    weights = np.random.default_rng(0).multinomial(12, np.full(12, 1 / 12), size=25).astype(float)
-    at_once = intervals._one_class_aurocs(weights, (y == 1).astype(float), z[:, 1], np.array(groups))
-    for cells in (1, 7 * len(y)):
-        monkeypatch.setattr(intervals, "BLOCK_CELLS", cells)
-        in_blocks = intervals._one_class_aurocs(weights, (y == 1).astype(float), z[:, 1], np.array(groups))
-        np.testing.assert_array_equal(in_blocks, at_once)
-
-
 def test_resamples_equal_scoring_the_repeated_rows() -> None:
     z, y, groups = cohort(12, 3, 3, 4)
     codes = np.array(groups)
     weights = np.random.default_rng(0).multinomial(12, np.full(12, 1 / 12), size=25).astype(float)
     correct = (z.argmax(axis=1) == y).astype(float)
     fast = intervals._balanced_accuracies(weights, y, correct, codes)
-    aurocs = intervals._one_class_aurocs(weights, (y == 1).astype(float), z[:, 1], codes)
     for i, weight in enumerate(weights):
         rows = np.concatenate([np.tile(np.flatnonzero(codes == g), int(weight[g])) for g in range(12)])
         if len(np.unique(y[rows])) >= 2:
             assert fast[i] == pytest.approx(slow_balanced(z, y, rows), abs=1e-12)
         else:
             assert np.isnan(fast[i])
-        if 0 < (y[rows] == 1).sum() < len(rows):
-            assert aurocs[i] == pytest.approx(roc_auc_score(y[rows] == 1, z[rows, 1]), abs=1e-12)
 
 
 def test_interval_holds_the_figure_and_repeats_with_its_seed() -> None:
@@ -96,10 +124,6 @@ def test_interval_holds_the_figure_and_repeats_with_its_seed() -> None:
     assert first.low is not None
     assert first.high is not None
     assert first.low < slow_balanced(z, y, np.arange(len(y))) < first.high
-    area = macro_auroc_interval(z, y, groups, np.random.default_rng(2), temperature=2.0)
-    assert area.low is not None
-    assert area.high is not None
-    assert 0.5 < area.low < area.high < 1
 
 
 def test_accuracy_of_resamples_equals_scoring_the_repeated_rows() -> None:
@@ -134,7 +158,7 @@ def test_few_groups_are_said_to_be_few(n_groups: int, note: str) -> None:
     z, y, groups = cohort(n_groups, 5, 2, 8)
     for interval in (
         balanced_accuracy_interval(z, y, groups, np.random.default_rng(0)),
-        macro_auroc_interval(z, y, groups, np.random.default_rng(0)),
+        accuracy_interval(z, y, groups, np.random.default_rng(0)),
         balanced_accuracy_difference(z, -z, y, groups, np.random.default_rng(0)),
     ):
         assert interval.note == note
@@ -146,18 +170,14 @@ def test_one_class_and_no_image_have_no_interval() -> None:
     z = np.random.default_rng(0).normal(size=(30, 3))
     one = balanced_accuracy_interval(z, np.zeros(30, dtype=int), list(range(30)), np.random.default_rng(0))
     assert (one.low, one.note) == (None, ONE_CLASS)
-    none = macro_auroc_interval(z[:0], np.zeros(0, dtype=int), [], np.random.default_rng(0))
+    none = accuracy_interval(z[:0], np.zeros(0, dtype=int), [], np.random.default_rng(0))
     assert (none.low, none.n_groups, none.note) == (None, 0, TOO_FEW)
 
 
 def test_two_of_four_classes_have_intervals() -> None:
     z, y, groups = cohort(50, 2, 2, 5)
     wide = np.c_[z, np.full((len(z), 2), -3.0)]
-    for interval in (
-        balanced_accuracy_interval(wide, y, groups, np.random.default_rng(0)),
-        macro_auroc_interval(wide, y, groups, np.random.default_rng(0)),
-    ):
-        assert interval.low is not None
+    assert balanced_accuracy_interval(wide, y, groups, np.random.default_rng(0)).low is not None
 
 
 def test_paired_difference_of_a_model_with_itself_is_zero() -> None:

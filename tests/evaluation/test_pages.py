@@ -17,7 +17,8 @@ from wardround.evaluation.reliability import reliability_bins
 from wardround.evaluation.report import evaluation_page, index_page
 from wardround.evaluation.report import site_report as full_report
 from wardround.evaluation.report_model import ClassName, Dossier, Predictions, PrivacyFacts, SiteReport
-from wardround.evaluation.site_figures import SiteFigures, site_figures
+from wardround.evaluation.scores import score
+from wardround.evaluation.site_figures import SiteFigures, score_of, site_figures
 from wardround.evaluation.statements import Statement
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "use", "path"}
@@ -82,7 +83,8 @@ def evaluation_html(rich_figures: SiteFigures) -> str:
         rich_figures.federated,
         title="Any <b>model</b>",
         source="predictions.csv",
-        notes=("Note <i>first</i>.",),
+        notes=("Note <i>first</i>.", "Beware <i>now</i>."),
+        warnings=("Beware <i>now</i>.",),
         digest="ab" * 32,
     )
 
@@ -203,6 +205,53 @@ def test_a_temperature_that_the_model_carries_is_named_as_such(site_report_input
         assert ("No temperature could be fitted" in words) is not said
         assert ("As trained (temperature 1)" in words) is not said
         assert "Calibrated:" not in words
+
+
+def test_only_warnings_of_an_evaluation_are_banners_and_notes_come_last(evaluation_html: str) -> None:
+    page = Page(evaluation_html)
+    assert [a.get("class") for a in page.named("p") if a.get("role") == "note"] == ["banner"]
+    words = page.words
+    assert words.count("Beware <i>now</i>.") == words.count("Note <i>first</i>.") == 1
+    assert words.index("Beware") < words.index("Evaluation of predictions") < words.index("Note <i>first")
+    assert words.index("Notes on the file") < words.index("Note <i>first")
+    assert "kept out of training, the model" not in words
+
+
+def test_the_front_page_never_prints_a_calibration_error_without_its_bound(dossier_input: Dossier) -> None:
+    def told(dossier: Dossier) -> list[list[str]]:
+        html = index_page(dossier)
+        body = html[html.index('aria-label="Calibration at every site"') :]
+        rows = body[: body.index("</table>")].split('<tr role="row">')[2:]
+        cells = [re.findall(r"<td[^>]*><span>(.*?)</span></td>", row) for row in rows]
+        return [[re.sub(r"<[^>]+>", " ", cell).strip() for cell in row] for row in cells]
+
+    scores = [*(row.federated for row in dossier_input.sites), dossier_input.overall]
+    for row, cells in zip(scores, told(dossier_input), strict=True):
+        assert row is not None
+        wanted = [number(value, 3) for value in (row.brier, row.ece, row.ece_once, row.ece_bound)]
+        assert [cell.split()[0] for cell in cells] == wanted
+        assert f"{number(row.brier_low, 3)} to {number(row.brier_high, 3)}" in cells[0]
+        assert ("more than chance explains" in cells[3]) == ((row.ece_once or 0) > (row.ece_bound or 0))
+    assert index_page(dossier_input).count(">Calibration error<") == 1
+    bare = replace(dossier_input.sites[0].federated, ece_bound=None)
+    older = replace(dossier_input, sites=(replace(dossier_input.sites[0], federated=bare),), overall=None)
+    assert told(older)[0][1:] == ["not known"] * 3
+
+
+def test_under_ten_groups_pages_say_too_few_with_the_counts(
+    site_report_input: Callable[..., SiteReport], dossier_input: Dossier
+) -> None:
+    report = site_report_input(n_groups=9)
+    words = Page(site_report(report)).words
+    assert "Balanced accuracy too few 18 images of 9 patients; a figure needs at least 10 patients" in words
+    assert "18 test images of 9 patients: too few to say how good the model is" in words
+    line = score(report.federated, report.classes)
+    assert (line.n, line.n_groups, line.balanced_accuracy, line.ece, line.brier) == (18, 9, None, None, None)
+    assert line.note == "too few groups"
+    assert score_of(site_figures(report, resamples=20).federated) == line
+    front = replace(dossier_input, overall=line, sites=(replace(dossier_input.sites[0], federated=line),))
+    page = Page(index_page(front)).words
+    assert page.count("too few 18 images of 9 groups") == 5  # the card, and two cells in each of two rows
 
 
 def test_names_are_text_and_never_markup(site_report_input: Callable[..., SiteReport], dossier_input: Dossier) -> None:

@@ -52,6 +52,21 @@ def test_bins_hold_counts_bars_and_none_where_empty() -> None:
     assert last.accuracy_low < 2 / 3 < last.accuracy_high
 
 
+def test_bars_of_several_images_a_patient_are_wider() -> None:
+    p, hit = np.repeat([0.62, 0.64, 0.66, 0.95] * 5, 6), np.repeat([1.0, 0.0, 1.0, 1.0] * 5, 6)
+    patients = np.repeat(np.arange(20), 6)
+    plain, alone = reliability_bins(p, hit), reliability_bins(p, hit, groups=np.arange(120))
+    assert plain == alone
+    grouped = reliability_bins(p, hit, groups=patients)
+    assert [(b.n, b.correct, b.accuracy) for b in grouped] == [(b.n, b.correct, b.accuracy) for b in plain]
+    sixes, nines = (grouped[6], plain[6]), (grouped[9], plain[9])
+    for wide, narrow in (sixes, nines):
+        assert wide.accuracy_low is not None
+        assert narrow.accuracy_low is not None
+        assert wide.accuracy_low < narrow.accuracy_low - 0.1
+    assert grouped[0].accuracy_low is None
+
+
 def test_no_images() -> None:
     assert calibration_error(np.zeros(0), np.zeros(0)) is None
     assert all(b.n == 0 for b in reliability_bins(np.zeros(0), np.zeros(0)))

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from wardround.evaluation.arrays import softmax
 from wardround.evaluation.calibration.calibrator import Calibrator
 from wardround.evaluation.errors import EvaluationError, InvalidReportError
 from wardround.evaluation.figures.twins import from_json
+from wardround.evaluation.per_class import grouped_rate
 from wardround.evaluation.report_json import figures_to_json, site_report_from_json, to_json
 from wardround.evaluation.report_model import SiteReport
 from wardround.evaluation.site_facts import SubgroupColumn
@@ -96,6 +98,22 @@ def test_the_front_page_score_is_the_pages_own(rich_figures: SiteFigures) -> Non
     assert (line.n, line.balanced_accuracy) == (found.n, found.balanced_accuracy.value)
     assert (line.low, line.high) == (found.balanced_accuracy.low, found.balanced_accuracy.high)
     assert line.ece == found.calibration.ece.value
+    assert found.calibration.chance is not None
+    assert (line.ece_once, line.ece_bound) == (found.calibration.chance.observed, found.calibration.chance.bound)
+    brier = found.calibration.brier
+    assert (line.brier, line.brier_low, line.brier_high) == (brier.value, brier.low, brier.high)
+    assert line.n_groups == 60
+
+
+def test_coverage_of_sets_is_by_patient(rich_report: SiteReport, rich_figures: SiteFigures) -> None:
+    found, groups = rich_figures.federated, rich_figures.sample.groups
+    calibrator = Calibrator.from_dict(rich_report.calibrator or {})
+    held = calibrator.in_set(softmax(rich_figures.sample.stated))
+    assert held is not None
+    labels = rich_figures.sample.labels
+    inside = held[np.arange(len(labels)), labels]
+    assert found.sets[0].covered == grouped_rate(inside, groups)
+    assert found.sets[1].covered == grouped_rate(inside[labels == 0], groups[labels == 0])
 
 
 def test_what_does_not_fit_the_report_is_refused(rich_report: SiteReport) -> None:

@@ -1,22 +1,19 @@
-"""A reader who wants to know small counts: reads page, JSON and CSV, and solves for every count that is under 11.
+"""A reader who wants to know small counts: takes all lines of `reader`, and solves for every count that is under 11.
 
-Nothing of the package's own solver is used: tables are read from text, constraints are written down anew.
+Nothing of the package's own solver is used: constraints are written down anew.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_matrix
+
+from .reader import BEFORE, Line, csv_lines
 
 LARGE = 10**5
 
@@ -29,6 +26,7 @@ class Knowledge:
     high: dict[tuple, float] = field(default_factory=dict)
     rows: list[tuple[dict[tuple, float], float, float]] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
 
     def between(self, name: tuple, low: float, high: float) -> None:
         self.low[name] = max(self.low.get(name, 0.0), low)
@@ -36,6 +34,11 @@ class Knowledge:
 
     def row(self, terms: Mapping[tuple, float], least: float, most: float) -> None:
         self.rows.append((dict(terms), least, most))
+
+    def alias(self, name: tuple, terms: Mapping[tuple, float], low: float = 0.0) -> None:
+        """A name for a sum, so that it is asked for too."""
+        self.low[name], self.high[name] = low, float(LARGE)
+        self.row({**terms, name: -1.0}, 0, 0)
 
     def ratio(self, part: Mapping[tuple, float], whole: Mapping[tuple, float], low: float, high: float) -> None:
         """low <= part / whole <= high."""
@@ -73,9 +76,9 @@ class Knowledge:
             self._see(seen, goal, sign)
         for name in names:
             for sign in (1.0, -1.0):
-                if len(seen[name]) == 1 and 1 <= min(seen[name]) <= 10:
+                if len(seen[name]) == 1 and 1 <= abs(min(seen[name])) <= 10:
                     self._see(seen, {name: 1.0}, sign)
-        return [name for name, values in seen.items() if len(values) == 1 and 1 <= min(values) <= 10]
+        return [name for name, values in seen.items() if len(values) == 1 and 1 <= abs(min(values)) <= 10]
 
     def _see(self, seen: dict[tuple, set[int]], goal: Mapping[tuple, float], sign: float) -> None:
         found = self.solve(goal, sign)
@@ -85,31 +88,32 @@ class Knowledge:
 
 
 def read_csv(text: str) -> Knowledge:
-    """All that the CSV says, with every link between tables that an attacker can think of."""
-    known = Knowledge()
-    lines = list(csv.reader(io.StringIO(text)))[1:]
-    known.classes = list(dict.fromkeys(row[1] for row in lines if row[0] == "confusion"))
+    """What a CSV says alone."""
+    return read(csv_lines(text))
+
+
+def read(lines: Iterable[Line]) -> Knowledge:
+    """All that the lines say, with every link between tables that an attacker can think of."""
+    known = Knowledge(lines=list(dict.fromkeys(lines)))
+    known.classes = list(dict.fromkeys(row[1] for row in known.lines if row[0] == "confusion"))
     names = known.classes
     cells = {(i, j): ("cell", i, j) for i in names for j in names}
-    for table, row, column, low, high, _ in lines:
-        if low == "" or table == "withheld":
-            continue
+    for table, row, column, low, high in known.lines:
         if table == "confusion":
-            known.between(cells[row, column], float(low), float(high))
-        elif table == "reliability" and column != "mean confidence":
-            known.between((column, row), float(low), float(high))
+            known.between(cells[row, column], low, high)
+        elif table in PARTS and column != "mean confidence":
+            known.between((PARTS[table] + column, row), low, high)
         elif table.startswith("subgroups") and not column.startswith("all"):
-            known.between((table, row, *column.rsplit(", ", 1)), float(low), float(high))
+            known.between((table, row, *column.rsplit(", ", 1)), low, high)
+        elif table.startswith("decisions") and column in ("true", "false"):
+            known.between((column, float(table.split()[-1]), row), low, high)
     hit = {k: {cells[k, k]: 1.0} for k in names}
     miss = {k: {cells[k, j]: 1.0 for j in names if j != k} for k in names}
     false = {k: {cells[i, k]: 1.0 for i in names if i != k} for k in names}
     every = dict.fromkeys(cells.values(), 1.0)
     right, wrong = _sum(hit.values()), _sum(miss.values())
     means: dict[str, float] = {}
-    for table, row, column, low_text, high_text, _ in lines:
-        if low_text == "" or table == "withheld":
-            continue
-        low, high = float(low_text), float(high_text)
+    for table, row, column, low, high in known.lines:
         if table == "margins":
             known.row({"wrong": wrong, "missed": miss.get(row), "false": false.get(row)}[column] or {}, low, high)
         elif table == "figures":
@@ -132,19 +136,118 @@ def read_csv(text: str) -> Knowledge:
                 known.row(whole, low, high)
         elif table == "reliability" and column == "mean confidence":
             means[row] = low
+        elif table == "abstention":
+            _answers(known, float(row.split()[-1]), column, low, high)
+        elif table.startswith("decisions"):
+            _benefit(known, float(table.split()[-1]), row, column, low, high, hit, miss, every)
         elif table.startswith("subgroups") and column.startswith("all"):
             known.row(
                 {name: 1.0 for name in known.low if name[:2] == (table, row) and name[3] == column[5:]}, low, high
             )
-    for part, whole in (("right", right), ("wrong", wrong)):
-        if bins := {name: 1.0 for name in known.low if name[0] == part}:
-            known.row(_less(bins, whole), 0, 0)
+    for part, whole in product(PARTS.values(), ("right", "wrong")):
+        if bins := _bins(known, part + whole):
+            known.row(_less(bins, right if whole == "right" else wrong), 0, 0)
     for table in {name[0] for name in known.low if str(name[0]).startswith("subgroups")}:
         for k, part in product(names, ("right", "wrong")):
             levels = {name: 1.0 for name in known.low if name[0] == table and name[2:] == (k, part)}
             known.row(_less(levels, (hit if part == "right" else miss)[k]), 0, 0)
-    _calibration(known, lines, means, every)
+    _decisions(known, hit, miss, false)
+    _temperature(known)
+    _calibration(known, "calibration error", "", means, every)
+    _calibration(known, "calibration error before the temperature", PARTS[BEFORE], {}, every)
+    for k in names:
+        known.alias(("sum", "class", k), _sum([hit[k], miss[k]]))
+        known.alias(("sum", "missed", k), miss[k])
+        known.alias(("sum", "false", k), false[k])
+    known.alias(("sum", "right"), right)
+    known.alias(("sum", "wrong"), wrong)
     return known
+
+
+PARTS = {"reliability": "", BEFORE: "raw "}
+
+
+def _bins(known: Knowledge, part: str, least: float = 0.0) -> dict[tuple, float]:
+    """Images of a reliability table from an edge on."""
+    return {n: 1.0 for n in known.low if n[0] == part and float(str(n[1]).split()[0]) >= least - 1e-9}
+
+
+def _answers(known: Knowledge, edge: float, column: str, low: float, high: float) -> None:
+    hits, misses = _bins(known, "right", edge), _bins(known, "wrong", edge)
+    if not hits:
+        return
+    if column in ("answered", "wrong"):
+        known.row(misses if column == "wrong" else hits | misses, low, high)
+    elif column == "coverage":
+        known.ratio(hits | misses, _bins(known, "right") | _bins(known, "wrong"), low, high)
+    else:
+        known.ratio(misses, hits | misses, low, high)
+
+
+def _benefit(
+    known: Knowledge, t: float, k: str, column: str, low: float, high: float, hit: dict, miss: dict, every: dict
+) -> None:
+    of_class, true, false = _sum([hit[k], miss[k]]), {("true", t, k): 1.0}, {("false", t, k): t / (1.0 - t)}
+    if column == "missed":
+        known.row(_less(of_class, true), low, high)
+    elif column.startswith("net"):
+        everybody = _less(of_class, {name: value * t / (1.0 - t) for name, value in _less(every, of_class).items()})
+        part = _less(true, false) if column == "net benefit" else everybody
+        known.ratio(part, every, low, high)
+
+
+def _decisions(known: Knowledge, hit: dict, miss: dict, false: dict) -> None:
+    """True positives are of the class, false ones are not; both fall with the threshold; the called class is sure."""
+    thresholds = sorted({float(name[1]) for name in known.low if name[0] == "true"})
+    every = _sum([*hit.values(), *miss.values()])
+    for k in known.classes:
+        of_class = _sum([hit[k], miss[k]])
+        for t in thresholds:
+            true, wrongly = {("true", t, k): 1.0}, {("false", t, k): 1.0}
+            known.alias(("sum", "not found", t, k), _less(of_class, true))
+            known.alias(("sum", "left alone", t, k), _less(_less(every, of_class), wrongly))
+            if t > 0.5 - 1e-9:
+                known.row(_less(hit[k], true), 0, np.inf)
+                known.row(_less(false[k], wrongly), 0, np.inf)
+            if t <= 1.0 / len(known.classes) + 1e-9:
+                known.row(_less(true, hit[k]), 0, np.inf)
+                known.row(_less(wrongly, false[k]), 0, np.inf)
+        for low, high in pairwise(thresholds):
+            for part in ("true", "false"):
+                known.alias(("sum", part, low, high, k), {(part, low, k): 1.0, (part, high, k): -1.0})
+    width = 0.2 if len(_bins(known, "right")) == 5 else 0.1
+    for t in thresholds:
+        if t > 0.5 - 1e-9:
+            for part, whole in (("true", "right"), ("false", "wrong")):
+                acted = {(part, t, k): 1.0 for k in known.classes}
+                known.row(_less(acted, _bins(known, whole, t)), 0, np.inf)  # bins from the threshold on are acted on
+                known.row(_less(_bins(known, whole, t - width + 1e-6), acted), 0, np.inf)
+        elif len(known.classes) == 2:
+            # The other class is acted on where the called one is not too sure.
+            for k, other in (known.classes, known.classes[::-1]):
+                extra = _less({("true", t, k): 1.0}, hit[k])
+                known.row(_less(miss[k], extra), 0, np.inf)
+                known.row(_less(hit[other], _less({("false", t, k): 1.0}, false[k])), 0, np.inf)
+
+
+def _temperature(known: Knowledge) -> None:
+    """Confidences before and after a temperature have one order in each image: above an edge stays above another."""
+    divisor = [row[3] for row in known.lines if row[:2] == ("figures", "temperature")]
+    if not divisor or not _bins(known, "raw right"):
+        return
+    k = len(known.classes)
+    for part, (inner, outer, power) in product(
+        ("right", "wrong"), (("", "raw ", divisor[0]), ("raw ", "", 1.0 / divisor[0]))
+    ):
+        for name in list(_bins(known, inner + part)):
+            edge = max(float(str(name[1]).split()[0]), 1.0 / k)
+            rests = [np.full(k - 1, (1.0 - edge) / (k - 1))]
+            whole = int((1.0 - edge) / edge)
+            rests.append(np.array(([edge] * whole + [1.0 - edge * (1 + whole)] + [0.0] * k)[: k - 1]))
+            reached = min(edge**power / (edge**power + float((rest**power).sum())) for rest in rests)
+            low = _bins(known, inner + part, edge)
+            high = {n: 1.0 for n in _bins(known, outer + part) if float(str(n[1]).split()[-1]) > reached + 1e-9}
+            known.row(_less(high, low), 0, np.inf)
 
 
 def _figure(known: Knowledge, row: str, low: float, high: float, every: dict, right: dict, wrong: dict) -> None:
@@ -152,26 +255,28 @@ def _figure(known: Knowledge, row: str, low: float, high: float, every: dict, ri
         known.row(every, low, high)
     elif row == "accuracy":
         known.ratio(right, every, low, high)
-    elif row == "Brier score":
+    elif row.startswith("Brier score"):
         # A wrong image has at least 1/2, whatever the other classes get, and at most 2; a right one at most 1.
         known.row(_less(dict.fromkeys(every, high), dict.fromkeys(wrong, 0.5)), -1e-7, np.inf)
         known.row(_less(_sum([dict.fromkeys(wrong, 2.0), right]), dict.fromkeys(every, low)), -1e-7, np.inf)
 
 
-def _calibration(known: Knowledge, lines: list, means: dict[str, float], every: dict) -> None:
+def _calibration(known: Knowledge, figure: str, prefix: str, means: dict[str, float], every: dict) -> None:
     """The calibration error of the whole is at least what bins must have, and at most its printed bound."""
-    bound = [float(row[4]) for row in lines if row[:2] == ["figures", "calibration error"] and row[4]]
-    rows = [name[1] for name in known.low if name[0] == "right"]
+    bound = [row[4] for row in known.lines if row[:2] == ("figures", figure)]
+    rows = [name[1] for name in known.low if name[0] == f"{prefix}right"]
     if not bound or not rows:
         return
     for row in rows:
         low, high = (float(value) for value in row.split(" to "))
         if row in means:
             low, high = max(low, means[row] - 0.005), min(high, means[row] + 0.005)
-        known.between(("gap", row), 0.0, LARGE)
-        known.row({("gap", row): 1.0, ("right", row): high - 1.0, ("wrong", row): high}, -1e-7, np.inf)
-        known.row({("gap", row): 1.0, ("right", row): 1.0 - low, ("wrong", row): -low}, -1e-7, np.inf)
-    known.row(_less(dict.fromkeys(every, bound[0]), {("gap", row): 1.0 for row in rows}), -1e-7, np.inf)
+        gap, right, wrong = (f"{prefix}gap", row, "gap"), (f"{prefix}right", row), (f"{prefix}wrong", row)
+        known.between(gap, 0.0, LARGE)
+        known.row({gap: 1.0, right: high - 1.0, wrong: high}, -1e-7, np.inf)
+        known.row({gap: 1.0, right: 1.0 - low, wrong: -low}, -1e-7, np.inf)
+    gaps = {(f"{prefix}gap", row, "gap"): 1.0 for row in rows}
+    known.row(_less(dict.fromkeys(every, min(bound)), gaps), -1e-7, np.inf)
 
 
 def _sum(given: object) -> dict:
@@ -200,20 +305,26 @@ def consecutive(now: Knowledge, before: Knowledge, *, growth: int | None, same_m
     change = dict.fromkeys(cells, 1.0) | {("before", *name): -1.0 for name in cells}
     if growth is not None:
         both.row(change, growth, growth)
+    shared = [name for name in now.low if name in before.low and "gap" not in name]
     if same_model:
-        for name in now.low:
-            if name in before.low and name[0] != "gap":
-                both.row({name: 1.0, ("before", *name): -1.0}, 0, np.inf)
+        for name in shared:
+            both.row({name: 1.0, ("before", *name): -1.0}, 0, np.inf)
     else:
         for i in now.classes:
             both.row({name: factor for name, factor in change.items() if name[-2] == i}, 0, np.inf)
+    for name in shared:
+        both.alias(("change", *name), {name: 1.0, ("before", *name): -1.0}, -float(LARGE))
     return both
 
 
-def brute_force(known: Knowledge, text: str) -> dict[tuple, set[int]]:
+def brute_force(known: Knowledge) -> dict[tuple, set[int]]:
     """Values of every cell over all matrices that the bands and all printed rates allow, one by one."""
     names = [name for name in known.low if name[0] == "cell"]
-    figures = {row[1]: row[3:5] for row in csv.reader(io.StringIO(text)) if row[0] == "figures" and row[3]}
+    figures: dict[str, tuple[float, float]] = {}
+    for table, figure, _, low, high in known.lines:
+        if table == "figures":
+            ends = figures.get(figure, (0.0, 1.0))
+            figures[figure] = max(ends[0], low), min(ends[1], high)
     rows = [row for row in known.rows if all(name[0] == "cell" for name in row[0])]
     found: dict[tuple, set[int]] = {name: set() for name in names}
     k = len(known.classes)
@@ -224,85 +335,14 @@ def brute_force(known: Knowledge, text: str) -> dict[tuple, set[int]]:
         matrix = np.array(counts, dtype=float).reshape(k, k)
         with np.errstate(invalid="ignore"):
             recall = matrix.diagonal() / matrix.sum(axis=1)
-        low, high = (float(x) for x in figures.get("balanced accuracy", ("0", "1")))
+        low, high = figures.get("balanced accuracy", (0.0, 1.0))
         if not low - 1e-9 <= float(np.nanmean(recall)) <= high + 1e-9:
             continue
         if k == 2 and "macro AUROC" in figures and (matrix.sum(axis=1) > 0).all():
             # For two classes every positive that is called so has a higher score than a negative that is not.
             least, most = recall.prod(), 1.0 - (1.0 - recall).prod()
-            if most < float(figures["macro AUROC"][0]) - 1e-9 or least > float(figures["macro AUROC"][1]) + 1e-9:
+            if most < figures["macro AUROC"][0] - 1e-9 or least > figures["macro AUROC"][1] + 1e-9:
                 continue
         for name, count in value.items():
             found[name].add(count)
-    return found
-
-
-class _Tables(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.tables: list[list[list[str]]] = []
-        self._inside = False
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-            self._inside = True
-        elif tag == "small" and self._inside:
-            self.tables[-1][-1][-1] += " | "
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th"):
-            self._inside = False
-
-    def handle_data(self, data: str) -> None:
-        if self._inside:
-            self.tables[-1][-1][-1] += data
-
-
-def read_page(page: str, known: Knowledge, clinical: Mapping[str, str]) -> None:
-    """What the page's own tables say, added to what the CSV says; counts as bands, rates to two decimals."""
-    reader = _Tables()
-    reader.feed(page)
-    cells = {(i, j): ("cell", i, j) for i in known.classes for j in known.classes}
-    for table in reader.tables:
-        head = table[0]
-        for row in table[1:]:
-            if row[0] not in clinical:
-                continue
-            k = clinical[row[0]]
-            hit = {cells[k, k]: 1.0}
-            miss = {cells[k, j]: 1.0 for j in known.classes if j != k}
-            false = {cells[i, k]: 1.0 for i in known.classes if i != k}
-            if head[:2] == ["Class", "Images of it"]:
-                known.row(_sum([hit, miss]), *band(row[1]))
-                known.row(_sum([hit, false]), *band(row[2]))
-            if head[:2] == ["Class", "Called otherwise"]:
-                known.row(miss, *band(row[1]))
-                for column, whole in ((2, _sum([hit, miss])), (4, _sum([hit, false]))):
-                    if between := re.search(r"([\d.]+) to ([\d.]+)", row[column]):
-                        known.ratio(hit, whole, float(between[1]), float(between[2]))
-
-
-def band(text: str) -> tuple[float, float]:
-    ends = [float(end) for end in text.replace(",", "").split("-")]
-    return ends[0], ends[-1]
-
-
-def numbers(data: bytes) -> set[float]:
-    """Every number of a JSON file, keys aside."""
-    found: set[float] = set()
-
-    def walk(value: object) -> None:
-        if isinstance(value, bool):
-            return
-        if isinstance(value, int | float):
-            found.add(float(value))
-        for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-            walk(each)
-
-    walk(json.loads(data))
     return found

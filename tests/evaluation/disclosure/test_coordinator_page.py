@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from dataclasses import replace
 from itertools import pairwise
@@ -19,6 +20,7 @@ from wardround.evaluation.disclosure.twins import deployed_summary, from_json, t
 from wardround.evaluation.errors import InvalidReportError
 from wardround.evaluation.report_model import ClassName
 
+from .reader import csv_lines, json_lines
 from .studies import draw, facts, summed
 
 SMALL = Published(facts(2), 3, None, ((band_of(3), band_of(1)), (band_of(2), band_of(4))))
@@ -26,7 +28,7 @@ SMALL = Published(facts(2), 3, None, ((band_of(3), band_of(1)), (band_of(2), ban
 
 @pytest.fixture(scope="module")
 def published() -> Published:
-    return publish(summed(*draw(300, 4, seed=300)), facts(4))
+    return publish(summed(*draw(300, 4, seed=300), temperature=1.4), facts(4))
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +64,23 @@ def test_the_csv_has_every_figure_and_no_formula(published: Published) -> None:
         "classes",
         "margins",
         "reliability",
+        "reliability before the temperature",
+        "decisions at 0.1",
+        "decisions at 0.25",
+        "decisions at 0.5",
+        "abstention",
         "subgroups by sex",
         "withheld",
     }
     assert sum(row[0] == "confusion" for row in rows) == 16
-    assert all(cell[:1] not in "=+-@" for row in rows for cell in row if cell)
+    assert all(cell[:1] not in "=+-@" for row in rows for cell in row[:3] if cell)
+    assert all(cell == "" or float(cell) == float(cell) for row in rows[1:] for cell in row[3:5])
+
+
+def test_every_figure_of_the_json_has_its_line_in_the_csv(published: Published) -> None:
+    in_json = list(json_lines(json.loads(to_json(published))))
+    assert len(in_json) > 100
+    assert set(in_json) <= set(csv_lines(to_csv(published)))
 
 
 def test_summary_has_middles_or_null(published: Published, nothing: Published) -> None:
@@ -79,14 +93,18 @@ def test_summary_has_middles_or_null(published: Published, nothing: Published) -
     assert found["balanced_accuracy"] == pytest.approx(0.9, abs=0.05)
     assert all(value is None or round(value, 2) == value for value in found.values())
     assert set(deployed_summary(nothing).values()) == {None}
+    assert found["temperature"] == 1.4
 
 
 def test_page_has_all_sections_and_the_same_bytes(published: Published) -> None:
     page = coordinator_page(published)
     assert page == coordinator_page(published)
     assert "<script" not in page
-    for name in ("use", "data", "classes", "calibration", "subgroups", "privacy", "limits", "made"):
-        assert f'id="{name}"' in page
+    sections = ("use", "data", "partition", "headline", "classes", "calibration", "decision", "abstention")
+    sections = (*sections, "subgroups", "shift", "failures", "privacy", "limits")
+    numbered = re.findall(r'<h2 id="(\w+)" class="numbered"><span class="no">(\d+)</span>', page)
+    assert numbered == [(name, str(at)) for at, name in enumerate(sections, start=1)]
+    assert [name for name, _ in re.findall(r'<a href="#(\w+)"><span class="no">(\d+)', page)] == list(sections)
     assert "default-src 'none'" in page
     assert "SYNTHETIC" not in page
 
@@ -100,6 +118,11 @@ def test_page_says_what_is_withheld_and_why(published: Published, nothing: Publi
     few = coordinator_page(SMALL)
     assert "Every count is under 11" in few
     assert "too few" in few
+
+
+def test_page_says_whether_an_earlier_report_was_taken_into_account(published: Published) -> None:
+    assert "whoever has one may compare" in coordinator_page(published)
+    assert f"SHA-256 {'5e' * 32}" in coordinator_page(replace(published, earlier="5e" * 32))
 
 
 def test_names_are_escaped() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import pytest
-from wardround.evaluation.disclosure import publishing
-from wardround.evaluation.disclosure.bands import band_of
+from wardround.evaluation.disclosure import forms, publishing
+from wardround.evaluation.disclosure.bands import Band, Range, band_of
 from wardround.evaluation.disclosure.published import Published
 from wardround.evaluation.disclosure.publishing import publish
+from wardround.evaluation.disclosure.twins import figures, to_json
 from wardround.evaluation.errors import InvalidPredictionsError, InvalidReportError
 from wardround.evaluation.sums.summed import SummedFigures
 
@@ -35,10 +37,10 @@ def test_every_published_band_holds_its_count(sums: SummedFigures, published: Pu
         if row.mean_confidence is not None:
             assert n[b] > 10
             assert row.mean_confidence == pytest.approx(mass[b] / n[b], abs=0.005 + 1e-9)
-    figures, auroc = sums.figures(), sums.macro_auroc
+    exact, auroc = sums.figures(), sums.macro_auroc
     assert published.brier is not None
-    assert figures.brier is not None
-    assert published.brier.low <= figures.brier < published.brier.high
+    assert exact.brier is not None
+    assert published.brier.low <= exact.brier < published.brier.high
     assert published.macro_auroc is not None
     assert auroc is not None
     assert published.macro_auroc.low <= auroc.value - auroc.bound
@@ -85,6 +87,7 @@ def test_what_is_not_safe_is_left_out(sums: SummedFigures, monkeypatch: pytest.M
     found = publish(sums, facts(4))
     assert found.confusion is not None  # bands that nothing links are safe by themselves
     assert (found.margins, found.reliability, found.brier, found.subgroups) == (None, (), None, ())
+    assert found.decisions == ()
     assert publish(sums, facts(4), found).confusion is None
 
 
@@ -120,13 +123,62 @@ def test_classes_must_fit() -> None:
 
 
 def test_mean_confidence_is_not_given_of_few_images() -> None:
-    rows = publishing._reliability(summed(*of_counts([[6, 2], [1, 7]], seed=1)), 1)
+    rows = forms.reliability(summed(*of_counts([[6, 2], [1, 7]], seed=1)), 1)
     assert sum(row.right.high for row in rows) > 10
     assert all(row.mean_confidence is None for row in rows)
 
 
 def test_a_previous_report_must_have_counts_of_the_same_classes(sums: SummedFigures) -> None:
-    other = Published(facts(3), 3, None, ((band_of(1),) * 3,) * 3)
-    for previous in (other, Published(facts(4), 3, None, None)):
-        with pytest.raises(InvalidReportError, match="previous"):
+    matrix = ((band_of(1),) * 4,) * 4
+    strange = Published(facts(4), 3, None, ((Band(7, 7), *matrix[0][1:]), *matrix[1:]))
+    for previous, what in (
+        (Published(facts(3), 3, None, ((band_of(1),) * 3,) * 3), "other classes"),
+        (Published(facts(4), 3, None, None), "no counts"),
+        (Published(replace(facts(4), study="skin"), 3, None, matrix), "another study"),
+        (Published(replace(facts(4), dataset="Skin"), 3, None, matrix), "another data set"),
+        (strange, "not a form"),
+    ):
+        with pytest.raises(InvalidReportError, match=what):
             publish(sums, facts(4), previous)
+
+
+def test_thresholds_must_be_those_of_the_sums(sums: SummedFigures) -> None:
+    with pytest.raises(InvalidPredictionsError, match="thresholds"):
+        publish(sums, replace(facts(4), thresholds=(0.5,)))
+
+
+def test_decisions_are_published_by_a_rule_that_depends_on_no_count(sums: SummedFigures, published: Published) -> None:
+    assert [row.threshold for row in published.decisions] == [0.5]
+    reasons = {missing.what: missing.why for missing in published.withheld}
+    for threshold in ("0.1", "0.25"):
+        assert reasons[f"Decision counts at {threshold}"] == publishing.UNLINKED
+    true, acted = sums.fields["acted_rightly"][:, 2], sums.fields["acted"][:, 2]
+    assert published.decisions[0].true == tuple(band_of(int(count)) for count in true)
+    assert published.decisions[0].false == tuple(band_of(int(count)) for count in acted - true)
+
+
+def test_what_was_before_the_temperature_is_published_too() -> None:
+    sums = summed(*draw(300, 4, seed=4), temperature=1.4)
+    found, exact = publish(sums, facts(4)), sums.before_temperature()
+    assert exact is not None
+    right = sums.fields["raw_bin_right"].reshape(len(found.raw_reliability), -1).sum(axis=1)
+    assert [row.right for row in found.raw_reliability] == [band_of(int(count)) for count in right]
+    assert all(row.mean_confidence is None for row in found.raw_reliability)
+    assert found.raw_brier is not None
+    assert found.raw_brier.low <= exact[1] < found.raw_brier.high
+    error = figures(found)["calibration error before the temperature"]
+    assert isinstance(error, Range)
+    assert error.low <= exact[0] <= error.high
+    assert publish(summed(*draw(300, 4, seed=4), temperature=1.0), facts(4)).raw_reliability == ()
+
+
+def test_a_later_report_of_the_same_model_has_no_figure_that_is_not_a_count(published: Published) -> None:
+    later = summed(*draw(400, 4, seed=5), sites=4)
+    found = publish(later, facts(4), published, 100)
+    assert found.confusion is not None
+    assert (found.brier, found.macro_auroc, found.raw_reliability) == (None, None, ())
+    assert all(row.mean_confidence is None for row in found.reliability)
+    assert {missing.why for missing in found.withheld} >= {publishing.LATER}
+    assert found.earlier == hashlib.sha256(to_json(published)).hexdigest()
+    softened = summed(*draw(400, 4, seed=5), sites=4, temperature=1.3)
+    assert publish(softened, facts(4), published, 100).reliability == ()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -10,12 +12,13 @@ import pytest
 from wardround.evaluation.arrays import softmax
 from wardround.evaluation.errors import InvalidPredictionsError
 from wardround.evaluation.figures.compute import compute
-from wardround.evaluation.figures.figure_set import FigureSet
+from wardround.evaluation.figures.figure_set import Estimate, FigureSet
 from wardround.evaluation.figures.sample import Column, Sample
 from wardround.evaluation.figures.subgroups import NOT_RECORDED, TOO_FEW_IMAGES
 from wardround.evaluation.figures.twins import from_json, to_json
 from wardround.evaluation.intervals import ONE_CLASS, TOO_FEW
 from wardround.evaluation.metrics import figures as metrics
+from wardround.evaluation.per_class import rate
 from wardround.evaluation.report_model import ClassName, Predictions
 from wardround.evaluation.scores import score
 
@@ -39,7 +42,12 @@ def test_headline_interval_is_the_one_of_the_dossier(draws: int | None) -> None:
     told = score(
         Predictions.from_arrays(sample.logits, sample.labels, sample.groups.tolist(), temperature=2.0), names, seed=7
     )
-    found = compute(sample, model="m", seed=7, resamples=draws).balanced_accuracy
+    whole = compute(sample, model="m", seed=7, resamples=draws)
+    found, calibration = whole.balanced_accuracy, whole.calibration
+    assert calibration.chance is not None
+    assert (told.ece_once, told.ece_bound) == (calibration.chance.observed, calibration.chance.bound)
+    assert told.brier == calibration.brier.value
+    assert draws is not None or (told.brier_low, told.brier_high) == (calibration.brier.low, calibration.brier.high)
     assert (found.value, found.low, found.high) == (pytest.approx(told.balanced_accuracy), told.low, told.high)
     assert found.note == told.note
 
@@ -77,11 +85,59 @@ def test_any_size_and_number_of_classes_gives_finite_figures_or_null(n: int, k: 
 
 def test_n_is_one() -> None:
     found = quick(make(1, 4))
-    assert found.accuracy.value in (0.0, 1.0)
-    assert (found.accuracy.low, found.accuracy.note) == (None, TOO_FEW)
+    assert (found.accuracy.value, found.accuracy.low, found.accuracy.note) == (None, None, TOO_FEW)
+    assert np.array(found.confusion).sum() == 1
     assert (found.balanced_accuracy.value, found.balanced_accuracy.note) == (None, ONE_CLASS)
     assert found.before.mce_n == 1
     assert found.before.slope.value is None
+
+
+def estimates(value: object) -> Iterator[Estimate]:
+    """Every estimate in nested dataclasses and tuples."""
+    if isinstance(value, Estimate):
+        yield value
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from estimates(part)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from estimates(getattr(value, field.name))
+
+
+@pytest.mark.parametrize(("n", "known"), [(90, False), (100, True)])
+def test_under_ten_groups_every_figure_is_null_and_every_count_stays(n: int, known: bool) -> None:
+    sample = make(n, 3, per=10, calibrated=True)
+    found = quick(sample, abstain_below=0.5)
+    assert found.n_groups == n // 10
+    assert (found.accuracy.value is not None, found.before.chance is not None) == (known, known)
+    assert known or all(each.value is None and each.note for each in estimates(found))
+    assert known or all(curve.points == () for curve in found.decision)
+    assert np.array(found.confusion).sum() == sum(held.n for held in found.before.bins) == n
+    assert found.per_class[0].sensitivity.denominator == found.counts[0]
+
+
+def test_rates_bins_and_risks_are_by_patient_and_plain_for_one_image_a_patient() -> None:
+    generator = np.random.default_rng(8)
+    labels = np.repeat(generator.integers(0, 2, 30), 10)
+    z = np.repeat(generator.normal(size=(30, 2)), 10, axis=0) + 1.2 * np.eye(2)[labels]
+    z += 0.3 * generator.normal(size=z.shape)
+    patients = quick(Sample(z, labels, np.repeat(np.arange(30), 10), ("a", "b")), abstain_below=0.7)
+    images = quick(Sample(z, labels, np.arange(300), ("a", "b")), abstain_below=0.7)
+    pairs = [
+        (getattr(mine, name), getattr(plain, name))
+        for mine, plain in zip(patients.per_class, images.per_class, strict=True)
+        for name in ("sensitivity", "specificity", "ppv", "npv", "called")
+    ]
+    pairs += [(a.risk, b.risk) for a, b in zip(patients.risk.points, images.risk.points, strict=True)]
+    for mine, plain in pairs:
+        assert plain == rate(plain.numerator, plain.denominator)
+        assert (mine.numerator, mine.denominator, mine.value) == (plain.numerator, plain.denominator, plain.value)
+        assert mine.low <= plain.low
+        assert mine.high >= plain.high
+    assert np.mean([(a.high - a.low) / (b.high - b.low) for a, b in pairs]) > 1.5
+    for mine, plain in zip(patients.before.bins, images.before.bins, strict=True):
+        assert (mine.n, mine.correct, mine.accuracy) == (plain.n, plain.correct, plain.accuracy)
+        assert plain.n == 0 or mine.accuracy_low <= plain.accuracy_low
 
 
 def test_no_image_is_null_and_never_zero() -> None:
@@ -182,8 +238,7 @@ def test_subgroups_follow_their_columns_with_missing_values_as_a_level() -> None
     ]
     four, eight, many, none = found.subgroups[:4]
     assert (four.n, four.accuracy.value, four.note) == (4, None, TOO_FEW_IMAGES)
-    assert (eight.n, eight.n_groups, eight.accuracy.low, eight.note) == (8, 4, None, TOO_FEW)
-    assert eight.accuracy.value is not None
+    assert (eight.n, eight.n_groups, eight.accuracy.value, eight.note) == (8, 4, None, TOO_FEW)
     assert many.accuracy.low is not None
     assert (none.n, none.accuracy.value, none.accuracy.note) == (0, None, "no images")
     for level, code in zip(found.subgroups[4:], (0, 1, -1), strict=True):

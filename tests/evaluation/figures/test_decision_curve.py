@@ -14,6 +14,7 @@ from wardround.evaluation.figures.decision_curve import (
     decision_curve,
     net_benefit,
 )
+from wardround.evaluation.intervals import TOO_FEW
 
 
 def slow(p: np.ndarray, y: np.ndarray, t: float) -> float:
@@ -43,6 +44,48 @@ def test_every_point_and_interval_equals_the_formula_also_on_ties_with_threshold
             rows = np.repeat(np.arange(60), weight[groups].astype(int))
             resampled.append(slow(p[rows], y[rows], point.threshold))
         assert (point.model.low, point.model.high) == pytest.approx(tuple(np.quantile(resampled, [0.025, 0.975])))
+    for point in curve.points:
+        assert (point.gain is None) == (not point.named)
+        if point.gain is None:
+            continue
+        t = point.threshold
+        paired = []
+        for weight in bootstrap.weights:
+            rows = np.repeat(np.arange(60), weight[groups].astype(int))
+            paired.append(slow(p[rows], y[rows], t) - max(slow(np.ones(len(rows)), y[rows], t), 0.0))
+        assert point.gain.value == pytest.approx(slow(p, y, t) - max(point.treat_all or 0.0, 0.0), abs=1e-12)
+        assert (point.gain.low, point.gain.high) == pytest.approx(tuple(np.quantile(paired, [0.025, 0.975])))
+
+
+def test_a_model_that_acts_on_everybody_gains_exactly_nothing() -> None:
+    generator = np.random.default_rng(3)
+    y = (generator.random(90) < 0.6).astype(float)
+    bootstrap = group_bootstrap(np.arange(90) // 2, np.random.default_rng(1), 60)
+    curve = decision_curve("mel", 0.4 + 0.5 * generator.random(90), y, bootstrap, (0.1, 0.3))
+    gains = [point.gain for point in curve.points if point.gain is not None]
+    assert [(gain.value, gain.low, gain.high) for gain in gains] == [(0.0, 0.0, 0.0)] * 2
+
+
+def test_the_paired_interval_is_narrower_than_that_of_the_model_alone() -> None:
+    generator = np.random.default_rng(4)
+    y = (generator.random(300) < 0.5).astype(float)
+    p = np.clip(0.35 * y + 0.6 * generator.random(300), 0.01, 0.99)
+    point = next(
+        point
+        for point in decision_curve(
+            "mel", p, y, group_bootstrap(np.arange(300), np.random.default_rng(1)), (0.2,)
+        ).points
+        if point.named
+    )
+    assert point.gain is not None
+    widths = [(found.high or 0.0) - (found.low or 0.0) for found in (point.gain, point.model)]
+    assert 0 < widths[0] < 0.5 * widths[1]
+
+
+def test_under_ten_groups_there_is_no_curve() -> None:
+    bootstrap = group_bootstrap(np.arange(18) // 2, np.random.default_rng(0), 20)
+    found = decision_curve("a", np.linspace(0, 1, 18), np.arange(18) % 2.0, bootstrap, (0.5,))
+    assert (found.prevalence, found.points, found.note) == (0.5, (), TOO_FEW)
 
 
 def test_classes_without_images_or_without_others_have_no_curve() -> None:

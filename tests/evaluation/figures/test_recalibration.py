@@ -106,6 +106,5 @@ def test_saturated_log_odds_are_finite_and_one_of_them_does_not_decide_the_slope
 def test_few_groups_are_said_to_be_few() -> None:
     x, y = study(60, 7)
     few = recalibration(x, y, draws(6, 10)).slope
-    assert (few.low, few.note) == (None, TOO_FEW)
-    assert few.value is not None
+    assert (few.value, few.low, few.note) == (None, None, TOO_FEW)
     assert recalibration(x, y, draws(20, 3)).slope.note == UNDER_COVERS

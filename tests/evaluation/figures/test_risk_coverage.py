@@ -14,6 +14,7 @@ from wardround.evaluation.figures.risk_coverage import (
     risk_coverage,
     risk_point,
 )
+from wardround.evaluation.intervals import TOO_FEW
 
 
 def slow_area(confidence: np.ndarray, wrong: np.ndarray) -> float:
@@ -54,7 +55,7 @@ def test_saturated_confidence_is_one_point_at_full_coverage() -> None:
     found = risk_coverage(np.ones(40), wrong, bootstrap, abstain_below=0.99)
     assert [(point.coverage, point.risk.value) for point in found.points] == [(1.0, 0.25)]
     assert found.aurc.value == pytest.approx(0.25)
-    assert found.chosen == risk_point(np.ones(40), wrong, 0.99)
+    assert found.chosen == risk_point(np.ones(40), wrong, bootstrap.groups, 0.99)
     assert found.excess_aurc == pytest.approx(0.25 - best_area(40, 10))
 
 
@@ -68,15 +69,49 @@ def test_curve_runs_from_full_coverage_down_in_at_most_a_hundred_points() -> Non
     assert coverages == sorted(coverages, reverse=True)
     assert (coverages[0], points[-1].answered) == (1.0, 1)
     for point in points[::20]:
-        assert point == risk_point(confidence, wrong, point.threshold)
+        assert point == risk_point(confidence, wrong, bootstrap.groups, point.threshold)
 
 
 def test_the_threshold_itself_is_answered_and_nothing_above_all_is_null() -> None:
     confidence, wrong = np.array([0.5, 0.6, 0.7]), np.array([1.0, 0.0, 1.0])
-    at = risk_point(confidence, wrong, 0.6)
+    at = risk_point(confidence, wrong, np.arange(3), 0.6)
     assert (at.answered, at.risk.numerator, at.risk.denominator) == (2, 1, 2)
-    none = risk_point(confidence, wrong, 0.9)
+    none = risk_point(confidence, wrong, np.arange(3), 0.9)
     assert (none.coverage, none.risk.value, none.risk.low) == (0.0, None, None)
+
+
+def test_several_images_a_patient_widen_every_point_and_the_share_declined() -> None:
+    generator = np.random.default_rng(2)
+    patients = np.repeat(np.arange(40), 5)
+    confidence = np.repeat(np.round(generator.random(40), 3), 5)
+    wrong = np.repeat(generator.random(40) < 0.3, 5).astype(float)
+    once = risk_coverage(
+        confidence, wrong, group_bootstrap(np.arange(200), np.random.default_rng(0), 20), abstain_below=0.4
+    )
+    found = risk_coverage(confidence, wrong, group_bootstrap(patients, np.random.default_rng(0), 20), abstain_below=0.4)
+    assert found.declined is not None
+    assert (found.declined.numerator, found.declined.denominator) == (int((confidence < 0.4).sum()), 200)
+    assert found.chosen == risk_point(confidence, wrong, patients, 0.4)
+    pairs = [
+        (found.declined, once.declined),
+        *((a.risk, b.risk) for a, b in zip(found.points, once.points, strict=True)),
+    ]
+    for by_patient, by_image in pairs:
+        assert by_image is not None
+        assert (by_patient.value, by_patient.numerator) == (by_image.value, by_image.numerator)
+        assert by_patient.low is not None
+        assert by_image.low is not None
+        assert (by_patient.high or 0) - by_patient.low > 1.3 * ((by_image.high or 0) - by_image.low)
+
+
+def test_under_ten_groups_the_counts_stay_and_the_areas_are_null() -> None:
+    generator = np.random.default_rng(3)
+    groups = np.arange(45) // 5
+    found = risk_coverage(
+        generator.random(45), np.ones(45), group_bootstrap(groups, np.random.default_rng(0)), abstain_below=0.5
+    )
+    assert (found.aurc.value, found.aurc.note, found.excess_aurc) == (None, TOO_FEW, None)
+    assert found.points[0].answered == 45
 
 
 def test_no_images() -> None:

@@ -5,16 +5,20 @@ Measured with the seeds below, 2500 studies each, standard error at most .7 %:
     null bound held, one image a patient      50: .945   100: .948   500: .948
     60 patients of five alike images          naive null exceeded in .850, bound by patient held in .939
     balanced accuracy covered, by patients    10: .870   20: .915   40: .941   100: .945
+    share covered, Wilson by patient   20 x 10 images: .951   40 x 5: .948   100 x 1: .946
+    the same, images taken for independent    20 x 10 images: .784   40 x 5: .868   100 x 1: .946
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import expit
 from wardround.evaluation.arrays import softmax
 from wardround.evaluation.figures.bootstrap import group_bootstrap
 from wardround.evaluation.figures.discrimination import balanced_accuracies
 from wardround.evaluation.intervals import percentiles
+from wardround.evaluation.per_class import grouped_rate, rate
 from wardround.evaluation.reliability import null_bound
 
 pytestmark = pytest.mark.slow
@@ -102,3 +106,33 @@ def test_patient_bootstrap_covers_the_true_balanced_accuracy(n: int, low: float,
     found = coverage(n, STUDIES, truth)
     print(f"coverage of balanced accuracy at {n} patients: {found:.4f}")
     assert low <= found <= high
+
+
+def shares(n_patients: int, per: int, studies: int) -> tuple[float, float]:
+    """How often the intervals by patient and by image hold the true share, patients having shares of their own.
+
+    The log odds of a patient's share are normal of mean .5 and standard deviation 1.
+    """
+    generator = np.random.default_rng([n_patients, per])
+    truth = float(expit(0.5 + generator.normal(size=1_000_000)).mean())
+    groups = np.repeat(np.arange(n_patients), per)
+    held = np.zeros(2)
+    for _ in range(studies):
+        own = expit(0.5 + generator.normal(size=n_patients))[groups]
+        hits = (generator.random(len(groups)) < own).astype(float)
+        for at, found in enumerate((grouped_rate(hits, groups), rate(int(hits.sum()), len(hits)))):
+            assert found.low is not None
+            assert found.high is not None
+            held[at] += found.low <= truth <= found.high
+    by_patient, by_image = held / studies
+    return float(by_patient), float(by_image)
+
+
+@pytest.mark.parametrize(("n_patients", "per", "most"), [(20, 10, 0.85), (40, 5, 0.90), (100, 1, 0.97)])
+def test_wilson_with_an_effective_n_covers_a_share_of_alike_images(n_patients: int, per: int, most: float) -> None:
+    """93 to 97 % by patient. Taking images for independent covers less, and the same with one image a patient."""
+    by_patient, by_image = shares(n_patients, per, 10_000)
+    print(f"share of {n_patients} patients x {per} images: by patient {by_patient:.4f}, by image {by_image:.4f}")
+    assert 0.93 <= by_patient <= 0.97
+    assert by_image <= most
+    assert per > 1 or by_patient == by_image

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 from collections import Counter
 from typing import Any
 
@@ -55,6 +56,18 @@ def test_json_round_trip_keeps_every_value(n: int) -> None:
     found = figures(n)
     assert from_json(to_json(found)) == found
     assert to_json(figures(n)) == to_json(found)
+
+
+def test_a_twin_from_before_the_later_fields_reads_back_without_them() -> None:
+    content = json.loads(to_json(figures()))
+    del content["risk"]["declined"]
+    for row in content["per_class"]:
+        del row["called"]
+    for curve in content["decision"]:
+        for point in curve["points"]:
+            del point["gain"]
+    older = from_json(json.dumps(content).encode())
+    assert (older.risk.declined, older.per_class[0].called, older.decision[0].points[0].gain) == (None, None, None)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"model": "x"}', b"\xff\xfe"])

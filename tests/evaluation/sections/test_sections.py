@@ -9,18 +9,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from wardround.evaluation.figures.compute import compute
-from wardround.evaluation.figures.figure_set import DecisionCurve, DecisionPoint, Estimate, FigureSet
+from wardround.evaluation.figures.figure_set import DecisionCurve, DecisionPoint, Estimate, FigureSet, SetCoverage
 from wardround.evaluation.figures.sample import Column, Sample
-from wardround.evaluation.page_parts import percent
+from wardround.evaluation.page_parts import number, percent
 from wardround.evaluation.per_class import rate
 from wardround.evaluation.report_model import SiteReport
 from wardround.evaluation.sections.abstention import abstention
 from wardround.evaluation.sections.blocks import Bullets, Drawings, Grid, Section
+from wardround.evaluation.sections.calibration import calibration
 from wardround.evaluation.sections.classes import classes
 from wardround.evaluation.sections.crosswalk import ITEMS, crosswalk
 from wardround.evaluation.sections.decision import decision
 from wardround.evaluation.sections.failures import MOST, failures
-from wardround.evaluation.sections.headline import headline
+from wardround.evaluation.sections.headline import glance, headline, reading
 from wardround.evaluation.sections.limits import limits
 from wardround.evaluation.sections.monitoring import plan
 from wardround.evaluation.sections.shift import shift
@@ -84,6 +85,37 @@ def test_no_images_at_all_still_makes_every_section() -> None:
     assert [row[0].main for row in plan(found).rows] == ["Scanner, camera, protocol, referral"]
 
 
+def test_under_ten_patients_there_are_counts_and_no_figure() -> None:
+    given = sample(45, columns={"sex": Column(("f", "m"), np.arange(45, dtype=np.int64) % 2)})
+    patients = replace(given, groups=np.arange(45, dtype=np.int64) // 5)
+    covered = (SetCoverage("all", 0.9, rate(40, 45), 1.2, 0.0, 0.8),)
+    found = figures(patients, abstain_below=0.5, sets=covered)
+    figure = r"\b[01]\.\d\d"
+    for make in (headline, classes, calibration, decision, abstention, subgroups):
+        said = texts(make(found)).replace(f"{number(1 / 3)}", "").replace("0.50", "")  # guessing
+        assert "too few" in said.lower() or make is subgroups
+        assert not re.search(figure, said), (make, re.search(figure, said))
+    assert "From 45 images of 9 patients." in texts(headline(found))
+    for make in (calibration, decision, abstention):
+        assert not any(isinstance(block, Drawings) for block in make(found).blocks)
+    assert "15 of 15" in texts(classes(found)) or "14 of 15" in texts(classes(found))
+    assert "40 of 45" in texts(abstention(found))
+    assert "a figure needs at least 10 patients" in headline(found).reading[0]
+    card = glance(found)
+    assert (card.figure.value, [side.value for side in card.side]) == ("too few", ["too few", "too few", "45"])
+    assert card.figure.sub == "45 images of 9 patients; a figure needs at least 10 patients"
+    assert [row[0].main for row in plan(found).rows] == ["Scanner, camera, protocol, referral"]
+    drawn = next(block for block in subgroups(found).blocks if isinstance(block, Drawings))
+    assert drawn.items[0].svg.count(">too few<") == 2
+
+
+def test_captions_say_by_what_wilson_intervals_are(plain: FigureSet) -> None:
+    grouped = figures(replace(sample(60), groups=np.arange(60, dtype=np.int64) // 2))
+    for make in (classes, calibration, abstention):
+        assert "95 % Wilson intervals by patient" in texts(make(grouped))
+        assert "by patient" not in texts(make(plain)).replace("95 % intervals by patient", "")
+
+
 def test_the_class_that_is_missed_most_is_named_first(plain: FigureSet) -> None:
     worst = min(plain.per_class, key=lambda row: row.sensitivity.value or 0.0)
     said = classes(plain).reading[0]
@@ -93,7 +125,9 @@ def test_the_class_that_is_missed_most_is_named_first(plain: FigureSet) -> None:
 
 
 def curve(name: str, low: float, high: float, treat_all: float, *, named: bool = True) -> DecisionCurve:
-    point = DecisionPoint(0.2, Estimate((low + high) / 2, low, high), treat_all, named)
+    found, rival = Estimate((low + high) / 2, low, high), max(0.0, treat_all)
+    gain = Estimate((low + high) / 2 - rival, low - rival, high - rival) if named else None
+    point = DecisionPoint(0.2, found, treat_all, named, gain)
     return DecisionCurve(name, 0.3, (point,))
 
 
@@ -106,6 +140,11 @@ def test_decision_claims_only_what_whole_intervals_show(plain: FigureSet) -> Non
     # Better than everybody, but not than nobody.
     harmful = curve("Ash", -0.05, 0.02, -0.4)
     assert "no class" in decision(replace(plain, decision=(harmful,))).reading[0]
+    # The model's own interval holds its rival, that of the paired difference lies above 0: the latter counts.
+    paired = replace(unsure, points=(replace(unsure.points[0], gain=Estimate(0.07, 0.02, 0.12)),))
+    found = decision(replace(plain, decision=(harmful, paired)))
+    assert f"nobody for Beech at {percent(0.2)}." in found.reading[0]
+    assert "gain +0.070 (+0.020 to +0.120)" in texts(found)
     unnamed = curve("Ash", 0.1, 0.2, 0.05, named=False)
     assert "No threshold was named beforehand" in decision(replace(plain, decision=(unnamed,))).reading[0]
     nothing = DecisionCurve("Ash", None, (), "no image of this class")
@@ -130,6 +169,12 @@ def test_abstention_counts_what_it_costs() -> None:
     assert answered == sorted(answered, reverse=True)
     assert [row[0].sub for row in grid.table.rows].count("in use") == 1
     assert "No threshold for declining" in abstention(figures(sample())).reading[0]
+
+
+def test_only_a_study_says_that_images_were_kept_out_of_training(plain: FigureSet) -> None:
+    assert "60 test images of 60 patients that were kept out of training" in reading(plain)
+    assert reading(plain, kept_out=False).startswith("On 60 images of 60 patients, the model named")
+    assert "training" not in reading(plain, kept_out=False)
 
 
 def test_subgroups_with_missing_values_and_a_group_that_does_worse() -> None:
@@ -199,8 +244,8 @@ def test_the_crosswalk_names_items_that_exist_and_sections_that_exist() -> None:
     for item in ITEMS:
         assert item.section is None or 1 <= item.section <= 13
         for checklist, last in highest.items():
-            for number in re.findall(r"\d+", getattr(item, checklist)):
-                assert 1 <= int(number) <= last
+            for found in re.findall(r"\d+", getattr(item, checklist)):
+                assert 1 <= int(found) <= last
     assert {item.section for item in ITEMS} >= set(range(1, 14))
     assert len(crosswalk().rows) == len(ITEMS)
 

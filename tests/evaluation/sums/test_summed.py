@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
-from wardround.evaluation.arrays import log_odds
+from wardround.evaluation import errors
+from wardround.evaluation.arrays import log_odds, softmax
 from wardround.evaluation.calibration.temperature import fit_federated, grid, grid_nll_sums
 from wardround.evaluation.errors import InvalidPredictionsError
 from wardround.evaluation.metrics import figures
@@ -17,6 +19,7 @@ from wardround.evaluation.sums.layout import evaluation_layout, temperature_layo
 from wardround.evaluation.sums.of_site import evaluation_fields, temperature_fields
 from wardround.evaluation.sums.summed import SummedFigures
 
+SOURCE = Path(errors.__file__).parent
 CLASSES = ("a", "b", "c", "d")
 LEVELS = {"sex": ("female", "male")}
 THRESHOLDS = (0.1, 0.5)
@@ -144,6 +147,51 @@ def test_decision_counts_are_those_of_the_thresholds() -> None:
             assert found["acted_rightly"][k, t] == (acted & (given_["y"] == k)).sum()
 
 
+def test_net_benefit_and_what_was_before_the_temperature_are_those_of_the_pooled_images() -> None:
+    sites = [site(seed, 40) for seed in range(3)]
+    z, y = pooled(sites)
+    found = summed(sites, 2.0)
+    benefit = found.net_benefit(THRESHOLDS)
+    assert benefit is not None
+    shares = softmax(z, 2.0)
+    for k in range(4):
+        for t, threshold in enumerate(THRESHOLDS):
+            acted = shares[:, k] >= threshold
+            true, false = (acted & (y == k)).sum(), (acted & (y != k)).sum()
+            assert benefit[k, t] == pytest.approx((true - false * threshold / (1 - threshold)) / len(y))
+    raw = figures(z, y, classes=CLASSES)
+    assert found.before_temperature() == pytest.approx((raw.ece, raw.brier), abs=1e-6)
+    nobody = summed([site(0, 0)])
+    assert nobody.net_benefit(THRESHOLDS) is None
+    assert nobody.before_temperature() is None
+    with pytest.raises(InvalidPredictionsError, match="thresholds"):
+        found.net_benefit((0.5,))
+
+
+READERS = {
+    "figures": {"confusion", "bin_n", "bin_right", "bin_confidence", "brier", "nll"},
+    "classwise": {"class_bin_n", "class_bin_hits", "class_bin_share"},
+    "before_temperature": {"raw_bin_n", "raw_bin_right", "raw_bin_confidence", "raw_brier"},
+    "auroc": {"positives", "negatives"},
+    "net_benefit": {"acted", "acted_rightly"},
+    "subgroups": {"right_0", "total_0", "holders_0"},
+    "calibrator": {"scores", "class_scores", "answers", "right_answers"},
+}
+
+
+def test_every_field_has_a_reader() -> None:
+    """What nobody reads would leave the sites for nothing."""
+    layout = evaluation_layout(4, LEVELS, 1, 24)
+    assert {field.name for field in layout.fields} == set().union(*READERS.values())
+    text = "".join(
+        (SOURCE / name).read_text(encoding="utf-8")
+        for name in ("sums/summed.py", "disclosure/forms.py", "../platform/results.py")
+    ).replace("{number}", "0")
+    for name in set().union(*READERS.values()):
+        plain = name.removeprefix("raw_")
+        assert f'"{name}"' in text or f'"{plain}"' in text, name
+
+
 CHANGES: dict[str, Any] = {
     "confusion": lambda a: a + np.eye(len(a)),
     "bin_n": lambda a: a + 1,
@@ -161,6 +209,9 @@ CHANGES: dict[str, Any] = {
     "acted_rightly": lambda a: a + 1e4,
     "raw_bin_n": lambda a: a + 1,
     "raw_bin_right": lambda a: a + 1,
+    "raw_bin_confidence": lambda a: a * 3 + 1,
+    "raw_brier": lambda a: a + 1e5,
+    "acted": lambda a: a + 1e4,
 }
 
 

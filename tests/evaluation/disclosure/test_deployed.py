@@ -1,0 +1,78 @@
+"""Every file of a deployed coordinator: its layout, and that no exact figure is in any of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from wardround.evaluation.disclosure import deployed as module
+from wardround.evaluation.disclosure.bands import Band, band_of
+from wardround.evaluation.disclosure.published import Published
+from wardround.evaluation.disclosure.publishing import publish
+from wardround.evaluation.disclosure.twins import deployed_summary, from_json
+from wardround.evaluation.errors import InvalidReportError
+from wardround.evaluation.statements import Statement
+
+from .studies import ROUND, SITES, deployed, draw, facts, summed
+
+
+@pytest.fixture(scope="module")
+def published() -> Published:
+    return publish(summed(*draw(300, 3, seed=6), levels={}), facts(3))
+
+
+def test_the_files_are_these_and_the_same_every_time(published: Published) -> None:
+    files = deployed(published)
+    assert set(files) == {
+        *("coordinator/report.html", "coordinator/report.json", "coordinator/report.csv"),
+        *("index.html", "summary.json", "rounds.jsonl"),
+    }
+    assert files == deployed(published)
+    assert from_json(files["coordinator/report.json"]) == published
+
+
+def test_the_summary_has_the_layout_of_a_run_and_null_where_a_site_has_a_figure(published: Published) -> None:
+    summary = json.loads(deployed(published)["summary.json"])
+    assert summary["simulation"] is False
+    assert summary["global"] == deployed_summary(published)
+    assert summary["global"]["balanced_accuracy"] is not None
+    assert set(summary) == {
+        *("study", "method", "rounds", "simulation", "secure_aggregation", "global", "sites", "unseen"),
+        *("baselines", "bytes_up", "bytes_down", "seconds"),
+    }
+    for site in summary["sites"].values():
+        assert set(site) == {*module.FIGURES, "epsilon", "delta", "bytes_sent", "train_n", "test_n"}
+        assert {site[name] for name in (*module.FIGURES, "test_n")} == {None}
+    # 239 and 0 may be told; 7 is a small count.
+    assert [site["train_n"] for site in summary["sites"].values()] == [239, None, 0]
+
+
+def test_rounds_hold_the_protocol_and_no_figure(published: Published) -> None:
+    record = json.loads(deployed(published)["rounds.jsonl"])
+    assert record["train_loss"] is None
+    assert record["validation"] is None
+    assert {key: record[key] for key in module.KEPT} == {key: ROUND[key] for key in module.KEPT}
+    unknown = {**ROUND, "confusion": [[7]]}
+    files = module.deployed_files(published, records=[unknown])
+    assert b"confusion" not in files["rounds.jsonl"]
+
+
+def test_the_front_page_has_links_sites_rounds_and_statements(published: Published) -> None:
+    said = Statement("coordinator", "A. Reader", "statistician", "accepted", "", "2026-01-01T00:00:00Z", True, "yes")
+    page = module.deployed_files(published, records=[ROUND], sites=SITES, statements=[said])["index.html"].decode()
+    for href in ("coordinator/report.html", "coordinator/report.json", "summary.json", "rounds.jsonl"):
+        assert f'href="{href}"' in page
+    for text in ("amber", "birch", "dune (mask)", "A. Reader", "ask the site for its report"):
+        assert text in page
+    assert "0.62" not in page
+    bare = module.deployed_files(published, records=[])["index.html"].decode()
+    assert "No round was completed." in bare
+
+
+def test_a_simulation_and_what_is_never_published_are_refused(published: Published) -> None:
+    with pytest.raises(InvalidReportError, match="simulation"):
+        deployed(replace(published, facts=replace(published.facts, simulation=True)))
+    edited = Published(facts(2), 3, None, ((Band(7, 7), band_of(1)), (band_of(2), band_of(4))))
+    with pytest.raises(InvalidReportError, match="not a form"):
+        deployed(edited)
