@@ -96,6 +96,7 @@ def test_where_nothing_tells_the_classes_apart_the_figures_are_chance(tmp_path: 
     assert span.n_groups == 60
 
 
+@pytest.mark.slow
 def test_the_same_twice_but_for_time_and_another_seed_deals_other_folds(tmp_path: Path) -> None:
     folder = tree(tmp_path / "d", 12, same=True)
     with torch.random.fork_rng(devices=[]):

@@ -219,6 +219,7 @@ def test_a_withdrawn_patient_is_in_no_later_round(world: World, trained_on: list
     check_whole(world, trained_on)
 
 
+@pytest.mark.slow
 def test_the_same_under_differential_privacy_and_nothing_of_the_budget_changes(
     private: World, tmp_path: Path, trained_on: list[torch.Tensor]
 ) -> None:
