@@ -22,16 +22,17 @@ from .page_parts import (
 )
 from .privacy_view import PrivacyView, privacy_view, with_spent
 from .report_model import Dossier, Score, SiteRow
+from .sections.words import NO_SPREAD, between_words, ledger_dated
 from .statements import Statement
 
 
 @dataclass(frozen=True, slots=True)
 class ReportCard:
-    """The way to one report: ``href`` opens it, ``links`` are (label, href) of what lies beside it."""
+    """The way to one report: ``href`` opens it, None without one; ``links`` are (label, href) of what lies beside."""
 
     title: str
     sub: str
-    href: str
+    href: str | None
     links: tuple[tuple[str, str], ...]
 
 
@@ -83,10 +84,7 @@ def dossier_view(dossier: Dossier, statements: tuple[Statement, ...] = ()) -> Do
             ("Sites", plural(len(training), "training site") + (f", {len(unseen)} unseen" if unseen else "")),
             ("Rounds", str(len(dossier.rounds))),
             ("Secure aggregation", "on" if dossier.privacy.secure_aggregation else "OFF"),
-            (
-                "Differential privacy",
-                "off" if facts.epsilon is None else f"epsilon {upper(facts.epsilon)}",
-            ),
+            ("Differential privacy", "off" if facts.epsilon is None else f"epsilon {upper(facts.epsilon)}"),
             ("Bytes sent by sites", byte_size(dossier.privacy.bytes_sent)),
             ("Time", duration(dossier.seconds)),
         ),
@@ -126,7 +124,7 @@ def dossier_view(dossier: Dossier, statements: tuple[Statement, ...] = ()) -> Do
             ),
             stacked=False,
         ),
-        privacy=privacy_facts(facts, sends=True),
+        privacy=ledger_dated(privacy_facts(facts, sends=True)),
         differential=privacy_view(dossier.privacy_sites, dossier.audit),
         provenance=provenance_facts(dossier.provenance),
         statements=statements,
@@ -134,16 +132,13 @@ def dossier_view(dossier: Dossier, statements: tuple[Statement, ...] = ()) -> Do
     )
 
 
-_COORDINATOR = "coordinator/report.html"
+_COORDINATOR = "coordinator/report"
+"""Path of the coordinator's report without its ending: page, JSON and CSV are always written together."""
 
 
 def _cards(dossier: Dossier) -> tuple[ReportCard, ...]:
-    """The coordinator's report first, where there is one, then every site's."""
-    cards = [
-        ReportCard("All sites together", "the coordinator's report, from sums alone", link.href, ())
-        for link in dossier.links
-        if link.href == _COORDINATOR
-    ]
+    """The coordinator's report first, or why there is none, then every site's."""
+    cards = [_together(dossier)]
     for row in dossier.sites:
         if row.report_link is None:
             continue
@@ -154,6 +149,16 @@ def _cards(dossier: Dossier) -> tuple[ReportCard, ...]:
         sub = f"{role} · {plural(row.test_n, 'test image')}"
         cards.append(ReportCard(row.site, sub, row.report_link, tuple(beside)))
     return tuple(cards)
+
+
+def _together(dossier: Dossier) -> ReportCard:
+    if any(link.href == f"{_COORDINATOR}.html" for link in dossier.links):
+        twins = tuple((f"Figures as {kind.upper()}", f"{_COORDINATOR}.{kind}") for kind in ("json", "csv"))
+        return ReportCard(
+            "All sites together", "the coordinator's report, from sums alone", f"{_COORDINATOR}.html", twins
+        )
+    why = dossier.not_summed.rstrip(".") or "this run holds no report of the coordinator"
+    return ReportCard("All sites together: not published", f"{why[:1].upper()}{why[1:]}.", None, ())
 
 
 def _name(row: SiteRow) -> str:
@@ -195,8 +200,8 @@ def _headline(dossier: Dossier) -> HeadlineFigure | None:
     if dossier.overall is None:
         return None
     cell = _score_cell(dossier.overall)
-    between = span(dossier.overall.low, dossier.overall.high)
-    sub = f"95 % interval {between}, all training sites" if between else cell.sub
+    between = between_words(dossier.overall.low, dossier.overall.high)
+    sub = f"95 % interval {between}, all training sites" if between not in ("", NO_SPREAD) else cell.sub
     return HeadlineFigure("Balanced accuracy, federated", cell.main, sub)
 
 
@@ -216,7 +221,7 @@ def _score_cell(score: Score | None, *, strong: bool = False) -> Cell:
         return Cell("not scored")
     if score.balanced_accuracy is None:
         return _unknown(score)
-    return Cell(number(score.balanced_accuracy), span(score.low, score.high) or score.note, strong=strong)
+    return Cell(number(score.balanced_accuracy), between_words(score.low, score.high) or score.note, strong=strong)
 
 
 def _unknown(score: Score) -> Cell:
@@ -274,15 +279,7 @@ def _sites(dossier: Dossier) -> Table:
         )
     return Table(
         "Balanced accuracy with 95 % intervals (groups resampled).",
-        (
-            "Site",
-            "Zero-shot",
-            "Local only",
-            "Federated",
-            "Images: train / test",
-            "Bytes sent",
-            "Ledger",
-        ),
+        ("Site", "Zero-shot", "Local only", "Federated", "Images: train / test", "Bytes sent", "Ledger"),
         tuple(rows),
     )
 

@@ -141,8 +141,7 @@ class PrivacyFacts:
         participants: sites in the roster.
         epsilon: differential privacy spent, or None where it was off. delta: its delta. unit: "patient", "lesion" or
             "record".
-        bytes_sent: bytes that passed the egress gate in the whole study.
-        messages_sent: how many messages they made up.
+        bytes_sent: bytes that passed the egress gate in the whole study. messages_sent: messages they made up.
         ledger_entries: entries of the transmission ledger. ledger_head: hash of its last entry, hex; empty
             without one.
     """
@@ -185,8 +184,7 @@ class SiteReport:
         classes: all classes of the study, in label order.
         flow, privacy, provenance: see there.
         federated: test predictions of the federated model.
-        local_only, zero_shot: the same images under the model trained at this site alone, and under no
-            training; or None.
+        local_only, zero_shot: the same images under the model trained here alone, and under no training; or None.
         seed: of the bootstrap and of consistency resampling, so that a page is the same every time.
         marks: sentences that must be read before any figure; the page has them on top.
         private: what the site spent under differential privacy; None where it was off, and at unseen sites.
@@ -196,7 +194,7 @@ class SiteReport:
         abstain_below: ``predict`` abstains when its top probability is lower; None where nothing says so.
         calibrator: of the federated model at this site, as its own JSON; None: ``federated.temperature`` alone.
         partition, collection: facts of the split and of the data set; None where nothing is known.
-        schema: version of this layout.
+        not_summed: why nothing was summed over sites; empty where it was. schema: version of this layout.
     """
 
     study: str
@@ -223,6 +221,7 @@ class SiteReport:
     calibrator: dict[str, Any] | None = field(default=None, hash=False)
     partition: PartitionFacts | None = None
     collection: Collection | None = None
+    not_summed: str = ""
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -343,18 +342,17 @@ class Dossier:
     """The study at a glance.
 
     Attributes:
-        study, method, dataset: names. synthetic: True for phantoms. simulation: True when all sites ran on
-            one machine.
+        study, method, dataset: names. synthetic: True for phantoms. simulation: True when all ran on one machine.
         classes: in label order. seconds: of the whole study, or None.
         sites: training sites and unseen ones, in the order they are shown.
-        overall, overall_local_only, overall_zero_shot: over all training sites' test images together, or
-            None.
+        overall, overall_local_only, overall_zero_shot: over all training sites' test images together, or None.
         rounds: in order. privacy: of the study; bytes_sent is the sum over sites, ledger facts the
             coordinator's.
         provenance, links: see there.
         marks: sentences that must be read before any figure; the page has them on top.
         privacy_sites: what each training site spent under differential privacy; empty where it was off.
         audit: what attacks on such a training measured, or None where nobody made them.
+        not_summed: why there are no figures of all sites together; empty where there are, and where nothing is known.
         schema: version of this layout.
     """
 
@@ -376,6 +374,7 @@ class Dossier:
     marks: tuple[str, ...] = ()
     privacy_sites: tuple[SitePrivacy, ...] = ()
     audit: AuditFacts | None = None
+    not_summed: str = ""
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:

@@ -51,7 +51,11 @@ def site_view(
         partition(report),
         *_figures(federated, _remarks(report), "federated model", _before(report), _risk_remark(report)),
         shift(report, federated, figures.others, figures.gains),
-        failures(figures.sample, cases=cases),
+        failures(
+            figures.sample,
+            cases=cases,
+            answers_from=None if federated.risk.chosen is None else federated.risk.chosen.threshold,
+        ),
         privacy(report),
         limits(report, federated),
     ]

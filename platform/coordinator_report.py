@@ -17,14 +17,21 @@ from ..evaluation.report_model import Dossier
 from ..evaluation.statements import Statement
 from ..evaluation.sums.summed import SummedFigures
 from ..privacy.atomic import write_atomic
+from .config import Study
 from .errors import RunFolderError, StudyFileError
+from .evaluation_section import EvaluationSection
 from .run_folder import RunFolder
 
 REPORT, PAGE, TABLE = "report.json", "report.html", "report.csv"
 
 
-def facts_of(dossier: Dossier) -> Facts:
-    """What of a study's front page may stand in the coordinator's report: nothing that is computed from test images."""
+def facts_of(dossier: Dossier, settings: EvaluationSection | None = None, abstain_below: float | None = None) -> Facts:
+    """What of a study may stand in the coordinator's report: nothing that is computed from test images.
+
+    Args:
+        dossier: the study's front page. settings: the study's, for its thresholds and the risk it names.
+        abstain_below: the threshold of the model card.
+    """
     return Facts(
         study=dossier.study,
         method=dossier.method,
@@ -37,6 +44,9 @@ def facts_of(dossier: Dossier) -> Facts:
         simulation=dossier.simulation,
         ledger_root=dossier.privacy.ledger_head,
         marks=dossier.marks,
+        thresholds=tuple(settings.thresholds) if settings is not None else (),
+        abstain_below=abstain_below,
+        wanted_risk=(settings.abstain_risk or None) if settings is not None else None,
     )
 
 
@@ -63,31 +73,38 @@ def earlier_report(folder: Path) -> Published:
     return found
 
 
-def check_classes(published: Published, classes: Sequence[str], folder: Path) -> None:
-    """Refuse an earlier report that is of other classes than a study's.
+def check_earlier(published: Published, study: Study, classes: Sequence[str], dataset: str, folder: Path) -> None:
+    """Refuse an earlier report that nothing of a study could be subtracted from, before anything is trained.
 
     Raises:
-        StudyFileError: names them.
+        StudyFileError: it is of another study, data set, or of other classes.
     """
-    names = tuple(label.name for label in published.facts.classes)
-    if names != tuple(classes):
-        raise StudyFileError(
-            f"the earlier run is of other classes ({', '.join(names)}; this study has {', '.join(classes)})",
-            where=str(folder),
-            remedy="Nothing can be subtracted from it: leave --previous out",
-        )
+    facts = published.facts
+    names = tuple(label.name for label in facts.classes)
+    for what, before, now in (
+        ("study", facts.study, study.name),
+        ("data set", facts.dataset, dataset),
+        ("classes", ", ".join(names), ", ".join(classes)),
+    ):
+        if before != now:
+            raise StudyFileError(
+                f"the earlier run is of other {what}: {before}; this one of {now}",
+                where=str(folder),
+                remedy="Nothing of it can be subtracted: leave --previous out",
+            )
 
 
-def publish_sums(
-    run: RunFolder, summed: SummedFigures, dossier: Dossier, previous: Published | None = None
-) -> Published:
+def publish_sums(run: RunFolder, summed: SummedFigures, facts: Facts, previous: Published | None = None) -> Published:
     """Decide what of the sums may be published, and write it.
 
     Args:
-        run: its folder. summed: exact. dossier: of the study.
+        run: its folder. summed: exact. facts: of :func:`facts_of`.
         previous: the report with counts that this coordinator published last, of images that may be the same ones.
+
+    Raises:
+        InvalidReportError: nothing can be subtracted from ``previous``: it is of another study, data set or classes.
     """
-    published = publish(summed, facts_of(dossier), previous)
+    published = publish(summed, facts, previous)
     write_atomic(run.coordinator / REPORT, to_json(published))
     return published
 

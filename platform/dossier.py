@@ -20,7 +20,7 @@ from ..privacy.atomic import make_private, write_atomic
 from ..privacy.ledger.batches import COORDINATOR
 from .audit.annex import annex
 from .audit.page import audit_page_of, audit_run
-from .coordinator_report import PAGE, coordinator_files, publish_sums
+from .coordinator_report import PAGE, coordinator_files, facts_of, publish_sums
 from .errors import RunFolderError
 from .figures_loop import erase_sums
 from .report_inputs import dossier_of, site_report_of
@@ -55,7 +55,8 @@ def write_results(run: RunFolder, results: Results, previous: Published | None =
     dossier = dossier_of(results, figures)
     write_atomic(run.root / "dossier.json", to_json(dossier))
     if results.figures is not None and results.figures.summed is not None:
-        publish_sums(run, results.figures.summed, dossier, previous)
+        facts = facts_of(dossier, results.study.evaluation, results.calibrator.abstain_below)
+        publish_sums(run, results.figures.summed, facts, previous)
     build_pages(run, figures)
     _write_json(run.summary, summary(results))
     erase_sums(run)

@@ -74,6 +74,7 @@ def site_report_of(results: Results, site: SiteData) -> SiteReport:
         calibrator=_calibrator(results, site).to_dict(),
         partition=_partition(results, site),
         collection=_collection(results),
+        not_summed=results.not_summed,
     )
 
 
@@ -261,6 +262,7 @@ def dossier_of(results: Results, figures: Mapping[str, SiteFigures]) -> Dossier:
         seconds=round(results.seconds, 3),
         marks=results.marks.of_study(),
         privacy_sites=tuple(results.privacy.values()),
+        not_summed=results.not_summed,
     )
 
 

@@ -26,7 +26,7 @@ from .calibration import carries_temperature
 from .cohorts import StudyPlan, deal, read_cohort
 from .config import Study
 from .consortium import rehearse_roster
-from .coordinator_report import check_classes, earlier_report
+from .coordinator_report import check_earlier, earlier_report
 from .dossier import write_results
 from .engines.local import Tap
 from .errors import MethodError, RunFolderError, StudyFileError
@@ -104,7 +104,8 @@ def simulate(
                 )
             watch.stage("encoding images")
             if published is not None and previous is not None:
-                check_classes(published, plan.cohort.dataset.class_names, previous)
+                dataset = plan.cohort.dataset
+                check_earlier(published, study, dataset.class_names, dataset.title, previous)
             withdrawn = withdrawn_records(run.homes, plan, study)
             for told in withdrawn.notes:
                 watch.note(told)

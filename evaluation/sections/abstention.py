@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..figures.figure_set import FigureSet, RiskPoint
-from ..page_parts import UNKNOWN, Cell, Table, number, percent
+from ..page_parts import FEWEST_FOR_RATE, UNKNOWN, Cell, Table, number, percent, plural
 from .blocks import Block, Drawing, Drawings, Grid, Heading, Note, Section, Warn
 from .drawings import risk_figure
-from .words import TOO_FEW, estimate_words, few, needed, share_cell, wilson_words
+from .words import TOO_FEW, estimate_words, few, needed, rate_words, share_cell, wilson_words
 
 _ALL = 0.1
 _COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.5, 0.3)
@@ -46,6 +46,9 @@ def abstention(figures: FigureSet, remark: str = "") -> Section:
             ),
             Grid(_sets(figures), "Coverage of prediction sets"),
         ]
+        short = _short_of_coverage(figures)
+        if short:
+            blocks.append(Warn(short))
         size = figures.sets[0].mean_size
         if not few(figures) and size is not None and size > len(figures.classes) - _ALL:
             blocks.append(
@@ -84,11 +87,29 @@ def _reading(figures: FigureSet) -> tuple[str, ...]:
     )
     declined = figures.n - chosen.answered
     cost = f"The cost: {declined:,} of {figures.n:,} images need a reader without its help."
+    cost += f" That leaves {plural(chosen.risk.numerator, 'wrong answer')}; "
+    cost += f"{everything.risk.numerator - chosen.risk.numerator:,} more among the images it declined."
     if risk.wanted_risk is not None:
         said += f" The threshold was chosen on validation images for a risk of {percent(risk.wanted_risk)}."
         if chosen.risk.low is not None and chosen.risk.low > risk.wanted_risk:
             cost += " On these test images the risk is clearly higher than wanted: the threshold should be chosen anew."
     return (said, cost)
+
+
+def _short_of_coverage(figures: FigureSet) -> str:
+    """For which images sets hold the truth less often than was aimed at, by their whole interval; empty for none."""
+    short = [
+        f"{'all images together' if row.name == 'all' else row.name}, {rate_words(row.covered)} against "
+        f"{percent(row.nominal)}"
+        for row in figures.sets
+        if not few(figures)
+        and row.covered.denominator >= FEWEST_FOR_RATE
+        and row.covered.high is not None
+        and row.covered.high < row.nominal
+    ]
+    if not short:
+        return ""
+    return f"Prediction sets hold the true class clearly less often than was aimed at for {'; '.join(short)}."
 
 
 def _share(point: RiskPoint) -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ..page_parts import HeadlineFigure, Table
 from ..statements import Statement
+
+_LEAST = re.compile(r"min-width:([\d.]+)px")
+_PHONE = 354
+"""Pixels of a column on a phone of 390."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,12 @@ class Drawing:
     title: str = ""
     sub: str = ""
     caption: str = ""
+
+    @property
+    def scrolls(self) -> bool:
+        """Whether the figure keeps a width that a phone does not have, so that its frame scrolls there."""
+        least = _LEAST.search(self.svg)
+        return least is not None and float(least.group(1)) > _PHONE
 
 
 @dataclass(frozen=True, slots=True)

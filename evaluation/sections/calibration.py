@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 
 from ..figures.figure_set import CalibrationFigures, Estimate, FigureSet
 from ..figures_svg import reliability_diagram
-from ..page_parts import Cell, Table, number, percent, plural
+from ..page_parts import Cell, Table, number, percent, plural, sentence_list
 from ..reliability import N_BINS
 from .blocks import Block, Drawing, Drawings, Grid, Heading, Note, Section
 from .drawings import class_reliability
-from .words import estimate_cell, few, needed, wilson_words
+from .words import estimate_cell, estimate_words, few, needed, wilson_words
 
-_ABOUT_RIGHT = 0.02
-"""A mean confidence this close to the accuracy is called about right."""
+_OVER, _UNDER = "overconfident", "underconfident"
 
 
 def calibration(figures: FigureSet, remarks: Sequence[str] = (), *, before: str = "As trained") -> Section:
@@ -79,10 +78,7 @@ def _reading(figures: FigureSet) -> tuple[str, ...]:
         return (f"Too few to say whether stated probabilities come true: {needed(figures)}.",)
     stated = sum(b.n * b.mean_confidence for b in found.bins if b.mean_confidence is not None) / figures.n
     right = sum(b.correct for b in found.bins) / figures.n
-    gap = stated - right
-    lean = "about as often right as it says"
-    if abs(gap) >= _ABOUT_RIGHT:
-        lean = "overconfident" if gap > 0 else "underconfident"
+    lean = _direction(found, stated - right)
     said = [
         f"On average the model states {percent(stated)} confidence and is right in {percent(right)} of images: {lean}."
     ]
@@ -94,7 +90,47 @@ def _reading(figures: FigureSet) -> tuple[str, ...]:
             f"{number(chance.observed, 3)}, "
             + ("which is more than chance explains." if chance.exceeded else "which chance alone can explain.")
         )
-    return tuple(said)
+    worse = _made_worse(figures)
+    return (*said, worse) if worse else tuple(said)
+
+
+def _direction(found: CalibrationFigures, gap: float) -> str:
+    """Which way confidence is off, where an interval or the bound by chance shows it; ``gap``: stated minus right."""
+    beyond = found.chance is not None and abs(gap) > found.chance.bound
+    shown = [f"intercept {estimate_words(found.intercept)}"] if _excludes(found.intercept, 0.0) else []
+    shown += ["the difference is more than chance explains"] if beyond and not shown else []
+    if shown:
+        over = gap > 0 if beyond else (found.intercept.value or 0.0) < 0
+        return f"{_OVER if over else _UNDER} ({shown[0]})"
+    if _excludes(found.slope, 1.0):
+        over = (found.slope.value or 0.0) < 1
+        return f"{_OVER if over else _UNDER} where it is sure (slope {estimate_words(found.slope)})"
+    return "no direction can be told from these images"
+
+
+def _excludes(found: Estimate, target: float) -> bool:
+    return found.low is not None and found.high is not None and not found.low <= target <= found.high
+
+
+def _made_worse(figures: FigureSet) -> str:
+    """That calibration did not help on these images, where it did not; empty otherwise."""
+    if figures.after is None:
+        return ""
+    pairs = (
+        ("Brier score", figures.before.brier.value, figures.after.brier.value),
+        ("log likelihood loss", figures.before.nll.value, figures.after.nll.value),
+    )
+    worse = [
+        f"a higher {name} than the uncalibrated ones ({number(after, 3)} against {number(before, 3)})"
+        for name, before, after in pairs
+        if before is not None and after is not None and round(after, 3) > round(before, 3)
+    ]
+    if not worse:
+        return ""
+    return (
+        f"On these test images the calibrated probabilities have {sentence_list(worse)}: calibration did not help "
+        "here, as may happen where it is fitted on few validation images, or on those of other sites."
+    )
 
 
 _ROWS: tuple[tuple[str, str, Callable[[CalibrationFigures], Estimate], int], ...] = (

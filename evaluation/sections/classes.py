@@ -67,6 +67,10 @@ def _reading(figures: FigureSet) -> tuple[str, ...]:
     if few(figures) or not known:
         return ("There are too few images of any class to say how well it is found.",)
     worst = min(known, key=_found)
+    if worst.sensitivity.numerator == worst.sensitivity.denominator:
+        least = min(known, key=_least)
+        said = "No image of a class with enough images was missed"
+        return (f"{said}. Least sure: {least.name}, {rate_words(least.sensitivity)}.",)
     said = f"Found least often: {worst.name}, {rate_words(worst.sensitivity)}."
     missed = _mostly(figures, worst)
     best = max(known, key=_found)
@@ -77,6 +81,10 @@ def _reading(figures: FigureSet) -> tuple[str, ...]:
 
 def _found(row: ClassFigures) -> float:
     return row.sensitivity.value or 0.0
+
+
+def _least(row: ClassFigures) -> float:
+    return row.sensitivity.low or 0.0
 
 
 def _mostly(figures: FigureSet, row: ClassFigures) -> str:

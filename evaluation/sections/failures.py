@@ -1,5 +1,4 @@
-"""Section 11: the images that were called wrongly with the highest confidence. For the site itself; it never leaves "
-"it."""
+"""Section 11: the images that were called wrongly with the highest confidence. For the site alone; it never leaves."""
 
 from __future__ import annotations
 
@@ -7,18 +6,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..arrays import softmax
+from ..arrays import FloatArray, softmax
 from ..figures.sample import Sample
-from ..page_parts import Cell, Table, number, percent
+from ..page_parts import Cell, Table, number, percent, plural
 from .blocks import Block, Door, Grid, Note, Section
 
 MOST = 12
 _CONFIDENT = 0.8
 
 
-def failures(sample: Sample, records: Sequence[int] | None = None, cases: str | None = None) -> Section:
-    """``records``: number of each test image, default 1 to n in the order of report.json; ``cases``: link to the "
-    "pictures."""
+def failures(
+    sample: Sample,
+    records: Sequence[int] | None = None,
+    cases: str | None = None,
+    *,
+    answers_from: float | None = None,
+) -> Section:
+    """Images that were called wrongly.
+
+    Args:
+        sample: the predictions. records: number of each test image, default 1 to n in the order of report.json.
+        cases: link to the pictures. answers_from: confidence from which the model answers; None: it always does.
+    """
     stated = softmax(sample.stated) if len(sample.labels) else np.zeros((0, len(sample.classes)))
     called = stated.argmax(axis=1) if len(stated) else np.zeros(0, dtype=np.int64)
     confidence = stated.max(axis=1, initial=0.0)
@@ -40,7 +49,7 @@ def failures(sample: Sample, records: Sequence[int] | None = None, cases: str | 
         blocks.append(
             Grid(
                 Table(
-                    f"The {len(rows)} wrong answers of highest confidence. Numbers count the test part of this site, "
+                    f"The {len(rows)} wrong calls of highest confidence. Numbers count the test part of this site, "
                     "in the order of report.json.",
                     ("Test image", "Truth", "Called", "Confidence", "Probability of the truth"),
                     rows,
@@ -61,21 +70,26 @@ def failures(sample: Sample, records: Sequence[int] | None = None, cases: str | 
             "look at the picture first."
         )
     )
-    return Section("failures", "Failure cases", (_reading(confidence, wrong, len(sample.labels)),), tuple(blocks))
+    said = _reading(confidence[wrong], len(sample.labels), answers_from or 0.0)
+    return Section("failures", "Failure cases", (said,), tuple(blocks))
 
 
-def _reading(confidence: np.ndarray, wrong: np.ndarray, n: int) -> str:
+def _reading(confidence: FloatArray, n: int, answers_from: float) -> str:
+    """``confidence``: of the wrong ones, (k,)."""
     if n == 0:
         return "There are no test images."
-    if not len(wrong):
+    if not len(confidence):
         return f"None of the {n:,} test images was called wrongly."
-    sure = int((confidence[wrong] >= _CONFIDENT).sum())
+    given = confidence >= answers_from
+    answered, sure = int(given.sum()), int((given & (confidence >= _CONFIDENT)).sum())
+    said = f"{plural(answered, 'wrong answer')} among {plural(n, 'test image')}"
+    said += f"; {len(confidence) - answered:,} more among the images it declined. " if answers_from > 0 else ". "
     if not sure:
         return (
-            f"{len(wrong):,} of {n:,} test images were called wrongly, none of them with {percent(_CONFIDENT)} "
-            "confidence or more: a reader who doubts unsure answers would see all of them."
+            f"{said}None of the answers was given with {percent(_CONFIDENT)} confidence or more: a reader who doubts "
+            "unsure answers would see all of them."
         )
     return (
-        f"{len(wrong):,} of {n:,} test images were called wrongly, {sure:,} of them with {percent(_CONFIDENT)} "
-        "confidence or more. Those are the errors that a reader who trusts sure answers would not notice."
+        f"{said}Given with {percent(_CONFIDENT)} confidence or more: {sure:,}. Those are the errors that a reader who "
+        "trusts sure answers would not notice."
     )

@@ -6,7 +6,7 @@ from ..figures.figure_set import Estimate, FigureSet
 from ..intervals import TOO_FEW as TOO_FEW_GROUPS
 from ..page_parts import UNKNOWN, Cell, HeadlineFigure, Table, number, percent, plural, sentence_list, span
 from .blocks import Big, Block, Grid, Note, Section
-from .words import estimate_cell, few, needed, several, value_words
+from .words import NO_SPREAD, between_words, estimate_cell, few, needed, no_spread, several, value_words
 
 
 def glance(figures: FigureSet) -> Big:
@@ -36,13 +36,17 @@ def _balanced(figures: FigureSet) -> HeadlineFigure:
         return HeadlineFigure("Balanced accuracy", value_words(found) if figures.n else UNKNOWN, why)
     between = span(found.low, found.high)
     sub = f"95 % interval {between}" if between else f"no interval: {found.note}"
+    if no_spread(found.low, found.high):
+        return HeadlineFigure("Balanced accuracy", number(found.value), f"{NO_SPREAD}: see the interval of each class")
     return HeadlineFigure(
         "Balanced accuracy", number(found.value), f"{sub} ({found.note})" if between and found.note else sub
     )
 
 
 def _between(found: Estimate) -> str:
-    between = span(found.low, found.high)
+    between = between_words(found.low, found.high)
+    if between == NO_SPREAD:
+        return between
     return f"95 % interval {between}" if between else "" if found.note == TOO_FEW_GROUPS else found.note
 
 
@@ -76,9 +80,14 @@ def headline(figures: FigureSet) -> Section:
             "Balanced accuracy",
             "recall, averaged over classes",
             figures.balanced_accuracy,
-            number(1 / kinds) if kinds else nothing,
+            number(1 / kinds) if kinds > 1 else nothing,
         ),
-        ("Macro AUROC", "chance that an image of a class ranks above one of another", figures.macro_auroc, "0.50"),
+        (
+            "Macro AUROC",
+            "chance that an image of a class ranks above one of another",
+            figures.macro_auroc,
+            "0.50" if kinds > 1 else nothing,
+        ),
         ("Macro F1", "balance of finding a class and being right about it", figures.macro_f1, nothing),
         ("Accuracy", "share of images called rightly; common classes weigh most", figures.accuracy, nothing),
     )
@@ -99,6 +108,14 @@ def headline(figures: FigureSet) -> Section:
         ),
         Note(f"Averaged over the classes present, with their images: {sentence_list(counts) or 'none'}."),
     ]
+    if any(no_spread(value.low, value.high) for _, _, value, _ in rows):
+        blocks.append(
+            Note(
+                f"{NO_SPREAD[:1].upper()}{NO_SPREAD[1:]}: every resample gives the very same figure, as it does where "
+                "nothing was wrong. Resampling then cannot show what chance may do. That is not certainty: the Wilson "
+                "intervals in the section “Each class” do allow for it."
+            )
+        )
     if absent:
         blocks.append(
             Note(
@@ -117,6 +134,11 @@ def _headline_reading(figures: FigureSet) -> str:
         return (
             f"Balanced accuracy is {number(found.value)} on these images. There are too few {several(figures)} to "
             "say how far chance may have moved it: do not rely on it."
+        )
+    if no_spread(found.low, found.high):
+        return (
+            f"The balanced accuracy is {number(found.value)} in every resample: resampling cannot widen its interval. "
+            f"That is not certainty: the interval of each class says how far {several(figures)} like these may differ."
         )
     said = f"The balanced accuracy is {number(found.value)}. With other {several(figures)} like these it could, by "
     said += "chance alone, "

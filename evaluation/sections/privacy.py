@@ -6,6 +6,7 @@ from ..page_parts import privacy_facts, scientific, upper
 from ..privacy_view import SitePrivacyView, site_privacy_view, with_spent
 from ..report_model import SiteReport
 from .blocks import Bullets, Facts, Heading, Section
+from .words import ledger_dated
 
 
 def privacy(report: SiteReport) -> Section:
@@ -34,7 +35,7 @@ def privacy(report: SiteReport) -> Section:
         (
             Facts(
                 (
-                    *privacy_facts(facts, sends=sends),
+                    *ledger_dated(privacy_facts(facts, sends=sends)),
                     (
                         "This report",
                         (
@@ -42,17 +43,19 @@ def privacy(report: SiteReport) -> Section:
                             "it on."
                         ),
                     ),
-                    (
-                        "Suppression",
-                        (
-                            "What others see is made from sums over sites: a count of 1 to 10 is neither printed nor "
-                            "derivable there. This page is not suppressed: do not publish it."
-                        ),
-                    ),
+                    ("Suppression", _suppression(report)),
                 )
             ),
         ),
     )
+
+
+def _suppression(report: SiteReport) -> str:
+    if report.not_summed:
+        said = f"No figures of all sites together were published: {report.not_summed.rstrip('.')}."
+    else:
+        said = "What others see is made from sums over sites: no count of 1 to 10 is printed or derivable there."
+    return f"{said} This page is not suppressed: do not publish it."
 
 
 def differential(report: SiteReport) -> Section | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..figures.figure_set import Estimate, FigureSet
-from ..page_parts import UNKNOWN, Cell, Table, number, sentence_list, signed
+from ..page_parts import UNKNOWN, Cell, Table, sentence_list, signed
 from ..report_model import SiteReport
 from .blocks import Drawing, Drawings, Grid, Note, Section
 from .drawings import forest
-from .words import estimate_cell
+from .words import estimate_cell, value_words
 
 NAMES = {"local_only": "Local only", "zero_shot": "Zero-shot"}
 
@@ -95,9 +95,9 @@ def _row(label: str, figures: FigureSet, gain: Cell, *, strong: bool = False) ->
         estimate_cell(figures.balanced_accuracy, strong=strong),
         gain,
         estimate_cell(figures.macro_auroc),
-        Cell(number(found.ece.value, 3)),
-        Cell(number(found.brier.value, 3)),
-        Cell(number(found.nll.value, 3)),
+        Cell(value_words(found.ece, 3)),
+        Cell(value_words(found.brier, 3)),
+        Cell(value_words(found.nll, 3)),
     )
 
 

@@ -8,6 +8,9 @@ from ..page_parts import UNKNOWN, Cell, number, plural, rate_cell, span
 from ..per_class import Rate
 
 TOO_FEW = "too few"
+NO_SPREAD = "no spread over resamples"
+"""In place of an interval without width: all answers were right, and so they are in every resample."""
+_ROUNDING = 1e-9
 
 
 def several(figures: FigureSet) -> str:
@@ -38,6 +41,21 @@ def share_cell(given: Rate, figures: FigureSet) -> Cell:
     return rate_cell(given)
 
 
+def no_spread(low: float | None, high: float | None) -> bool:
+    """Whether a bootstrap interval has no width, so that it says nothing of what chance may have done."""
+    return low is not None and high is not None and high - low < _ROUNDING
+
+
+def between_words(low: float | None, high: float | None, digits: int = 2) -> str:
+    """ "0.70 to 0.85"; that resamples do not differ; or empty where there is no interval."""
+    return NO_SPREAD if no_spread(low, high) else span(low, high, digits)
+
+
+def ledger_dated(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Facts of what left a site, with the time that those of the ledger are of: every signature adds an entry."""
+    return tuple(("Ledger when the report was made" if term == "Ledger" else term, said) for term, said in pairs)
+
+
 def value_words(given: Estimate, digits: int = 2) -> str:
     """The value alone: "0.84", "too few", or "not known"."""
     return estimate_cell(given, digits).main
@@ -51,7 +69,7 @@ def estimate_cell(given: Estimate | None, digits: int = 2, *, strong: bool = Fal
         if not given.note.startswith(TOO_FEW):
             return Cell(UNKNOWN, given.note)
         return Cell(TOO_FEW)
-    between = span(given.low, given.high, digits)
+    between = between_words(given.low, given.high, digits)
     # Why an error has no interval at all is said once, under the table.
     why = "" if given.note.startswith("no interval") else given.note
     return Cell(number(given.value, digits), between or why, strong=strong)
@@ -61,7 +79,7 @@ def estimate_words(given: Estimate, digits: int = 2) -> str:
     """ "0.84 (0.78–0.90)", "0.84", "too few", or "not known"."""
     if given.value is None:
         return value_words(given, digits)
-    between = span(given.low, given.high, digits)
+    between = between_words(given.low, given.high, digits)
     return f"{number(given.value, digits)} ({between})" if between else number(given.value, digits)
 
 

@@ -40,9 +40,9 @@ def attack(published: Published) -> None:
 
 EDGES = {
     "one error": [[38, 1], [0, 38]],
-    "tops of bands": [[15, 10, 10], [10, 20, 10], [10, 10, 25]],
 }
 MORE_EDGES = {
+    "tops of bands": [[15, 10, 10], [10, 20, 10], [10, 10, 25]],
     "two wrong cells": [[30, 1], [10, 40]],
     "bottoms of bands": [[11, 1, 1], [1, 16, 1], [1, 1, 21]],
     "all small": [[3, 1, 2], [1, 4, 0], [2, 0, 1]],
@@ -56,7 +56,7 @@ MORE_EDGES = {
 @pytest.mark.parametrize("name", [*EDGES, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE_EDGES)])
 def test_nothing_small_is_pinned(name: str) -> None:
     cells = (EDGES | MORE_EDGES)[name]
-    temperature = 0.7 if len(cells) == 2 else 1.4
+    temperature = None if name == "one error" else 0.7 if len(cells) == 2 else 1.4
     sums = summed(
         *of_counts(cells, seed=3), levels=LEVELS if name == "two wrong cells" else {}, temperature=temperature
     )
@@ -199,6 +199,20 @@ def test_the_attacker_breaks_a_reliability_table_that_meets_the_matrix_in_a_corn
     lines = ["table", "confusion,a,a,1,10,", "confusion,a,b,0,0,", "confusion,b,a,0,0,", "confusion,b,b,1,10,"]
     lines += ["reliability,0.9 to 1.0,right,20,24,", "reliability,0.9 to 1.0,wrong,0,0,"]
     assert [name[0] for name in read_csv("\n".join(lines)).pinned()].count("cell") == 2
+
+
+def test_the_attacker_breaks_tables_that_a_temperature_or_a_threshold_links() -> None:
+    lines = ["table", "confusion,a,a,26,30,", "confusion,a,b,0,0,", "confusion,b,a,0,0,", "confusion,b,b,26,30,"]
+    lines += ["figures,temperature,,2,2,", "reliability,0.7 to 0.8,right,46,50,", "reliability,0.9 to 1.0,right,10,14,"]
+    lines += ["reliability,0.7 to 0.8,wrong,0,0,", "reliability,0.9 to 1.0,wrong,0,0,"]
+    assert read_csv("\n".join(lines)).pinned() == []
+    table = "reliability before the temperature"
+    lines += [f"{table},0.8 to 0.9,right,41,50,", f"{table},0.9 to 1.0,right,1,10,"]
+    assert ("right", "0.9 to 1.0") in read_csv("\n".join(lines)).pinned()
+    lines = ["table", "confusion,a,a,11,15,", "confusion,a,b,1,10,", "confusion,b,a,0,0,", "confusion,b,b,26,30,"]
+    lines += ["decisions at 0.1,a,true,25,29,", "decisions at 0.1,b,true,26,30,"]
+    lines += ["decisions at 0.1,a,false,0,30,", "decisions at 0.1,b,false,1,10,"]
+    assert ("cell", "a", "b") in read_csv("\n".join(lines)).pinned()
 
 
 def test_no_exact_count_or_sum_is_in_any_file() -> None:

@@ -42,6 +42,11 @@ def test_json_reads_back(published: Published, nothing: Published) -> None:
         assert to_json(each) == to_json(from_json(to_json(each)))
 
 
+@pytest.fixture(scope="module")
+def page_of(published: Published) -> str:
+    return coordinator_page(published)
+
+
 @pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'{"schema": 2}'])
 def test_other_json_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidReportError):
@@ -96,8 +101,8 @@ def test_summary_has_middles_or_null(published: Published, nothing: Published) -
     assert found["temperature"] == 1.4
 
 
-def test_page_has_all_sections_and_the_same_bytes(published: Published) -> None:
-    page = coordinator_page(published)
+def test_page_has_all_sections_and_the_same_bytes(published: Published, page_of: str) -> None:
+    page = page_of
     assert page == coordinator_page(published)
     assert "<script" not in page
     sections = ("use", "data", "partition", "headline", "classes", "calibration", "decision", "abstention")
@@ -109,8 +114,8 @@ def test_page_has_all_sections_and_the_same_bytes(published: Published) -> None:
     assert "SYNTHETIC" not in page
 
 
-def test_page_says_what_is_withheld_and_why(published: Published, nothing: Published) -> None:
-    page = coordinator_page(published)
+def test_page_says_what_is_withheld_and_why(published: Published, nothing: Published, page_of: str) -> None:
+    page = page_of
     for missing in published.withheld:
         assert missing.what in page
         assert missing.why in page
@@ -120,9 +125,9 @@ def test_page_says_what_is_withheld_and_why(published: Published, nothing: Publi
     assert "too few" in few
 
 
-def test_page_says_whether_an_earlier_report_was_taken_into_account(published: Published) -> None:
-    assert "whoever has one may compare" in coordinator_page(published)
-    assert f"SHA-256 {'5e' * 32}" in coordinator_page(replace(published, earlier="5e" * 32))
+def test_page_says_whether_an_earlier_report_was_taken_into_account(page_of: str) -> None:
+    assert "whoever has one may compare" in page_of
+    assert f"SHA-256 {'5e' * 32}" in coordinator_page(replace(SMALL, earlier="5e" * 32))
 
 
 def test_names_are_escaped() -> None:
@@ -134,11 +139,11 @@ def test_names_are_escaped() -> None:
 
 @pytest.mark.browser
 @pytest.mark.timeout(120)
-def test_page_in_a_browser(browser: Any, low_contrast: str, published: Published, tmp_path: Path) -> None:
+def test_page_in_a_browser(browser: Any, low_contrast: str, page_of: str, tmp_path: Path) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
     path = tmp_path / "report.html"
-    path.write_text(coordinator_page(published), encoding="utf-8")
+    path.write_text(page_of, encoding="utf-8")
     # The page forbids scripts, and a checker is one.
     context = browser.new_context(bypass_csp=True, viewport={"width": 1280, "height": 900})
     page = context.new_page()

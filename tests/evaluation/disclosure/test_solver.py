@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from wardround.evaluation.disclosure.bands import Band, band_of
 from wardround.evaluation.disclosure.constraints import System, system_of
-from wardround.evaluation.disclosure.published import Margins, Published, ReliabilityRow, SubgroupRow, SubgroupTable
+from wardround.evaluation.disclosure.published import (
+    DecisionRow,
+    Margins,
+    Published,
+    ReliabilityRow,
+    SubgroupRow,
+    SubgroupTable,
+)
 from wardround.evaluation.disclosure.publishing import is_safe
 from wardround.evaluation.disclosure.solver import Search, UndecidedError
 
@@ -84,6 +91,40 @@ def test_a_brier_score_that_leaves_room_for_one_error_pins_it() -> None:
     assert is_safe(base)
     assert not is_safe(replace(base, brier=Range(0.0, 0.01)))
     assert is_safe(replace(base, brier=Range(0.05, 0.15)))
+
+
+def rows(**right: Band) -> tuple[ReliabilityRow, ...]:
+    """Ten bins without a wrong image; the named ones (``b9``) hold right ones."""
+    none = Band(0, 0)
+    return tuple(ReliabilityRow(b / 10, (b + 1) / 10, right.get(f"b{b}", none), none) for b in range(10))
+
+
+def test_a_table_before_the_temperature_pins_through_the_order_of_confidences() -> None:
+    """At temperature 2 a confidence of .9 was at least .98: the last bin before holds all of the last bin after."""
+    base = report([[30, 0], [0, 30]], temperature=2.0, reliability=rows(b9=Band(10, 14), b7=Band(46, 50)))
+    assert is_safe(base)
+    assert is_safe(replace(base, raw_reliability=rows(b9=Band(11, 15), b8=Band(41, 45))))
+    assert not is_safe(replace(base, raw_reliability=rows(b9=Band(1, 10), b8=Band(41, 50))))
+
+
+def test_a_decision_count_pins_what_was_missed() -> None:
+    """15 found and 10 not make up 25: all of them are acted on."""
+    one = ReliabilityRow(0.8, 0.9, Band(41, 45), Band(1, 10))
+    base = report([[15, 10], [0, 30]], reliability=(*rows()[:8], one, rows()[9]))
+
+    def at_a_tenth(true: Band) -> Published:
+        return replace(base, decisions=(DecisionRow(0.1, (true, Band(26, 30)), (Band(26, 30), Band(12, 25))),))
+
+    assert is_safe(at_a_tenth(Band(16, 20)))
+    assert not is_safe(at_a_tenth(Band(25, 29)))
+
+
+def test_a_mean_confidence_that_images_from_before_cannot_have_is_impossible() -> None:
+    """Two classes, temperature 2: what was below .8 before is below 2/3 now, and cannot have a mean of .69."""
+    row = ReliabilityRow(0.6, 0.7, Band(41, 45), Band(0, 0), 0.69)
+    base = report([[20, 0], [0, 25]], temperature=2.0, reliability=(*rows()[:6], row, *rows()[7:]))
+    assert is_safe(replace(base, raw_reliability=rows(b8=Band(31, 35), b7=Band(6, 15))))
+    assert not is_safe(replace(base, raw_reliability=rows(b7=Band(41, 45))))
 
 
 def test_a_report_that_no_images_can_have_is_not_safe() -> None:

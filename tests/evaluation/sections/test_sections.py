@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from wardround.evaluation.arrays import softmax
 from wardround.evaluation.figures.compute import compute
 from wardround.evaluation.figures.figure_set import DecisionCurve, DecisionPoint, Estimate, FigureSet, SetCoverage
 from wardround.evaluation.figures.sample import Column, Sample
@@ -162,6 +163,8 @@ def test_abstention_counts_what_it_costs() -> None:
     assert chosen is not None
     section = abstention(found, "A remark.")
     assert f"The cost: {200 - chosen.answered} of 200 images" in section.reading[1]
+    wrong, more = chosen.risk.numerator, found.risk.points[0].risk.numerator - chosen.risk.numerator
+    assert f"That leaves {wrong} wrong answers; {more} more among the images it declined." in section.reading[1]
     assert "clearly higher than wanted" in section.reading[1]
     assert section.reading[-1] == "A remark."
     grid = next(block for block in section.blocks if isinstance(block, Grid))
@@ -223,20 +226,112 @@ def test_failures_are_the_surest_errors_and_never_more_than_a_dozen() -> None:
     right = replace(given, logits=20.0 * np.eye(3)[given.labels])
     assert failures(right).reading == ("None of the 300 test images was called wrongly.",)
     unsure = replace(given, logits=given.logits / 100)
-    assert "none of them with" in failures(unsure).reading[0]
+    assert "None of the answers was given with" in failures(unsure).reading[0]
+    # As the case review counts: an image that it declined is no wrong answer.
+    stated = softmax(given.logits)
+    wrong = stated.max(axis=1)[stated.argmax(axis=1) != given.labels]
+    said = failures(given, answers_from=0.6).reading[0]
+    answered = int((wrong >= 0.6).sum())
+    assert said.startswith(f"{answered} wrong answers among 300 test images; {len(wrong) - answered} more among")
+    assert "declined" not in section.reading[0]
 
 
-def test_the_monitoring_plan_takes_its_limits_from_the_figures(rich_figures: SiteFigures) -> None:
+def test_the_monitoring_plan_takes_prediction_limits_of_a_new_sample(rich_figures: SiteFigures) -> None:
     found = rich_figures.federated
-    rows = {row[0].main: row[2].main for row in plan(found).rows}
-    assert found.balanced_accuracy.low is not None
-    assert rows["Balanced accuracy"] == f"below {found.balanced_accuracy.low:.2f}"
-    assert found.calibration.chance is not None
-    at_least = max(found.calibration.chance.bound, found.calibration.chance.observed)
-    assert rows["Calibration error"] == f"above {at_least:.3f}"
-    assert rows["Share that it declines to answer"].startswith("outside ")
+    rows = {row[0].main: row[2] for row in plan(found).rows}
+    accuracy, chance, slope = found.balanced_accuracy, found.calibration.chance, found.calibration.slope
+    assert accuracy.value is not None
+    assert accuracy.low is not None
+    wanted = accuracy.value - 2**0.5 * (accuracy.value - accuracy.low)
+    assert rows["Balanced accuracy"].main == f"below {wanted:.2f}"
+    assert chance is not None
+    assert rows["Calibration error"].main == f"above {chance.bound:.3f}"
+    assert ("already above" in rows["Calibration error"].sub) is chance.exceeded
+    assert rows["Calibration slope"].main == "its 95 % interval excludes 1"
+    assert slope.low is not None
+    assert slope.high is not None
+    assert ("already so" in rows["Calibration slope"].sub) is not (slope.low <= 1 <= slope.high)
+    assert rows["Share that it declines to answer"].main.startswith("outside ")
     for row in found.per_class:
-        assert f"Share called {row.name}" in rows
+        low, high = (float(end) for end in re.findall(r"\d+", rows[f"Share called {row.name}"].main))
+        assert row.called is not None
+        assert row.called.low is not None
+        assert row.called.high is not None
+        assert low < 100 * row.called.low
+        assert high > 100 * row.called.high
+    said = plan(found).caption
+    assert "m = 120 images, collected as these n = 120 of 60 patients were" in said
+    assert "pool weeks until 120 are together" in said
+    assert "chance no longer explains" not in texts(Section("x", "x", (), (Grid(plan(found), "Plan"),)))
+    off = replace(found.calibration, slope=Estimate(0.5, 0.3, 0.7), chance=replace(chance, exceeded=True))
+    rows = {row[0].main: row[2] for row in plan(replace(found, before=off, after=None)).rows}
+    assert "already so" in rows["Calibration slope"].sub
+    assert "already above" in rows["Calibration error"].sub
+
+
+def test_a_direction_is_named_only_where_an_interval_or_chance_shows_it(plain: FigureSet) -> None:
+    unsure = replace(plain.before, slope=Estimate(0.9, 0.7, 1.2), intercept=Estimate(-0.1, -0.3, 0.1))
+
+    def told(**changes: object) -> str:
+        return calibration(replace(plain, before=replace(unsure, **changes))).reading[0]  # type: ignore[arg-type]
+
+    assert unsure.chance is not None
+    wide, narrow = replace(unsure.chance, bound=1.0), replace(unsure.chance, bound=0.0)
+    assert told(chance=wide).endswith("of images: no direction can be told from these images.")
+    stated = sum(b.n * b.mean_confidence for b in unsure.bins if b.mean_confidence is not None) / plain.n
+    over = stated > sum(b.correct for b in unsure.bins) / plain.n
+    way = "overconfident" if over else "underconfident"
+    assert told(chance=narrow).endswith(f"{way} (the difference is more than chance explains).")
+    assert "overconfident (intercept" in told(chance=wide, intercept=Estimate(-0.4, -0.7, -0.1))
+    assert "underconfident (intercept" in told(chance=wide, intercept=Estimate(0.4, 0.1, 0.7))
+    assert "overconfident where it is sure (slope 0.60" in told(chance=wide, slope=Estimate(0.6, 0.4, 0.8))
+    assert "underconfident where it is sure (slope 1.60" in told(chance=wide, slope=Estimate(1.6, 1.4, 1.8))
+
+
+def test_calibration_that_did_not_help_is_named(plain: FigureSet) -> None:
+    worse = replace(plain.before, nll=Estimate(0.883), brier=Estimate(0.5))
+    found = replace(plain, before=replace(plain.before, nll=Estimate(0.864), brier=Estimate(0.5)), after=worse)
+    said = calibration(found).reading[-1]
+    assert "a higher log likelihood loss than the uncalibrated ones (0.883 against 0.864)" in said
+    assert "Brier" not in said
+    assert "did not help" not in " ".join(calibration(replace(found, before=worse)).reading)
+    assert "did not help" not in " ".join(calibration(plain).reading)
+
+
+def test_sets_that_hold_the_truth_too_seldom_are_named(plain: FigureSet) -> None:
+    rows = (
+        SetCoverage("all", 0.9, rate(52, 60), 1.2, 0.0, 0.8),
+        SetCoverage("Ash", 0.9, rate(12, 20), 1.2, 0.0, 0.8),
+        SetCoverage("Beech", 0.9, rate(0, 3), 1.2, 0.0, 0.8),
+    )
+    said = texts(abstention(replace(plain, sets=rows)))
+    assert "clearly less often than was aimed at for Ash, 12 of 20 (0.60, " in said
+    assert "all images together" not in said
+    assert "clearly less often" not in texts(abstention(replace(plain, sets=rows[:1])))
+    short = replace(rows[0], covered=rate(40, 60))
+    assert "aimed at for all images together, 40 of 60" in texts(abstention(replace(plain, sets=(short,))))
+
+
+def test_a_perfect_score_is_no_certainty() -> None:
+    given = sample(60)
+    found = figures(replace(given, logits=20.0 * np.eye(3)[given.labels]))
+    section = headline(found)
+    assert "resampling cannot widen its interval" in section.reading[0]
+    assert "the Wilson intervals in the section “Each class” do allow for it" in texts(section)
+    assert "1.00 to 1.00" not in texts(section)
+    assert "see the interval of each class" in glance(found).figure.sub
+    assert classes(found).reading[0].startswith("No image of a class with enough images was missed. Least sure: ")
+    rows = {row[0].main: row[2].main for row in plan(found).rows}
+    assert "below 0.8" < rows["Balanced accuracy"] < "below 1.00"
+    assert "Calibration error" not in rows
+    assert "no spread" not in texts(headline(figures(given)))
+
+
+def test_guessing_has_no_figure_where_the_score_has_none() -> None:
+    given = sample(60)
+    for one in (given.at(given.labels == 1), given.at(np.arange(1))):
+        grid = next(block for block in headline(figures(one)).blocks if isinstance(block, Grid))
+        assert [row[2].main for row in grid.table.rows] == ["\N{EN DASH}"] * 4
 
 
 def test_the_crosswalk_names_items_that_exist_and_sections_that_exist() -> None:

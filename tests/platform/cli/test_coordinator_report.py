@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from wardround.evaluation.report_json import dossier_from_json
 from wardround.evaluation.sums.layout import evaluation_layout
 from wardround.evaluation.sums.of_site import evaluation_fields
 from wardround.evaluation.sums.summed import SummedFigures
-from wardround.platform.coordinator_report import check_classes, earlier_report, publish_sums
+from wardround.platform.coordinator_report import check_earlier, earlier_report, facts_of, publish_sums
+from wardround.platform.demo_study import demo_study_values
 from wardround.platform.errors import RunFolderError, StudyFileError
 from wardround.platform.predicting import predict_images
 from wardround.platform.run_folder import RunFolder
+from wardround.platform.study_file import parse_study
 
 from .conftest import CLASSES
 
@@ -137,12 +140,13 @@ def summed(n: int, seed: int = 4) -> SummedFigures:
 
 def test_a_second_report_is_checked_against_the_first(finished_run: Path, tmp_path: Path) -> None:
     dossier = dossier_from_json((finished_run / "dossier.json").read_bytes())
+    facts = replace(facts_of(dossier), thresholds=(0.5,))
     runs = [RunFolder(tmp_path / name) for name in ("first", "second")]
     for run in runs:
         run.coordinator.mkdir(parents=True)
-    publish_sums(runs[0], summed(300), dossier)
+    publish_sums(runs[0], summed(300), facts)
     first = earlier_report(runs[0].root)
-    second = publish_sums(runs[1], summed(301), dossier, first)
+    second = publish_sums(runs[1], summed(301), facts, first)
     assert second.confusion is None or is_safe(second, first)
     assert second == from_json((runs[1].coordinator / "report.json").read_bytes())
 
@@ -155,9 +159,14 @@ def test_an_earlier_report_must_be_one(finished_run: Path, tmp_path: Path) -> No
     with pytest.raises(RunFolderError, match="damaged"):
         earlier_report(tmp_path)
     found = earlier_report(finished_run)
-    check_classes(found, CLASSES, finished_run)
-    with pytest.raises(StudyFileError, match="other classes"):
-        check_classes(found, ("a", "b"), finished_run)
+    study = parse_study(demo_study_values("brain", method="facmic", sites=3, rounds=6, seed=3), where=tmp_path)
+    check_earlier(found, study, CLASSES, found.facts.dataset, finished_run)
+    for classes, dataset in ((("a", "b"), found.facts.dataset), (CLASSES, "another")):
+        with pytest.raises(StudyFileError, match=r"other (classes|data set)"):
+            check_earlier(found, study, classes, dataset, finished_run)
+    other = study.model_copy(update={"name": "other"})
+    with pytest.raises(StudyFileError, match="other study"):
+        check_earlier(found, other, CLASSES, found.facts.dataset, finished_run)
 
 
 def test_the_command_refuses_an_earlier_run_without_a_report_and_makes_nothing(
