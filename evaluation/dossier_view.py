@@ -22,7 +22,7 @@ from .page_parts import (
 )
 from .privacy_view import PrivacyView, privacy_view, with_spent
 from .report_model import Dossier, Score, SiteRow
-from .sections.words import NO_SPREAD, between_words, ledger_dated
+from .sections.words import NO_SPREAD, between_words
 from .statements import Statement
 
 
@@ -124,7 +124,7 @@ def dossier_view(dossier: Dossier, statements: tuple[Statement, ...] = ()) -> Do
             ),
             stacked=False,
         ),
-        privacy=ledger_dated(privacy_facts(facts, sends=True)),
+        privacy=privacy_facts(facts, sends=True),
         differential=privacy_view(dossier.privacy_sites, dossier.audit),
         provenance=provenance_facts(dossier.provenance),
         statements=statements,

@@ -137,7 +137,7 @@ def privacy_facts(facts: PrivacyFacts, *, sends: bool) -> tuple[tuple[str, str],
         return (
             ("Images", "Stayed at the site. It took no part in training and sent no update."),
             ("Bytes sent", byte_size(facts.bytes_sent)),
-            ("Ledger", _ledger(facts)),
+            ("Ledger when the report was made", _ledger(facts)),
         )
     if facts.secure_aggregation:
         masking = "On: the coordinator received masked vectors and learnt only their sum"
@@ -158,7 +158,7 @@ def privacy_facts(facts: PrivacyFacts, *, sends: bool) -> tuple[tuple[str, str],
         ("Secure aggregation", masking + "."),
         ("Differential privacy", noise),
         ("Bytes sent", sent),
-        ("Ledger", _ledger(facts)),
+        ("Ledger when the report was made", _ledger(facts)),
     )
 
 

@@ -6,7 +6,6 @@ from ..page_parts import privacy_facts, scientific, upper
 from ..privacy_view import SitePrivacyView, site_privacy_view, with_spent
 from ..report_model import SiteReport
 from .blocks import Bullets, Facts, Heading, Section
-from .words import ledger_dated
 
 
 def privacy(report: SiteReport) -> Section:
@@ -35,7 +34,7 @@ def privacy(report: SiteReport) -> Section:
         (
             Facts(
                 (
-                    *ledger_dated(privacy_facts(facts, sends=sends)),
+                    *privacy_facts(facts, sends=sends),
                     (
                         "This report",
                         (

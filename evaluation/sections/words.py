@@ -51,11 +51,6 @@ def between_words(low: float | None, high: float | None, digits: int = 2) -> str
     return NO_SPREAD if no_spread(low, high) else span(low, high, digits)
 
 
-def ledger_dated(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    """Facts of what left a site, with the time that those of the ledger are of: every signature adds an entry."""
-    return tuple(("Ledger when the report was made" if term == "Ledger" else term, said) for term, said in pairs)
-
-
 def value_words(given: Estimate, digits: int = 2) -> str:
     """The value alone: "0.84", "too few", or "not known"."""
     return estimate_cell(given, digits).main

@@ -16,7 +16,7 @@ from wardround.evaluation.page_parts import byte_size, number, plural, signed
 from wardround.evaluation.reliability import reliability_bins
 from wardround.evaluation.report import evaluation_page, index_page
 from wardround.evaluation.report import site_report as full_report
-from wardround.evaluation.report_model import ClassName, Dossier, Link, Predictions, PrivacyFacts, SiteReport
+from wardround.evaluation.report_model import ClassName, Dossier, Predictions, PrivacyFacts, SiteReport
 from wardround.evaluation.scores import score
 from wardround.evaluation.site_figures import SiteFigures, score_of, site_figures
 from wardround.evaluation.statements import Statement
@@ -173,49 +173,6 @@ def test_dossier_links_to_reports_rounds_and_ledgers(index_html: str) -> None:
         "rounds.jsonl",
     } <= links
     assert "sites/unseen/ledger.jsonl" not in links
-
-
-def test_the_front_page_says_why_there_are_no_figures_of_all_sites(dossier_input: Dossier) -> None:
-    bare = Page(index_page(replace(dossier_input, not_summed="site-2 stayed <b>away</b>")))
-    assert "All sites together: not published Site-2 stayed <b>away</b>." in bare.words
-    assert "this run holds no report of the coordinator" in Page(index_page(dossier_input)).words.lower()
-    link = Link("Coordinator's report", "coordinator/report.html", "all sites together")
-    full = Page(index_page(replace(dossier_input, links=(link,))))
-    assert "not published" not in full.words
-    assert {f"coordinator/report.{kind}" for kind in ("html", "json", "csv")} <= {a["href"] for a in full.named("a")}
-
-
-def test_a_site_does_not_speak_of_sums_that_nobody_made(site_report_input: Callable[..., SiteReport]) -> None:
-    report = site_report_input(n_groups=12)
-    assert "What others see is made from sums over sites" in Page(site_report(report)).words
-    words = Page(site_report(replace(report, not_summed="a site stayed away"))).words
-    assert "made from sums over sites" not in words
-    assert "No figures of all sites together were published: a site stayed away. This page is not suppressed" in words
-
-
-def test_facts_of_the_ledger_are_dated(site_html: str, index_html: str) -> None:
-    for html in (site_html, index_html):
-        assert "Ledger when the report was made" in Page(html).words
-
-
-def test_statements_say_the_minute_and_keep_the_exact_time(
-    dossier_input: Dossier, statements: tuple[Statement, ...]
-) -> None:
-    given = ("2026-11-27T03:07:12.345678+00:00", "2026-11-27T03:07:12Z", "2026-11-27T03:07:12+02:00", "later")
-    page = Page(index_page(dossier_input, [replace(statements[0], time=time) for time in given]))
-    assert [a["datetime"] for a in page.named("time")] == [a["title"] for a in page.named("time")] == list(given)
-    assert page.words.count("2026-11-27 03:07 UTC") == 2
-    assert "2026-11-27T03:07:12+02:00" in page.words
-
-
-def test_what_is_wider_than_a_phone_says_so(
-    site_report_input: Callable[..., SiteReport], skin_classes: tuple[ClassName, ...], index_html: str
-) -> None:
-    assert index_html.count('class="hint"') == 1  # rounds
-    assert "columns are cut off" in index_html
-    for classes, wider in ((site_report_input().classes, False), (skin_classes, True)):
-        page = site_report(site_report_input(classes=classes, n_groups=12))
-        assert ("Scroll the figure sideways" in page) is wider
 
 
 def test_real_images_have_no_phantom_banner(site_report_input: Callable[..., SiteReport]) -> None:

@@ -190,8 +190,10 @@ def test_front_page_opens_every_report_and_what_lies_beside_it(dossier_input: Do
     html = index_page(replace(dossier_input, sites=(first, *dossier_input.sites[1:]), links=(together,)))
     reports = html[html.index('id="reports"') : html.index('id="sites"')]
     links = re.findall(r'<a href="([^"]+)">([^<]+)</a>', reports)
-    assert links[:6] == [
+    assert links[:8] == [
         ("coordinator/report.html", "All sites together"),
+        ("coordinator/report.json", "Figures as JSON"),
+        ("coordinator/report.csv", "Figures as CSV"),
         ("sites/site-a/report.html", "site-a"),
         ("sites/site-a/cases.html", "Case review"),
         ("sites/site-a/report-figures.json", "Figures as JSON"),
