@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..page_parts import HeadlineFigure, plural
+from ..rendering import environment, style
 from ..sections.blocks import Section
 from ..statements import Statement
 from . import page_figures, page_use, page_words
 from .published import Facts, Published
-
-_TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +86,8 @@ def coordinator_page(published: Published, statements: Sequence[Statement] = ())
     return rendered(coordinator_view(published, statements))
 
 
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
 def rendered(view: PageView) -> str:
     """A page, as HTML."""
-    style = "\n".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "coordinator.css"))
-    template = _environment().get_template("coordinator.html.j2")
-    # Style sheets and figures are the package's own output and hold no text of a study that is not escaped.
-    return template.render(view=view, style=Markup(style), svg=Markup)  # noqa: S704
+    template = environment().get_template("coordinator.html.j2")
+    # Figures are the package's own output and hold no text of a study that is not escaped.
+    return template.render(view=view, style=style("report.css", "coordinator.css"), svg=Markup)
