@@ -18,6 +18,8 @@ SPLIT: Final = "split"
 DELIMITERS: Final = ",;\t"
 SHOWN = 12
 LONGEST = 60
+LONGEST_CLASS = 100
+"""Characters of a class's name, which every table of a report has to hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,12 @@ def read_header(line: str, *, where: str, groups: str | None, subgroups: Sequenc
             that is missing, wanted twice, or has another use.
     """
     where = f"{where}, line 1"
+    if line.strip().casefold().startswith("sep=") and len(line.strip()) <= len("sep=;"):
+        raise InvalidPredictionsError(
+            "the first line names a separator for a spreadsheet, and is no header",
+            where=where,
+            remedy="Remove that line",
+        )
     names, delimiter = _split(line, where)
     place: dict[str, int] = {}
     for index, name in enumerate(names):
@@ -178,6 +186,12 @@ def _check_classes(classes: Sequence[str], names: Sequence[str], where: str) -> 
             remedy=f"Add the other class: of a model with one output p, '{PREFIX}' and its name, holding 1 - p",
         )
     for name in classes:
+        if len(name) > LONGEST_CLASS:
+            raise InvalidPredictionsError(
+                f"the class {shown(name)} has a name of {len(name)} characters, more than {LONGEST_CLASS}",
+                where=f"{where}, column {shown(PREFIX + name)}",
+                remedy="Give it a short name; reports print it in every table",
+            )
         if not name:
             raise InvalidPredictionsError(
                 f"a column is named '{PREFIX}' without a class",

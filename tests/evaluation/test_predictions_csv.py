@@ -428,3 +428,14 @@ def test_messages_hold_nothing_that_a_terminal_obeys(write: Write) -> None:
     error = refusal(write("label,prob_a\x1b[2J,prob_b", "\x1b[2Jx,0.5,0.5"))
     assert "\x1b" not in str(error)
     assert "\\x1b[2Jx" in error.what
+
+
+def test_a_spreadsheets_separator_line_is_named(write: Write) -> None:
+    error = refusal(write("sep=;", "label;prob_a;prob_b", "a;0.5;0.5"))
+    assert "separator" in error.what
+    assert error.where.endswith("line 1")
+
+
+def test_a_class_name_that_no_table_can_hold_is_refused(write: Write) -> None:
+    error = refusal(write(f"label,prob_a,prob_{'b' * 101}", "a,0.5,0.5"))
+    assert "101 characters" in error.what
