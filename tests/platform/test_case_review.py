@@ -185,6 +185,7 @@ def test_patients_who_withdrew_after_the_run_are_not_on_the_page(world: World) -
     learned = records[int(site.train[0])].group
     for patient in (tested, learned):
         world.forget(patient)
+    assert not cases_file(world.run, SITE).exists()  # the patient may have been on it
     page = world.build()
     after = articles(page)
     gone = [at for at, row in enumerate(site.test.tolist()) if records[row].group == tested]
@@ -271,13 +272,17 @@ def test_the_reports_calibration_makes_sets_and_abstentions(world: World) -> Non
         assert ('data-outcome="abstained"' in found[at]) == (p[at].max() < 0.99)
 
 
+def _without_calibration(run: RunFolder) -> None:
+    (run.site(SITE) / "calibration.json").unlink()
+
+
 @pytest.mark.parametrize(
     ("harm", "error", "said"),
     [
         (lambda run: run.summary.unlink(), RunFolderError, "the run is not finished"),
         (lambda run: shutil.rmtree(run.site(SITE)), RunFolderError, "has no report of a site 'amber'. .*Its sites are"),
         (lambda run: run.adapter.write_bytes(run.adapter.read_bytes()[:-9]), CheckpointError, "adapter"),
-        (lambda run: run.card.write_text("[]"), PlatformError, "damaged"),
+        (lambda run: (_without_calibration(run), run.card.write_text("[]")), PlatformError, "damaged"),
     ],
 )
 def test_a_run_that_cannot_be_shown_is_refused(
