@@ -375,8 +375,9 @@ def test_a_method_without_a_temperature_of_its_own_gets_one_fitted_whatever_the_
     made = replace(made, method=FedClip(), data=replace(made.data, sites=sites))
     result = federated(made, BACKBONE)
     assert "log_temperature" not in result.state
-    assessed = assess_federated(made.method, made.data, result)
+    assessed = assess_federated(made.method, made.data, result, looks=True)
     assert assessed.temperature is not None
+    assert assess_federated(made.method, made.data, result).temperature is None  # nobody summed, and nobody looks
     assert all(prediction.temperature is not None for prediction in assessed.sites.values())
 
 
