@@ -138,6 +138,7 @@ def summed(n: int, seed: int = 4) -> SummedFigures:
     return SummedFigures.of(layout.unpack(layout.pack(fields)), classes=CLASSES, sites=3, temperature=None, levels={})
 
 
+@pytest.mark.slow
 def test_a_second_report_is_checked_against_the_first(finished_run: Path, tmp_path: Path) -> None:
     dossier = dossier_from_json((finished_run / "dossier.json").read_bytes())
     facts = replace(facts_of(dossier), thresholds=(0.5,))

@@ -45,6 +45,7 @@ def test_augmentation_gives_pictures_in_range_and_follows_its_generator() -> Non
         assert not torch.equal(first, other)
 
 
+@pytest.mark.slow
 def test_textures_are_in_range_differ_and_do_not_depend_on_workers() -> None:
     alone, together = (draw_textures(5, seed=4, size=32, workers=workers) for workers in (0, 1))
     assert np.array_equal(alone, together)
