@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from wardround.medical_datasets.synthetic.appearance import photograph
 from wardround.platform.embedded import phantom_pool
