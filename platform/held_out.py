@@ -132,24 +132,29 @@ class HeldOut:
         Raises:
             MethodError: the parts do not fit the vector.
         """
-        validation, labels = self._logits(state, self.validation), self.validation.labels
-        layout = self.layouts[purpose]
-        if purpose == TEMPERATURE:
-            fields = temperature_fields(validation, labels, layout.bits)
-        else:
-            fields = evaluation_fields(
-                self._logits(state, self.test),
-                self.test.labels,
-                self.subgroups,
-                self.levels,
-                (validation, labels, self.validation.groups),
-                temperature_at(place),
-                self.thresholds,
-            )
         try:
-            return {FIGURES: layout.pack(fields)}
+            return {FIGURES: self.layouts[purpose].pack(self._fields(purpose, state, place))}
         except InvalidPredictionsError as error:
             raise MethodError(f"this site's figures cannot be summed: {error}") from None
+
+    def _fields(self, purpose: Purpose, state: State, place: int) -> dict[str, NDArray[np.float64]]:
+        """What goes into the vector.
+
+        Raises:
+            InvalidPredictionsError: an answer is too large to be a logit.
+        """
+        validation, labels = self._logits(state, self.validation), self.validation.labels
+        if purpose == TEMPERATURE:
+            return temperature_fields(validation, labels, self.layouts[purpose].bits)
+        return evaluation_fields(
+            self._logits(state, self.test),
+            self.test.labels,
+            self.subgroups,
+            self.levels,
+            (validation, labels, self.validation.groups),
+            temperature_at(place),
+            self.thresholds,
+        )
 
     def _logits(self, state: State, part: Part) -> NDArray[np.float64]:
         with one_thread(), torch.no_grad():

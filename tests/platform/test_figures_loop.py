@@ -266,6 +266,35 @@ def test_a_garbage_vector_ends_the_figure_at_once(make: Make, monkeypatch: pytes
     assert asked.count(EVALUATION) == 3  # once a site: what is out of bounds is not asked again
 
 
+@pytest.mark.parametrize("answer", [np.inf, 1e13, 3e8])
+def test_a_model_with_absurd_answers_ends_the_figures_and_not_the_site(
+    make: Make, monkeypatch: pytest.MonkeyPatch, answer: float
+) -> None:
+    """Not finite, no logits, or so wrong that the sum of the likelihoods does not fit the vector."""
+    from wardround.platform import held_out
+
+    class Absurd:
+        def __init__(self, method: Any) -> None:
+            self.method, self.consumes = method, method.consumes
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.method, name)
+
+        def logits(self, module: Any, inputs: Any, shared: Any) -> Any:
+            found = self.method.logits(module, inputs, shared)
+            return torch.zeros_like(found).index_fill_(1, torch.tensor([0]), answer)
+
+    before = held_out.HeldOut._logits
+    monkeypatch.setattr(
+        held_out.HeldOut, "_logits", lambda self, *rest: before(replace(self, method=Absurd(self.method)), *rest)
+    )
+    made = make(retries=0)
+    result = made.run()
+    assert result.figures is not None
+    assert result.figures.summed is None
+    assert EVALUATION in result.figures.reasons
+
+
 def test_likelihoods_of_no_images_are_no_temperature(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     from wardround.platform import held_out
 
