@@ -367,6 +367,7 @@ def test_what_is_refused_names_nobody_but_near_ones_are_at_hand(world: World) ->
 # --- again, and after a crash ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_can_be_asked_for_again(world: World) -> None:
     patient = world.patient()
     world.forget(patient)
@@ -594,6 +595,7 @@ def test_a_study_must_be_this_sites_and_have_images(world: World, tmp_path: Path
         find_group(held, PLAIN, "amber-p000", world.cache)
 
 
+@pytest.mark.slow
 def test_rows_through_a_sites_own_camera_are_found(tmp_path: Path) -> None:
     study = study_with(sites={"feature_shift": 0.5})
     world = paused(tmp_path, study)

@@ -18,6 +18,8 @@ from wardround.platform.embedded.batches import KINDS
 from wardround.platform.embedded.recipe import Recipe
 from wardround.platform.embedded.train import FIRST_STAGE, train
 
+pytestmark = pytest.mark.slow  # the embedded weights are trained by hand, not in use
+
 TINY = Recipe(
     brain=12, skin=14, textures=6, overlays=3, steps=2, align_steps=1, align_pictures=40,
     batch=16, skin_share=0.4, texture_share=0.25, warmup=1, bf16=False,
