@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -84,10 +84,6 @@ class Thresholds:
         A class without one would be in every set, and with several of these a set says nothing.
         """
         return None not in self.by_class
-
-    def without_counts(self) -> Thresholds:
-        """The thresholds alone, as they may be published."""
-        return replace(self, n=None, n_by_class=None)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""

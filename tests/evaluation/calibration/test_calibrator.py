@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def thresholds(draw: st.DrawFn, classes: int) -> Thresholds:
     counts = draw(st.lists(st.integers(0, 500), min_size=classes + 1, max_size=classes + 1))
     limits = [None if rank(n, nominal) is None else draw(shares) for n in counts]
     made = Thresholds(nominal, limits[0], tuple(limits[1:]), counts[0], tuple(counts[1:]))
-    return made.without_counts() if draw(st.booleans()) else made
+    return replace(made, n=None, n_by_class=None) if draw(st.booleans()) else made
 
 
 @st.composite
