@@ -6,13 +6,33 @@ alphabetical order differs between public copies of the same data.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-Modality = Literal["brain-mri", "dermoscopy"]
+if TYPE_CHECKING:
+    from .listing import Listing, Wanted
+
+Modality = Literal["brain-mri", "radiology", "dermoscopy", "clinical-photograph", "microscopy", "any"]
+GREY: Final[frozenset[Modality]] = frozenset({"brain-mri", "radiology"})
+"""Modalities whose pictures have no colour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A class in a terminology that hospitals exchange.
+
+    Attributes:
+        system: which terminology.
+        code: the concept's identifier there, e.g. ``"372244006"``.
+        display: the terminology's own words for it.
+    """
+
+    system: Literal["SNOMED CT", "ICD-O-3", "ICD-10"]
+    code: str
+    display: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,37 +44,54 @@ class ClassLabel:
         clinical_name: how a clinician writes it, e.g. ``"Glioma"``.
         prompts: sentences whose text features are averaged to the class prompt; at least one.
         aliases: other spellings that folders and tables use for it, compared after :func:`normalise_name`.
+        codes: the class in clinical terminologies, where one concept of them is the same class; else empty.
     """
 
     name: str
     clinical_name: str
     prompts: tuple[str, ...]
     aliases: tuple[str, ...] = ()
+    codes: tuple[Code, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """What is known of a data set before any picture of it is read.
+    """What is known of a data set before any picture of it is read, and how its images are found.
 
     Attributes:
         key: the name that studies use, e.g. ``"brain-mri"``.
         title: full name in words.
         modality: kind of picture.
-        classes: classes in fixed order; a label is an index into this tuple.
+        classes: classes in fixed order; a label is an index into this tuple. Empty where the study names them.
+        layout: folders and files as they are unpacked, one line each.
         group_key: what two related images share: patient, lesion or near-duplicate cluster.
+        site_key: what says which site an image belongs to, in words; empty: nothing does.
+        subgroup_columns: names of the subgroups that records can have, e.g. ``("sex", "age_band")``.
         licence: terms of the public copy, in words.
         citation: paper or page to cite.
         obtain: how a person gets it, in words.
+        read: finds the images; see :class:`..listing.Listing`.
+        signature: names of files that only this data set has; any of them in the folder tells it.
     """
 
     key: str
     title: str
     modality: Modality
     classes: tuple[ClassLabel, ...]
+    layout: tuple[str, ...]
     group_key: str
+    site_key: str
+    subgroup_columns: tuple[str, ...]
     licence: str
     citation: str
     obtain: str
+    read: Callable[[Dataset, Wanted], Listing] = field(compare=False, repr=False)
+    signature: tuple[str, ...] = ()
+
+    @property
+    def grey(self) -> bool:
+        """Whether its pictures have no colour."""
+        return self.modality in GREY
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -70,6 +107,23 @@ class Dataset:
         return None
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class ImageRef:
+    """Where one picture is: a file, or a part of one.
+
+    Attributes:
+        path: the file.
+        part: which picture in it, in the words of its reader, e.g. ``"frame=3"`` or ``"axial=77"``; empty: the file
+            holds one.
+    """
+
+    path: Path
+    part: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path}#{self.part}" if self.part else str(self.path)
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One image of a cohort.
@@ -80,6 +134,7 @@ class Record:
         group: patient, lesion or near-duplicate group; never on two sides of a split.
         site: the site that holds it, or None where sites are made later.
         subgroups: columns for subgroup figures, e.g. ``{"sex": "female", "age_band": "40-59"}``.
+        part: which picture of the file; empty: it holds one.
     """
 
     path: Path
@@ -87,6 +142,12 @@ class Record:
     group: str
     site: str | None = None
     subgroups: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    part: str = ""
+
+    @property
+    def image(self) -> ImageRef:
+        """What :mod:`.pixels` reads."""
+        return ImageRef(self.path, self.part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +165,7 @@ class Cohort:
     Attributes:
         dataset: the data set; its ``classes`` are those of this cohort (a study may keep a subset).
         root: the folder it was read from.
-        records: sorted by path relative to ``root``.
+        records: sorted by path relative to ``root``, then by part.
         synthetic: True for phantoms; every report made from them says so.
         skipped: files that were left out.
     """

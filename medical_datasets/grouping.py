@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .cohort import Skipped
+from .cohort import ImageRef, Skipped
 from .errors import UnreadableImageError
 from .near_duplicates import clusters, near_duplicate_pairs, pairs_by_key
 from .pixels import read_grey_thumbnail
@@ -40,17 +40,17 @@ def isic_id(path: str) -> str | None:
 
 
 def complete_groups(
-    root: Path, relatives: Sequence[str], known: Sequence[str | None]
+    images: Sequence[ImageRef], known: Sequence[str | None], names: Sequence[str]
 ) -> tuple[tuple[str | None, ...], tuple[Skipped, ...]]:
     """A group for every image: the known ones as they are if all are known, else joined with near-duplicates.
 
     Images are decoded only if at least one has no known group. Then images that look alike, share an ISIC id or
-    share a known group form one group, named by its smallest known name, else by its first path.
+    share a known group form one group, named by its smallest known name, else by its first image.
 
     Args:
-        root: folder of the images.
-        relatives: paths relative to it, in rising order.
+        images: in rising order.
         known: group names, None where there is none.
+        names: what the images are called in a group's name, e.g. their relative paths.
 
     Returns:
         Group names, None for an image that cannot be decoded; and those images.
@@ -60,29 +60,29 @@ def complete_groups(
     thumbnails: list[NDArray[np.float32]] = []
     readable: list[int] = []
     skipped: list[Skipped] = []
-    for index, relative in enumerate(relatives):
+    for index, image in enumerate(images):
         try:
-            thumbnails.append(read_grey_thumbnail(root / relative))
+            thumbnails.append(read_grey_thumbnail(image))
             readable.append(index)
         except UnreadableImageError as problem:
-            skipped.append(Skipped(root / relative, problem.what))
-    groups: list[str | None] = [None] * len(relatives)
+            skipped.append(Skipped(Path(str(image)), problem.what))
+    groups: list[str | None] = [None] * len(images)
     if readable:
         pairs = np.concatenate(
             [
                 near_duplicate_pairs(np.stack(thumbnails)),
                 pairs_by_key([known[index] for index in readable]),
-                pairs_by_key([isic_id(relatives[index]) for index in readable]),
+                pairs_by_key([isic_id(images[index].path.name) for index in readable]),
             ]
         )
         numbers = clusters(len(readable), pairs)
-        names: dict[int, str] = {}
+        chosen: dict[int, str] = {}
         for index, number in zip(readable, numbers.tolist(), strict=True):
             name = known[index]
             if name is not None:
-                names[number] = min(names.get(number, name), name)
+                chosen[number] = min(chosen.get(number, name), name)
         for index, number in zip(readable, numbers.tolist(), strict=True):
-            groups[index] = names.setdefault(number, f"similar:{relatives[index]}")
+            groups[index] = chosen.setdefault(number, f"similar:{names[index]}")
     return tuple(groups), tuple(skipped)
 
 

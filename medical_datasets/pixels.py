@@ -1,215 +1,156 @@
-"""The one reader of picture files: every file becomes RGB bytes here or is refused here.
+"""The one reader of pixels: every picture becomes RGB bytes here or is refused here, whatever its file.
 
-Pillow alone gives palette indices, four channels for RGBA and CMYK, sideways photographs and 16-bit images
-clipped at 255; all of that is put right once, so that no other module opens an image.
+Which reader takes a file is decided by its name; the readers are in :mod:`.readers`. What a file says beside its pixels
+(names, dates, places) ends there: nothing but pixels comes out of this module.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import io
-import struct
-import zlib
+import os
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .cohort import ImageRef
 from .errors import UnreadableImageError
+from .readers import pillow_pictures
+from .readers.pillow_pictures import IMAGE_SUFFIXES, MAX_PIXELS, decode_rgb, grey_thumbnail, read_bytes
 
-IMAGE_SUFFIXES: Final = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
-)
-# A fixed list: Pillow also opens formats (EPS) that start another program, and exotic parsers nobody needs here.
-_FORMATS: Final = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
-# 64 million pixels are 192 MB as RGB; a dermoscopy camera stays below 30 million.
-MAX_PIXELS: Final = 64_000_000
+__all__ = [
+    "DICOM_SUFFIXES",
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "check_header",
+    "content_hash",
+    "decode_rgb",
+    "grey_thumbnail",
+    "read_bytes",
+    "read_grey_thumbnail",
+    "read_rgb",
+]
 
-_DECODER_ERRORS: Final = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    EOFError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
+DICOM_SUFFIXES: Final = frozenset({".dcm", ".dicom", ".ima", ""})
 
 
-def content_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits.
+def read_rgb(image: Path | ImageRef) -> NDArray[np.uint8]:
+    """One picture as RGB, upright, as a person would see it on a screen.
+
+    Args:
+        image: the file, or a part of one.
+
+    Returns:
+        uint8 array of shape (height, width, 3); a read-only view for a grey picture.
+
+    Raises:
+        UnreadableImageError: missing, empty, truncated, no picture, no such part, or over ``MAX_PIXELS``.
+    """
+    ref = _ref(image)
+    reader = _reader(ref)
+    if reader is pillow_pictures:
+        return pillow_pictures.read_rgb(ref.path)
+    read: Callable[[ImageRef], NDArray[np.uint8]] = reader.read_rgb
+    return read(ref)
+
+
+def read_grey_thumbnail(image: Path | ImageRef, side: int = 32) -> NDArray[np.float32]:
+    """A small grey picture for comparing images, float32 (side, side), 0 to 255; raises as :func:`read_rgb`."""
+    ref = _ref(image)
+    if _reader(ref) is pillow_pictures:
+        return pillow_pictures.read_grey_thumbnail(ref.path, side)
+    return grey_thumbnail(read_rgb(ref), side)
+
+
+def check_header(image: Path | ImageRef) -> None:
+    """Refuse a file that cannot be a picture, by its first bytes only; the pixels are not decoded.
+
+    Raises:
+        UnreadableImageError: as :func:`read_rgb`, as far as the header shows it.
+    """
+    ref = _ref(image)
+    reader = _reader(ref)
+    if reader is pillow_pictures:
+        pillow_pictures.check_header(ref.path)
+    else:
+        reader.check_header(ref)
+
+
+def content_hash(image: Path | ImageRef) -> str:
+    """What a picture is known by, 64 hexadecimal digits: equal for equal pixels by the same rules.
+
+    Of an ordinary picture it is the SHA-256 of the file. Of other files it is the SHA-256 of the file's, the part, and
+    the version of the rules by which the reader makes a picture of it.
 
     Raises:
         UnreadableImageError: the file cannot be read.
     """
-    return hashlib.sha256(read_bytes(path)).hexdigest()
+    ref = _ref(image)
+    reader = _reader(ref)
+    if reader is pillow_pictures:
+        return hashlib.sha256(read_bytes(ref.path)).hexdigest()
+    return hashlib.sha256(f"{reader.RULES}\n{ref.part}\n{_file_hash(ref.path)}".encode()).hexdigest()
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of an image file.
+def _ref(image: Path | ImageRef) -> ImageRef:
+    return image if isinstance(image, ImageRef) else ImageRef(image)
 
-    Raises:
-        UnreadableImageError: the file is missing, may not be read or is empty.
-    """
+
+def _reader(ref: ImageRef) -> ModuleType:
+    """The module that reads a file; imported when the first such file is met, because most studies have none."""
+    name = ref.path.name.lower()
+    suffix = ref.path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return pillow_pictures
+    if suffix in (".npz", ".npy"):
+        from .readers import arrays
+
+        return arrays
+    if suffix == ".mat":
+        from .readers import matlab
+
+        return matlab
+    if name.endswith((".nii", ".nii.gz")):
+        from .readers import nifti
+
+        return nifti
+    if suffix in DICOM_SUFFIXES or suffix[1:].isdigit():  # exports name files by UID, whose last number looks like one
+        from .readers import dicom
+
+        return dicom
+    raise UnreadableImageError(
+        f"no reader takes files named *{suffix}",
+        where=str(ref),
+        remedy=f"read are {', '.join(sorted(IMAGE_SUFFIXES))}, .dcm, .nii, .nii.gz, .mat and .npz",
+    )
+
+
+def _file_hash(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        state = path.stat()
     except OSError as problem:
         raise UnreadableImageError(
             f"the file cannot be read ({problem.strerror or problem})",
             where=str(path),
             remedy="check that it exists and that this user may read it",
         ) from problem
-    if not data:
+    return _hash_of_state(os.fspath(path), state.st_size, state.st_mtime_ns, state.st_ino)
+
+
+@functools.lru_cache(maxsize=4096)
+def _hash_of_state(path: str, size: int, changed: int, inode: int) -> str:
+    """SHA-256 of a file that holds many pictures, once and not once a picture."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except OSError as problem:
         raise UnreadableImageError(
-            "the file is empty (0 bytes)", where=str(path), remedy="copy it again from its source"
-        )
-    return data
-
-
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """One picture as RGB, upright.
-
-    Orientation from EXIF is applied, palettes are looked up, transparency is laid over black, CMYK is converted;
-    one-channel pictures of more than 8 bits are scaled linearly from their own smallest and largest value to 0 and
-    255, because MR intensities have no unit.
-
-    Args:
-        path: the image file.
-
-    Returns:
-        uint8 array of shape (height, width, 3); a read-only view for a grey picture.
-
-    Raises:
-        UnreadableImageError: missing, empty, truncated, not a picture, several frames, or over ``MAX_PIXELS``.
-    """
-    return decode_rgb(read_bytes(path), path)
-
-
-def decode_rgb(data: bytes, path: Path) -> NDArray[np.uint8]:
-    """:func:`read_rgb` for bytes already read; ``path`` only names them in errors."""
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            _refuse_header(image, path)
-            image.load()
-            return _to_rgb(_upright(image), path)
-    except _DECODER_ERRORS as problem:
-        raise _unreadable(problem, path) from problem
-
-
-def read_grey_thumbnail(path: Path, side: int = 32) -> NDArray[np.float32]:
-    """A small grey picture for comparing images, decoded at reduced size where the format allows it.
-
-    Args:
-        path: the image file.
-        side: height and width of the result, in pixels.
-
-    Returns:
-        float32 array of shape (side, side), values 0 to 255.
-
-    Raises:
-        UnreadableImageError: as :func:`read_rgb`.
-    """
-    data = read_bytes(path)
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            _refuse_header(image, path)
-            # JPEG only; a no-op for the others. Four times the side keeps the averaging below accurate.
-            image.draft(None, (4 * side, 4 * side))
-            image.load()
-            return grey_thumbnail(_to_rgb(_upright(image), path), side)
-    except _DECODER_ERRORS as problem:
-        raise _unreadable(problem, path) from problem
-
-
-def grey_thumbnail(rgb: NDArray[np.uint8], side: int = 32) -> NDArray[np.float32]:
-    """The mean grey of each cell of a side-by-side grid over an RGB image of shape (H, W, 3)."""
-    small = Image.fromarray(rgb).convert("L").resize((side, side), Image.Resampling.BOX)
-    return np.asarray(small, dtype=np.float32)
-
-
-def check_header(path: Path) -> None:
-    """Refuse a file that cannot be a picture, by its first bytes only; the pixels are not decoded.
-
-    Raises:
-        UnreadableImageError: missing, empty, not a picture, several frames, or over ``MAX_PIXELS``.
-    """
-    try:
-        if path.stat().st_size == 0:
-            raise UnreadableImageError(
-                "the file is empty (0 bytes)", where=str(path), remedy="copy it again from its source"
-            )
-        with Image.open(path, formats=_FORMATS) as image:
-            _refuse_header(image, path)
-    except _DECODER_ERRORS as problem:
-        raise _unreadable(problem, path) from problem
-
-
-def _refuse_header(image: Image.Image, path: Path) -> None:
-    width, height = image.size
-    if width < 1 or height < 1:
-        raise UnreadableImageError(f"the picture has no pixels ({width} x {height})", where=str(path))
-    if width * height > MAX_PIXELS:
-        raise UnreadableImageError(
-            f"the picture claims {width} x {height} pixels, more than the limit of {MAX_PIXELS}",
-            where=str(path),
-            remedy="reduce it before use; a picture this large is usually damaged or an attack",
-        )
-    frames = getattr(image, "n_frames", 1)
-    # Pillow opens an MPO as JPEG: a photograph with a preview of itself, whose first frame is the picture.
-    if frames > 1 and image.format != "MPO":
-        raise UnreadableImageError(f"the file holds {frames} frames", where=str(path), remedy="export one frame a file")
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except _DECODER_ERRORS:
-        # Damaged EXIF says nothing about the pixels, which are whole here: they are taken as stored.
-        return image
-
-
-def _to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
-    if image.mode in {"I", "F"} or image.mode.startswith("I;"):
-        return _scaled(np.asarray(image, dtype=np.float64), path)
-    if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, rgba)
-    if image.mode == "L":
-        return _three_equal(np.asarray(image, dtype=np.uint8))
-    return np.array(image.convert("RGB"), dtype=np.uint8)
-
-
-def _scaled(values: NDArray[np.float64], path: Path) -> NDArray[np.uint8]:
-    if not np.isfinite(values).all():
-        raise UnreadableImageError(
-            "the picture holds values that are not finite numbers", where=str(path), remedy="export it again"
-        )
-    low, high = float(values.min()), float(values.max())
-    grey = np.zeros(values.shape, dtype=np.uint8)
-    if high > low:
-        grey = np.rint((values - low) * (255.0 / (high - low))).astype(np.uint8)
-    return _three_equal(grey)
-
-
-def _three_equal(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Grey as RGB without copying: a read-only view whose channels are one and the same memory."""
-    return np.broadcast_to(grey[:, :, None], (*grey.shape, 3))
-
-
-def _unreadable(problem: BaseException, path: Path) -> UnreadableImageError:
-    # Pillow names the object in memory here, which differs from run to run.
-    detail = "no known format" if isinstance(problem, UnidentifiedImageError) else str(problem)
-    return UnreadableImageError(
-        f"the file cannot be decoded as a picture ({type(problem).__name__}: {detail})",
-        where=str(path),
-        remedy="copy it again from its source, or remove it",
-    )
+            f"the file cannot be read ({problem.strerror or problem})", where=path, remedy="check the disk"
+        ) from problem
+    return digest.hexdigest()

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from .cohort import Dataset, normalise_name
+from .classes import suggestion
+from .cohort import Dataset
 from .errors import TableError, UnknownClassError
 from .folders import ImageFile
 
@@ -180,19 +181,3 @@ def _check_label(row: Row, label: int, dataset: Dataset) -> None:
             where=f"{row.where} ({row.cells['path']})",
             remedy="move the image or correct the row",
         )
-
-
-def nearest_class(name: str, dataset: Dataset, cutoff: float = 0.6) -> str | None:
-    """The class whose name or alias is most like ``name``, or None when none is like it."""
-    spellings = {
-        normalise_name(spelling): label.name for label in dataset.classes for spelling in (label.name, *label.aliases)
-    }
-    near = difflib.get_close_matches(normalise_name(name), spellings, n=1, cutoff=cutoff)
-    return spellings[near[0]] if near else None
-
-
-def suggestion(name: str, dataset: Dataset) -> str:
-    """What to write instead of an unknown class name."""
-    near = nearest_class(name, dataset)
-    known = f"the classes are {', '.join(dataset.class_names)}"
-    return f"did you mean {near!r}? {known}" if near else known

@@ -17,7 +17,8 @@ from sklearn.metrics import balanced_accuracy_score
 from ..evaluation.intervals import Interval, accuracy_interval, balanced_accuracy_interval
 from ..evaluation.probes import FOLDS, linear_probe, nearest_neighbours
 from ..medical_datasets import pixels
-from ..medical_datasets.catalog import find_dataset, keep_classes, load_cohort, recognise
+from ..medical_datasets.catalog import find_dataset, load_cohort, recognise
+from ..medical_datasets.classes import keep_classes
 from ..medical_datasets.cohort import Cohort
 from .backbone import Backbone, fixed_numerics
 from .errors import PlatformError

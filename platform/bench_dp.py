@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..medical_datasets.brain_mri import BRAIN_MRI
+from ..medical_datasets.sets.brain_mri import BRAIN_MRI
 from ..privacy.differential_privacy.randomness import SecretStream
 from ..privacy.differential_privacy.units import Units
 from .adapters import State, class_logits

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..medical_datasets.brain_mri import BRAIN_MRI
 from ..medical_datasets.cohort import Cohort
+from ..medical_datasets.sets.brain_mri import BRAIN_MRI
 from .config import Study
 from .consortium import start_state
 from .federation import federate

@@ -14,10 +14,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..brain_mri import BRAIN_MRI
 from ..cohort import Dataset
 from ..errors import DataError
-from ..ham10000 import HAM10000
+from ..sets.brain_mri import BRAIN_MRI
+from ..sets.ham10000 import HAM10000
 from . import brain, skin
 from .appearance import (
     DEMO_BRAIN,

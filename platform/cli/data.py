@@ -57,7 +57,7 @@ def check_data(
     Exit code 1 when there is an error. Example: wardround data check images/brain_tumor_mri
     """
     from ...medical_datasets.catalog import find_dataset
-    from ...medical_datasets.quality import check
+    from ...medical_datasets.quality.check import check
     from ..errors import StudyFileError
     from ..study_file import load_study
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from wardround.medical_datasets.brain_mri import BRAIN_MRI
 from wardround.medical_datasets.folders import scan
+from wardround.medical_datasets.sets.brain_mri import BRAIN_MRI
 
 from .pictures import save
 

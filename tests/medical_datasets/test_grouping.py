@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 
 import pytest
+from wardround.medical_datasets.cohort import ImageRef
 from wardround.medical_datasets.grouping import age_band, complete_groups, group_of, isic_id, subgroups_of
 
 from .pictures import save
@@ -61,8 +62,15 @@ def test_isic_id_is_read_from_the_file_name_only() -> None:
     assert isic_id("ISIC_0000001/a.jpg") is None
 
 
+def _refs(root: Path, names: list[str]) -> list[ImageRef]:
+    return [ImageRef(root / name) for name in names]
+
+
 def test_known_groups_are_taken_without_reading(tmp_path: Path) -> None:
-    assert complete_groups(tmp_path, ["gone.png", "away.png"], ["a", "b"]) == (("a", "b"), ())
+    assert complete_groups(_refs(tmp_path, ["gone.png", "away.png"]), ["a", "b"], ["gone.png", "away.png"]) == (
+        ("a", "b"),
+        (),
+    )
 
 
 def test_known_and_similar_are_joined_in_chains(tmp_path: Path) -> None:
@@ -71,7 +79,7 @@ def test_known_and_similar_are_joined_in_chains(tmp_path: Path) -> None:
         save(tmp_path / name, seed)
     (tmp_path / names[6]).write_bytes(b"damaged")
     known = [None, "b", "b", "a", "b", None, "z"]
-    groups, skipped = complete_groups(tmp_path, names, known)
+    groups, skipped = complete_groups(_refs(tmp_path, names), known, names)
     assert groups == ("a", "a", "a", "a", "a", "similar:5.png", None)
     assert [item.path.name for item in skipped] == ["6.png"]
 
@@ -82,6 +90,6 @@ def test_groups_do_not_depend_on_the_folder(tmp_path: Path) -> None:
         names = [f"{index}.png" for index in range(6)]
         for name, seed in zip(names, itertools.cycle([1, 2, 3]), strict=False):
             save(tmp_path / folder / name, seed)
-        found.append(complete_groups(tmp_path / folder, names, [None] * 6))
+        found.append(complete_groups(_refs(tmp_path / folder, names), [None] * 6, names))
     assert found[0] == found[1]
     assert found[0][0] == ("similar:0.png", "similar:1.png", "similar:2.png") * 2

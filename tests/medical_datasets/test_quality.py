@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from wardround.medical_datasets.catalog import DATASETS, load_cohort
 from wardround.medical_datasets.errors import DatasetLayoutError
-from wardround.medical_datasets.quality import QualityReport, check, cramers_v
+from wardround.medical_datasets.quality.check import QualityReport, check, cramers_v
 
 from .pictures import brain_tree, pattern, save
 

@@ -15,7 +15,7 @@ from wardround.evaluation.comparison import FIGURES, Comparison, Mean, Row
 from wardround.evaluation.comparison_words import pixel_notes
 from wardround.evaluation.paired import PairedPart, paired_difference
 from wardround.evaluation.report_json import comparison_from_json, to_json
-from wardround.medical_datasets.brain_mri import BRAIN_MRI
+from wardround.medical_datasets.sets.brain_mri import BRAIN_MRI
 from wardround.platform.compare.ablations import ABLATIONS
 from wardround.platform.compare.cells import CellRecord, Failure
 from wardround.platform.compare.grid import PlannedCell, Request, plan_grid

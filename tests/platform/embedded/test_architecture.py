@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from wardround.medical_datasets.brain_mri import BRAIN_MRI
-from wardround.medical_datasets.ham10000 import HAM10000
+from wardround.medical_datasets.sets.brain_mri import BRAIN_MRI
+from wardround.medical_datasets.sets.ham10000 import HAM10000
 from wardround.platform.embedded.architecture import (
     CONFIG,
     FOLDER,

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from .cohort import ClassLabel, Dataset
+from ..class_folders import list_class_folders
+from ..cohort import ClassLabel, Dataset
 
 ISIC: Final = Dataset(
     key="isic",
@@ -107,11 +108,15 @@ ISIC: Final = Dataset(
             aliases=("vasc", "vascular lesions", "vascular"),
         ),
     ),
+    layout=("<class>/*.jpg", "optional metadata.csv: path, label, lesion_id, sex, age"),
     group_key="lesion",
+    site_key="the folder above the class folders, where there is one",
+    subgroup_columns=("sex", "age_band", "source"),
     licence="CC0, CC BY or CC BY-NC, image by image: see the ISIC archive",
     citation="International Skin Imaging Collaboration, ISIC archive, 2016 to 2024",
     obtain=(
         "download a class-folder copy, or images and metadata from the ISIC archive sorted into folders named "
         "by diagnosis; a metadata.csv with the columns path, label, isic_id and lesion_id is read if there"
     ),
+    read=list_class_folders,
 )

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from .cohort import ClassLabel, Dataset
+from ..class_folders import list_class_folders
+from ..cohort import ClassLabel, Dataset
 
 BRAIN_MRI: Final = Dataset(
     key="brain-mri",
@@ -62,7 +63,14 @@ BRAIN_MRI: Final = Dataset(
             aliases=("pituitary tumor", "pituitary tumour", "pituitary adenoma"),
         ),
     ),
+    layout=(
+        "<class>/*.jpg",
+        "Training/<class>/*.jpg, Testing/<class>/*.jpg",
+        "optional groups.csv: path, near_duplicate_group",
+    ),
     group_key="near-duplicate group",
+    site_key="the folder above the class folders, where there is one",
+    subgroup_columns=(),
     licence="public copies differ and some name none: read the page that your copy came from",
     citation=(
         "S. Bhuvaji et al., Brain Tumor Classification (MRI), Kaggle, 2020; "
@@ -72,4 +80,5 @@ BRAIN_MRI: Final = Dataset(
         "download one of the Kaggle collections in a browser and unpack it; the folder that holds Training "
         "and Testing (or the four class folders, or client_0 to client_3) is the path to give"
     ),
+    read=list_class_folders,
 )

@@ -15,14 +15,16 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .catalog import keep_classes, no_class_folder, recognise, unknown_folder
-from .cohort import Cohort, Dataset
-from .errors import DataError, UnreadableImageError
-from .folders import FolderScan, ImageFile, scan
-from .grouping import group_of
-from .near_duplicates import clusters, near_duplicate_pairs, pairs_by_key
-from .pixels import decode_rgb, grey_thumbnail, read_bytes
-from .tables import Row, read_tables, rows_by_image
+from ..catalog import recognise
+from ..class_folders import no_class_folder, unknown_folder
+from ..classes import keep_classes
+from ..cohort import Cohort, Dataset
+from ..errors import DataError, UnreadableImageError
+from ..folders import FolderScan, ImageFile, scan
+from ..grouping import group_of
+from ..near_duplicates import clusters, near_duplicate_pairs, pairs_by_key
+from ..pixels import decode_rgb, grey_thumbnail, read_bytes
+from ..tables import Row, read_tables, rows_by_image
 
 Severity = Literal["error", "warning", "info"]
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from .cohort import ClassLabel, Dataset
+from ..class_folders import list_class_folders
+from ..cohort import ClassLabel, Dataset
 
 HAM10000: Final = Dataset(
     key="ham10000",
@@ -86,7 +87,10 @@ HAM10000: Final = Dataset(
             aliases=("vascular lesion", "vascular lesions", "vascular"),
         ),
     ),
+    layout=("<class>/*.jpg", "optional metadata.csv: path, label, lesion_id, sex, age"),
     group_key="lesion",
+    site_key="the folder above the class folders, where there is one",
+    subgroup_columns=("sex", "age_band", "source"),
     licence="CC BY-NC 4.0 (Harvard Dataverse and the ISIC archive)",
     citation=(
         "P. Tschandl, C. Rosendahl, H. Kittler, The HAM10000 dataset, a large collection of multi-source "
@@ -96,4 +100,5 @@ HAM10000: Final = Dataset(
         "download it from Harvard Dataverse or the ISIC archive and sort the images into folders named by "
         "the codes of the dx column"
     ),
+    read=list_class_folders,
 )

@@ -1,0 +1,130 @@
+"""From a listing to a cohort: classes kept, headers looked at, sites and groups completed, empty classes refused."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from .classes import keep_classes, kept_labels
+from .cohort import Cohort, Record, Skipped
+from .errors import EmptyClassError, TableError, UnreadableImageError
+from .grouping import complete_groups
+from .listing import Item, Listing
+from .pixels import check_header
+
+
+def cohort_of(
+    listing: Listing,
+    *,
+    classes: Sequence[str] | None = None,
+    site_column: str | None = None,
+    allow_empty: bool = False,
+) -> Cohort:
+    """The cohort of a listing.
+
+    Files whose header shows that they are no picture are skipped, counted and named; a picture damaged further in is
+    found when it is decoded. Images without a known group are compared with all others, which decodes every image
+    once.
+
+    Args:
+        listing: what was found; its first problem is raised.
+        classes: names or aliases of the classes to keep, at least two; order stays the data set's.
+        site_column: column of the table that says which site an image belongs to; None: the data set's own key.
+        allow_empty: accept a class without any image, as one site of many may have.
+
+    Raises:
+        DataError: the listing's first problem.
+        EmptyClassError: a kept class has no readable image.
+        TableError: there is no such column, or it is empty for an image.
+    """
+    if listing.problems:
+        raise listing.problems[0]
+    root, dataset = listing.root, listing.dataset
+    kept = kept_labels(dataset, classes)
+    skipped = list(listing.skipped)
+    items: list[Item] = []
+    for item in listing.items:
+        if item.label not in kept:
+            continue
+        try:
+            check_header(item.image(root))
+            items.append(item)
+        except UnreadableImageError as damaged:
+            skipped.append(Skipped(root / item.name, damaged.what))
+    _check_site_column(site_column, listing)
+    groups, undecodable = complete_groups(
+        [item.image(root) for item in items], [item.group for item in items], [item.name for item in items]
+    )
+    skipped += undecodable
+    new_label = {label: index for index, label in enumerate(kept)}
+    records = tuple(
+        Record(
+            path=root / item.relative,
+            label=new_label[item.label],
+            group=group,
+            site=_site(item, site_column),
+            subgroups=item.subgroups,
+            part=item.part,
+        )
+        for item, group in zip(items, groups, strict=True)
+        if group is not None
+    )
+    cohort = Cohort(
+        dataset=keep_classes(dataset, classes) if classes is not None else dataset,
+        root=root,
+        records=records,
+        synthetic=listing.synthetic,
+        skipped=tuple(sorted(skipped, key=lambda item: str(item.path))),
+    )
+    if not allow_empty:
+        _refuse_empty(cohort, listing)
+    return cohort
+
+
+def _check_site_column(site_column: str | None, listing: Listing) -> None:
+    if site_column is None or site_column.lower() in listing.columns:
+        return
+    near = difflib.get_close_matches(site_column.lower(), listing.columns, n=1)
+    have = f"the tables have {', '.join(listing.columns)}" if listing.columns else "there is no table"
+    raise TableError(
+        f"no table has the site column {site_column!r}; {have}",
+        where=str(listing.root),
+        remedy=f"did you mean {near[0]!r}?" if near else "name a column of the data set's table",
+    )
+
+
+def _site(item: Item, site_column: str | None) -> str | None:
+    if site_column is None:
+        return item.site
+    written = item.cells.get(site_column.lower(), "")
+    if not written:
+        raise TableError(
+            f"the site column {site_column!r} is empty for {item.name!r}",
+            where=item.where or item.name,
+            remedy="fill it, or use another column",
+        )
+    return written
+
+
+def _refuse_empty(cohort: Cohort, listing: Listing) -> None:
+    names = cohort.dataset.class_names
+    present = {record.label for record in cohort.records}
+    empty = [name for index, name in enumerate(names) if index not in present]
+    if not empty:
+        return
+    filled = [name for name in names if name not in empty]
+    folders = [
+        folder
+        for label, each in listing.folders.items()
+        if listing.dataset.class_names[label] in empty
+        for folder in each
+    ]
+    state = f"the folder {', '.join(folders)} holds none" if folders else "there is no folder for it"
+    raise EmptyClassError(
+        f"no readable image of {', '.join(repr(name) for name in empty)}" + (f"; {state}" if listing.folders else ""),
+        where=str(cohort.root),
+        remedy=(
+            "add images, or leave the class out with the key "
+            f"classes = [{', '.join(chr(34) + name + chr(34) for name in filled)}]"
+        ),
+    )

@@ -1,0 +1,1 @@
+"""What a person would see at once in a folder of images, found before anything is trained on it."""

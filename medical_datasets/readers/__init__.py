@@ -1,0 +1,1 @@
+"""How each kind of file becomes a picture; only pixels leave this folder."""
