@@ -124,6 +124,18 @@ class ImageRef:
         return f"{self.path}#{self.part}" if self.part else str(self.path)
 
 
+Picture = Path | ImageRef
+"""What the readers take: a file that holds one picture, or a reference."""
+
+
+def picture_named(written: Path) -> Picture:
+    """A picture as a person names it: a file, or ``FILE#PART`` where there is no file of that whole name."""
+    file, mark, part = str(written).rpartition("#")
+    if mark and not written.exists():
+        return ImageRef(Path(file), part)
+    return written
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One image of a cohort.

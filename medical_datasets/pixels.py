@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .cohort import ImageRef
+from .cohort import ImageRef, Picture
 from .errors import UnreadableImageError
 from .readers import pillow_pictures
 from .readers.pillow_pictures import IMAGE_SUFFIXES, MAX_PIXELS, decode_rgb, grey_thumbnail, read_bytes
@@ -38,7 +38,7 @@ __all__ = [
 DICOM_SUFFIXES: Final = frozenset({".dcm", ".dicom", ".ima", ""})
 
 
-def read_rgb(image: Path | ImageRef) -> NDArray[np.uint8]:
+def read_rgb(image: Picture) -> NDArray[np.uint8]:
     """One picture as RGB, upright, as a person would see it on a screen.
 
     Args:
@@ -58,7 +58,7 @@ def read_rgb(image: Path | ImageRef) -> NDArray[np.uint8]:
     return read(ref)
 
 
-def read_grey_thumbnail(image: Path | ImageRef, side: int = 32) -> NDArray[np.float32]:
+def read_grey_thumbnail(image: Picture, side: int = 32) -> NDArray[np.float32]:
     """A small grey picture for comparing images, float32 (side, side), 0 to 255; raises as :func:`read_rgb`."""
     ref = _ref(image)
     if _reader(ref) is pillow_pictures:
@@ -66,7 +66,7 @@ def read_grey_thumbnail(image: Path | ImageRef, side: int = 32) -> NDArray[np.fl
     return grey_thumbnail(read_rgb(ref), side)
 
 
-def check_header(image: Path | ImageRef) -> None:
+def check_header(image: Picture) -> None:
     """Refuse a file that cannot be a picture, by its first bytes only; the pixels are not decoded.
 
     Raises:
@@ -80,7 +80,7 @@ def check_header(image: Path | ImageRef) -> None:
         reader.check_header(ref)
 
 
-def content_hash(image: Path | ImageRef) -> str:
+def content_hash(image: Picture) -> str:
     """What a picture is known by, 64 hexadecimal digits: equal for equal pixels by the same rules.
 
     Of an ordinary picture it is the SHA-256 of the file. Of other files it is the SHA-256 of the file's, the part, and
@@ -96,7 +96,7 @@ def content_hash(image: Path | ImageRef) -> str:
     return hashlib.sha256(f"{reader.RULES}\n{ref.part}\n{_file_hash(ref.path)}".encode()).hexdigest()
 
 
-def _ref(image: Path | ImageRef) -> ImageRef:
+def _ref(image: Picture) -> ImageRef:
     return image if isinstance(image, ImageRef) else ImageRef(image)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ..evaluation.probes import FOLDS, linear_probe, nearest_neighbours
 from ..medical_datasets import pixels
 from ..medical_datasets.catalog import find_dataset, load_cohort, recognise
 from ..medical_datasets.classes import keep_classes
-from ..medical_datasets.cohort import Cohort
+from ..medical_datasets.cohort import Cohort, Picture
 from .backbone import Backbone, fixed_numerics
 from .errors import PlatformError
 from .features import Progress, encode
@@ -104,7 +104,7 @@ def measure(
     stage("reading the folder")
     cohort = _with_images(folder, dataset)
     stage("encoding")
-    table = encode([record.path for record in cohort.records], backbone, cache=cache, progress=progress)
+    table = encode([record.image for record in cohort.records], backbone, cache=cache, progress=progress)
     # A class may have had only files that look sound and cannot be decoded.
     cohort = replace(cohort, records=tuple(cohort.records[at] for at in table.kept.tolist()))
     cohort = _without_empty(cohort, [record.label for record in cohort.records], folder)
@@ -119,7 +119,7 @@ def measure(
     prompts = backbone.encode_prompts([label.prompts for label in cohort.dataset.classes])
     shown = backbone.logit_scale * table.features.astype(np.float64) @ prompts.T
     stage("timing")
-    milliseconds = _time_encoder([record.path for record in records[:TIMED_IMAGES]], backbone)
+    milliseconds = _time_encoder([record.image for record in records[:TIMED_IMAGES]], backbone)
 
     def balanced(logits: NDArray[np.float64]) -> float:
         return float(balanced_accuracy_score(labels, logits.argmax(axis=1)))
@@ -198,7 +198,7 @@ def _one_hot(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
     return np.asarray(np.eye(classes)[labels], dtype=np.float64)
 
 
-def _time_encoder(paths: list[Path], backbone: Backbone) -> float:
+def _time_encoder(paths: Sequence[Picture], backbone: Backbone) -> float:
     """Milliseconds an image on one thread: the median turn over whole batches of prepared pictures."""
     rows = [torch.from_numpy(backbone.prepare(pixels.read_rgb(path))) for path in paths]
     while len(rows) < backbone.batch_size:  # the encoder always works on whole batches

@@ -17,11 +17,12 @@ from ..medical_datasets.cohort import Cohort
 from ..medical_datasets.errors import UnreadableImageError
 from ..privacy.forgotten import Forgotten
 from .backbone import Backbone
-from .cohorts import Index, SitePlan, StudyPlan, deal, read_cohort
+from .cohorts import Index, SitePlan, StudyPlan, deal
 from .config import Study
 from .errors import RunFolderError
 from .methods.method import Method
 from .run_folder import RunFolder
+from .study_cohort import read_cohort
 from .study_data import Progress, SiteData, StudyData, encode_study
 from .withdrawn import Withdrawn, content_of, rows_of_site, withdrawn_records
 
@@ -48,7 +49,7 @@ class SiteCases:
 
     def picture(self, row: int) -> NDArray[np.uint8]:
         """A record's picture as the model gets it: (H, W, 3) uint8, upright, through the site's camera."""
-        return self.camera(pixels.read_rgb(self.data.cohort.records[row].path))
+        return self.camera(pixels.read_rgb(self.data.cohort.records[row].image))
 
 
 def read_site(
@@ -77,7 +78,7 @@ def read_site(
     dealt, alone = _alone(plan, report.site, withdrawn)
     data, _ = encode_study(study, method, alone, backbone, cache, progress, withdrawn=_others_too(alone, withdrawn))
     site = next(site for site in (*data.sites, *((data.unseen,) if data.unseen else ())) if site.name == report.site)
-    colour = plan.cohort.dataset.modality != "brain-mri"
+    colour = not plan.cohort.dataset.grey
     strength = study.sites.feature_shift
     camera = CameraShift(site.name, strength, colour) if strength else CameraShift("", 0.0, False)
     places, gone = _places(report, plan.cohort, dealt.test, site.test.rows, withdrawn, run.homes / site.name)
@@ -135,7 +136,7 @@ def _order_of_withdrawal(home: Path, cohort: Cohort, rows: Index) -> dict[int, i
     known = Forgotten.read(home)
     order = {}
     for row in rows.tolist():
-        content = content_of(cohort.records[row].path)
+        content = content_of(cohort.records[row].image)
         marks = [known.group_mark(cohort.records[row].group), *([known.image_mark(content)] if content else [])]
         held = known.holding(*marks)
         if held and _decodes(cohort, row):
@@ -146,7 +147,7 @@ def _order_of_withdrawal(home: Path, cohort: Cohort, rows: Index) -> dict[int, i
 def _decodes(cohort: Cohort, row: int) -> bool:
     # An image that cannot be decoded was never in a report; of a withdrawn one nothing else is looked at or kept.
     try:
-        pixels.read_rgb(cohort.records[row].path)
+        pixels.read_rgb(cohort.records[row].image)
     except UnreadableImageError:
         return False
     return True

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..medical_datasets.catalog import DATASETS, load_cohort
 from ..medical_datasets.cohort import Cohort
 from ..medical_datasets.errors import SplitError
 from ..medical_datasets.splits import dirichlet_sites, split_by_group
-from ..medical_datasets.synthetic.population import PhantomStudy, demo_study
-from ..medical_datasets.synthetic.writer import materialise
 from ..privacy.egress import COORDINATOR
 from .config import NAME, Study
 from .errors import StudyFileError
+from .study_cohort import phantom_study
 from .training import derive_seed
 
 Index = NDArray[np.int64]
@@ -51,41 +48,6 @@ class StudyPlan:
     sites: tuple[SitePlan, ...]
     unseen: SitePlan | None
     reference: Index
-
-
-def phantom_study(study: Study) -> PhantomStudy:
-    """The phantom sites that a synthetic study describes; its reference site is one more of them."""
-    kind = DATASETS[study.data.dataset].modality
-    extra = 1 if study.reference.source == "site" else 0
-    return demo_study(
-        "brain" if kind == "brain-mri" else "skin",
-        sites=study.sites.count + extra,
-        seed=study.seed,
-        images_per_site=study.data.images_per_site,
-    )
-
-
-def read_cohort(study: Study, phantoms: Path, progress: Callable[[int, int], None] | None = None) -> Cohort:
-    """Load (or generate) the study's records.
-
-    Args:
-        study: what to read.
-        phantoms: folder for generated images; written only when the study is synthetic.
-        progress: called with (done, total) while phantoms are drawn.
-
-    Raises:
-        StudyFileError: the study names a data set that does not exist.
-        DataError: from the loaders: missing folder, unknown or empty class, bad table.
-    """
-    if study.data.dataset not in DATASETS:
-        raise StudyFileError(
-            f"unknown data set '{study.data.dataset}'",
-            where="data.dataset",
-            remedy=f"Known: {', '.join(DATASETS)}; `wardround data list` describes them",
-        )
-    if study.data.source == "phantoms":
-        return materialise(phantom_study(study), phantoms, progress)
-    return load_cohort(study.data.dataset, Path(study.data.path), classes=study.data.classes or None)
 
 
 def deal(study: Study, cohort: Cohort) -> StudyPlan:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Any, Literal, Self
 
 import rfc8785
 from pydantic import Field, field_validator, model_validator
 
+from .data_sections import DataSection, ReferenceSection, SitesSection
 from .evaluation_section import EvaluationSection
 from .faults_section import FaultsSection
 from .method_sections import (
@@ -34,100 +35,7 @@ from .privacy_section import PrivacySection
 from .section import Section
 from .study_checks import problems
 
-PHANTOM_DATASETS = ("brain-mri", "ham10000")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
-
-
-class DataSection(Section):
-    """``[data]``: which pictures."""
-
-    dataset: str = Field(description="key of the data set: `wardround data list` prints them")
-    source: Literal["folder", "phantoms"] = Field(
-        default="folder", description="`folder` reads `path`; `phantoms` generates synthetic images"
-    )
-    path: str = Field(default="", description="folder of images, relative to the study file; `folder` only")
-    classes: tuple[str, ...] = Field(
-        default=(), strict=False, description="keep these classes only; empty: all of the data set"
-    )
-    split: tuple[Fraction, Fraction, Fraction] = Field(
-        default=(0.8, 0.1, 0.1), strict=False, description="train, validation and test fractions, by group"
-    )
-    images_per_site: int = Field(default=280, ge=24, le=100_000, description="phantoms only: images of each site")
-    max_train_images: int = Field(
-        default=0,
-        ge=0,
-        le=10_000_000,
-        description="training images of a site that are used, drawn class by class; 0: all",
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.source == "folder" and not self.path:
-            raise ValueError("path: a study with source = 'folder' needs the folder's path")
-        if self.source == "phantoms" and self.dataset not in PHANTOM_DATASETS:
-            raise ValueError(f"dataset: phantoms exist for {' and '.join(PHANTOM_DATASETS)}, not for '{self.dataset}'")
-        if self.source == "phantoms" and self.classes:
-            raise ValueError("classes: phantoms are drawn of all classes; leave the key out")
-        if abs(sum(self.split) - 1.0) > 1e-9:
-            raise ValueError(f"split: fractions must sum to 1, these sum to {sum(self.split):g}")
-        return self
-
-
-class SitesSection(Section):
-    """``[sites]``: how the pictures lie at hospitals."""
-
-    partition: Literal["dirichlet", "column"] = Field(
-        default="dirichlet",
-        description="`dirichlet` deals groups with label skew; `column` takes the site each image came with",
-    )
-    count: int = Field(default=3, ge=3, le=100, description="training sites; `dirichlet` and phantoms only")
-    alpha: float = Field(default=0.6, gt=0.0, le=1000.0, description="Dirichlet concentration; smaller is more skewed")
-    unseen: str = Field(
-        default="unseen",
-        description="the site that takes no part and is only tested on; with `column`, its name there; empty: none",
-    )
-    left_out: str = Field(
-        default="", description="this site takes no part instead of `unseen`, which then trains; `compare` sets it"
-    )
-    feature_shift: float = Field(
-        default=0.0,
-        ge=0.0,
-        le=1.0,
-        description="strength of each site's own camera or scanner (contrast, brightness, colour, blur); 0: none",
-    )
-
-
-class ReferenceSection(Section):
-    """``[reference]``: the public, unlabelled set that adaptation aligns to; disjoint from every test set."""
-
-    source: Literal["fraction", "site", "unseen", "class-means", "none"] = Field(
-        default="fraction",
-        description="`fraction` of all groups, taken out before sites are made; a whole `site`; the images of the "
-        "`unseen` site itself; the federation's own `class-means`, summed securely once; or `none`",
-    )
-    fraction: float = Field(default=0.1, gt=0.0, le=0.5, description="share of groups; `fraction` only")
-    site: str = Field(default="", description="name of the site that serves as the public set; `site` only")
-    transductive: bool = Field(
-        default=False,
-        description="say so where reference images are tested on too (as the papers' code does); refused otherwise",
-    )
-    labels_known: bool = Field(
-        default=False, description="give the adaptation the reference set's true labels: an oracle, for ablations only"
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.source == "site" and not self.site:
-            raise ValueError("site: a reference set with source = 'site' needs the site's name")
-        if self.source == "unseen" and not self.transductive:
-            raise ValueError(
-                "transductive: a reference set of the unseen site's own images makes its figures transductive; "
-                "set transductive = true to say so, or take source = 'fraction'"
-            )
-        if self.labels_known and self.source in ("none", "class-means"):
-            raise ValueError(f"labels_known: source = '{self.source}' has no labels to know; leave the key out")
-        return self
 
 
 class BackboneSection(Section):
@@ -225,6 +133,8 @@ MethodName = Literal[
 ADDED = (
     ("calibration", "site"),
     *(("evaluation", key) for key in ("abstain_risk", "coverage", "subgroups", "thresholds")),
+    *(("data", key) for key in ("prompts", "labels", "slices", "burned_in", "sources", "split_rule")),
+    ("sites", "column"),
 )
 """Keys younger than measured figures: batches are drawn by the study's hash, which must not change for them."""
 METHOD_TABLES = ("fedclip", "facmic", "faa_clip", "fedavg", "fedprox", "moon", "prompt_fl", "lora", "baseline")
@@ -330,7 +240,8 @@ class Study(Section):
         elsewhere = dict.fromkeys(("device", "retries", "round_timeout", "faults", "compare"), True)
         if not self.private:
             elsewhere["privacy"] = True
-        own = {"data": {"path"}, "evaluation": {"federated"}}
+        paths = {"path": True, "split_file": True, "sources": {"__all__": {"path"}}}
+        own: Any = {"data": paths, "evaluation": {"federated"}}
         content = self.model_dump(mode="json", exclude={**elsewhere, **foreign, **own})
         for table, key in ADDED:
             if getattr(getattr(self, table), key) == type(getattr(self, table)).model_fields[key].default:

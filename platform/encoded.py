@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..medical_datasets import pixels
 from ..medical_datasets.camera_shift import CameraShift
-from ..medical_datasets.cohort import Skipped
+from ..medical_datasets.cohort import Picture, Skipped
 from .backbone import Backbone
 from .cohorts import Index, StudyPlan
 from .features import Progress, encode
@@ -26,7 +26,8 @@ class Encoded:
         plan: the dealt-out cohort.
         features: (n, D) float32, one row a record that could be read.
         place: (records,) int64, the row of each record, or -1.
-        contents: SHA-256 of the file, hexadecimal, by record; empty where it could not be read.
+        contents: what each image is known by (:func:`pixels.content_hash`), hexadecimal, by record; empty where it
+            could not be read.
         cameras: each record's camera.
         skipped: files that could not be decoded.
     """
@@ -55,7 +56,7 @@ class Encoded:
         height, width = backbone.preprocessing.height, backbone.preprocessing.width
         pictures = np.empty((len(rows), height, width, 3), dtype=np.uint8)
         for at, row in enumerate(rows):
-            rgb = pixels.read_rgb(self.plan.cohort.records[row].path)
+            rgb = pixels.read_rgb(self.plan.cohort.records[row].image)
             pictures[at] = backbone.prepare(self.cameras[row](rgb))
         return pictures
 
@@ -94,7 +95,7 @@ def encode_plan(
         rows = every[~left_out[every]]
         own: dict[str, str] = {}
         table = encode(
-            [records[row].path for row in rows],
+            [records[row].image for row in rows],
             backbone,
             cache=cache,
             progress=_counting(progress, done, total),
@@ -107,7 +108,7 @@ def encode_plan(
             cameras[row] = camera
         place[rows[table.kept]] = sum(len(part) for part in parts) + np.arange(len(table.kept))
         parts.append(table.features)
-        skipped += [Skipped(Path(path), reason) for path, reason in table.skipped]
+        skipped += [Skipped(Path(str(image)), reason) for image, reason in table.skipped]
         done += len(rows)
         if note is not None:
             for issue in table.issues:
@@ -122,7 +123,7 @@ def _cameras(plan: StudyPlan, shift: float) -> Iterator[tuple[CameraShift, Index
     if shift == 0.0:
         yield CameraShift("", 0.0, False), everything
         return
-    colour = plan.cohort.dataset.modality != "brain-mri"
+    colour = not plan.cohort.dataset.grey
     left = np.ones(len(everything), dtype=bool)
     for site in (*plan.sites, *((plan.unseen,) if plan.unseen else ())):
         rows = np.sort(np.concatenate([site.train, site.validation, site.test]))
@@ -131,15 +132,15 @@ def _cameras(plan: StudyPlan, shift: float) -> Iterator[tuple[CameraShift, Index
     yield CameraShift("", 0.0, colour), everything[left]
 
 
-def _through(camera: CameraShift) -> Callable[[Path], NDArray[np.uint8]]:
-    return lambda path: camera(pixels.read_rgb(path))
+def _through(camera: CameraShift) -> Callable[[Picture], NDArray[np.uint8]]:
+    return lambda image: camera(pixels.read_rgb(image))
 
 
-def _hashing(camera: CameraShift, own: dict[str, str]) -> Callable[[Path], str]:
+def _hashing(camera: CameraShift, own: dict[str, str]) -> Callable[[Picture], str]:
     """Names an entry of the cache by content and camera; remembers the content's own hash in ``own``."""
 
-    def name(path: Path) -> str:
-        content = pixels.content_hash(path)
+    def name(image: Picture) -> str:
+        content = pixels.content_hash(image)
         tag = camera.tag()
         key = sha256(f"{content} {tag}".encode()).hexdigest() if tag else content
         own[key] = content

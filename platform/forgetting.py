@@ -21,7 +21,7 @@ from ..medical_datasets.camera_shift import CameraShift
 from ..privacy.atomic import sync_folder, write_atomic
 from ..privacy.forgotten import Forgotten, Pending, Withdrawal, sorted_marks
 from .cases_file import remove_cases
-from .cohorts import SitePlan, StudyPlan, deal, read_cohort
+from .cohorts import SitePlan, StudyPlan, deal
 from .config import Study
 from .errors import PlatformError, RunFolderError, StudyFileError
 from .feature_cache import cached_names, remove_rows, shards_with
@@ -29,6 +29,7 @@ from .held_home import HeldHome
 from .means_memory import MEANS_FILE
 from .run_folder import RunFolder
 from .state_files import read_state
+from .study_cohort import read_cohort
 from .study_file import load_study
 from .trainer import outdated_updates, without_moments
 from .withdrawn import content_of, rows_of_site
@@ -148,7 +149,7 @@ def find_group(held: HeldHome, study: Study, group: str, cache: Path, *, where: 
     forgotten = Forgotten.read(held.folder)
     records = plan.cohort.records
     known = bool(forgotten.withdrawals) and bool(forgotten.holding(forgotten.group_mark(group)))
-    contents = {row: content_of(records[row].path) for row in rows_of_site(site).tolist()}
+    contents = {row: content_of(records[row].image) for row in rows_of_site(site).tolist()}
     of_group = {row for row in contents if records[row].group == group}
     if not of_group and not known:
         names = sorted({records[row].group for row in contents})
@@ -246,7 +247,7 @@ def _site(held: HeldHome, plan: StudyPlan, where: str) -> SitePlan:
 
 def _through_camera(image: str, study: Study, plan: StudyPlan, site: SitePlan) -> str:
     """The name of an image's row where the study shifts this site's pictures; the content hash where it does not."""
-    colour = plan.cohort.dataset.modality != "brain-mri"
+    colour = not plan.cohort.dataset.grey
     tag = CameraShift(site.name, study.sites.feature_shift, colour).tag()
     return sha256(f"{image} {tag}".encode()).hexdigest() if tag else image
 

@@ -19,6 +19,7 @@ import torch
 from ..evaluation.arrays import FloatArray
 from ..evaluation.calibration.calibrator import Calibrator
 from ..evaluation.errors import EvaluationError
+from ..medical_datasets.cohort import picture_named
 from ..medical_datasets.pixels import read_rgb
 from .adapter_file import read_adapter
 from .backbone import load_backbone
@@ -97,7 +98,7 @@ def predict_images(root: Path, images: Sequence[Path], *, device: str = "auto", 
     """Predict with the final adapter of the run in ``root``. Nothing is kept: features of these images are not cached.
 
     Args:
-        root: a finished run folder. images: files.
+        root: a finished run folder. images: files, or FILE#PART for one picture of a file that holds several.
         device: where images are encoded.
         site: whose calibration is applied; None: that of the model card.
 
@@ -135,20 +136,21 @@ def predict_images(root: Path, images: Sequence[Path], *, device: str = "auto", 
     method = method_of(study)
     clip = clip_inputs(backbone, [label["prompts"] for label in card["classes"]], names)
     shared = SharedInputs(torch.from_numpy(text), backbone.logit_scale, torch.zeros((0, text.shape[1])), clip=clip)
+    pictures = [picture_named(image) for image in images]
     with tempfile.TemporaryDirectory(prefix="wardround-predict-") as scratch:
-        table = encode(list(images), backbone, cache=Path(scratch))
+        table = encode(pictures, backbone, cache=Path(scratch))
     inputs = torch.from_numpy(table.features)
     if method.consumes == "pixels":
-        pictures = [backbone.prepare(read_rgb(images[index])) for index in table.kept]
+        prepared = [backbone.prepare(read_rgb(pictures[index])) for index in table.kept]
         height, width = backbone.preprocessing.height, backbone.preprocessing.width
-        inputs = torch.from_numpy(np.stack(pictures)) if pictures else torch.zeros((0, height, width, 3)).byte()
+        inputs = torch.from_numpy(np.stack(prepared)) if prepared else torch.zeros((0, height, width, 3)).byte()
     logits = predict_logits(method, state, inputs, shared).numpy()
     read = dict(
         zip(table.kept.tolist(), answers_of([images[i] for i in table.kept], logits, classes, calibrator), strict=True)
     )
     reasons = dict(table.skipped)
     rows = [
-        read.get(index) or ImageAnswer(path, None, None, classes, reason=reasons.get(path, "unreadable"))
+        read.get(index) or ImageAnswer(path, None, None, classes, reason=reasons.get(pictures[index], "unreadable"))
         for index, path in enumerate(images)
     ]
     note = "" if site else str(card.get("calibration_note", ""))

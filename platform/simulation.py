@@ -23,7 +23,7 @@ from .assessment import Logits, assess_local_only, assess_shared, trained, zero_
 from .backbone import Backbone, load_backbone
 from .baselines import train_alone
 from .calibration import carries_temperature
-from .cohorts import StudyPlan, deal, read_cohort
+from .cohorts import StudyPlan, deal
 from .config import Study
 from .consortium import rehearse_roster
 from .coordinator_report import check_earlier, earlier_report
@@ -39,6 +39,7 @@ from .private_plan import check_units, rehearse_plans
 from .results import Results
 from .run_folder import RunFolder
 from .site_calibration import fit_site
+from .study_cohort import read_cohort
 from .study_data import Part, StudyData, encode_study
 from .training import served_state
 from .watching import Silent, Watcher
@@ -90,7 +91,7 @@ def simulate(
     method = federated_method(study)
     published = earlier_report(previous) if previous is not None else None
     plan: StudyPlan | None = None
-    if study.data.source == "folder":
+    if study.data.source != "phantoms":
         # Real data are read before the run folder is made: a mistake in the study leaves nothing behind.
         watch.stage("reading data")
         plan = deal(study, read_cohort(study, Path()))

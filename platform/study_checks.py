@@ -36,7 +36,7 @@ def problems(study: Study) -> Iterator[str]:
 
 def _sites(study: Study) -> Iterator[str]:
     dealt = {f"site-{i + 1}" for i in range(study.sites.count)}
-    if study.sites.partition == "dirichlet" and study.data.source == "folder" and study.sites.unseen in dealt:
+    if study.sites.partition == "dirichlet" and study.data.source != "phantoms" and study.sites.unseen in dealt:
         yield f"sites.unseen: '{study.sites.unseen}' is the name of a training site that is dealt out; choose another"
 
 

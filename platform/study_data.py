@@ -228,7 +228,7 @@ def _overlaps(study: Study, encoded: Encoded, reference: Index, tested: Index) -
     if doubled and not study.reference.transductive:
         raise StudyFileError(
             f"{len(doubled)} images of the reference set are tested on as well, by content",
-            where=str(encoded.plan.cohort.records[doubled[0]].path),
+            where=str(encoded.plan.cohort.records[doubled[0]].image),
             remedy="Take the duplicates out (wardround data check names them), or set reference.transductive = true, "
             "which marks every figure of the run as transductive",
         )

@@ -15,7 +15,7 @@ from .errors import StudyFileError
 
 
 def load_study(path: Path) -> Study:
-    """Read a study file; ``data.path`` becomes absolute, relative to the file.
+    """Read a study file; paths of its data become absolute, relative to the file.
 
     Raises:
         StudyFileError: the file is missing, is no TOML, or a key or value is not allowed; each fault is named.
@@ -60,17 +60,28 @@ def parse_study(values: dict[str, Any], *, where: Path, remedy: str = REMEDY) ->
             where=str(where),
             remedy=remedy,
         ) from None
-    if study.data.path:
-        try:
-            absolute = str((where.parent / Path(study.data.path).expanduser()).resolve())
-        except (RuntimeError, ValueError, OSError) as error:  # an unknown ~user, a null character, a loop of links
-            raise StudyFileError(
-                f"'data.path' = {study.data.path!r} is no path ({error})",
-                where=str(where),
-                remedy="Give a folder, relative to the study file",
-            ) from None
-        study = study.model_copy(update={"data": study.data.model_copy(update={"path": absolute})})
+    data = study.data
+    found: dict[str, Any] = {key: _absolute(f"data.{key}", getattr(data, key), where) for key in ("path", "split_file")}
+    found["sources"] = tuple(
+        each.model_copy(update={"path": _absolute(f"data.sources.{at}.path", each.path, where)})
+        for at, each in enumerate(data.sources)
+    )
+    study = study.model_copy(update={"data": data.model_copy(update=found)})
     return _with_local_weights(study, where)
+
+
+def _absolute(key: str, written: str, where: Path) -> str:
+    """A path of the study file, relative to it, as an absolute one; empty stays empty."""
+    if not written:
+        return ""
+    try:
+        return str((where.parent / Path(written).expanduser()).resolve())
+    except (RuntimeError, ValueError, OSError) as error:  # an unknown ~user, a null character, a loop of links
+        raise StudyFileError(
+            f"'{key}' = {written!r} is no path ({error})",
+            where=str(where),
+            remedy="Give a file or folder, relative to the study file",
+        ) from None
 
 
 def _with_local_weights(study: Study, where: Path) -> Study:
@@ -114,6 +125,8 @@ def _toml(value: object) -> str:
         return f'"{escaped}"'
     if isinstance(value, BaseModel):
         return "{" + ", ".join(f"{key} = {_toml(getattr(value, key))}" for key in type(value).model_fields) + "}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_toml(key)} = {_toml(each)}" for key, each in value.items()) + "}"
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     raise TypeError(f"a study holds no {type(value).__name__}")

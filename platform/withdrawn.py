@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..medical_datasets import pixels
-from ..medical_datasets.cohort import Cohort
+from ..medical_datasets.cohort import Cohort, Picture
 from ..medical_datasets.errors import UnreadableImageError
 from ..privacy.errors import HomeError
 from ..privacy.forgotten import FORGOTTEN_FILE, Forgotten
@@ -116,7 +116,7 @@ def _marked(known: Forgotten, cohort: Cohort, site: SitePlan, study: str) -> dic
     for row in rows_of_site(site).tolist():
         record = cohort.records[row]
         marks = [known.group_mark(record.group)]
-        content = content_of(record.path)
+        content = content_of(record.image)
         if content:
             marks.append(known.image_mark(content))
         held = known.holding(*marks)
@@ -125,17 +125,17 @@ def _marked(known: Forgotten, cohort: Cohort, site: SitePlan, study: str) -> dic
     return found
 
 
-def content_of(path: Path) -> str:
-    """SHA-256 of an image file, hexadecimal; empty where it cannot be read."""
+def content_of(image: Picture) -> str:
+    """What an image is known by, :func:`pixels.content_hash`; empty where it cannot be read."""
     try:
-        return pixels.content_hash(path)
+        return pixels.content_hash(image)
     except UnreadableImageError:
         return ""
 
 
 def _decodes(cohort: Cohort, row: int) -> bool:
     try:
-        pixels.read_rgb(cohort.records[row].path)
+        pixels.read_rgb(cohort.records[row].image)
     except UnreadableImageError:
         return False
     return True

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 from wardround.platform.config import Study
+from wardround.platform.data_sections import SourceSection
 from wardround.platform.faults_section import FaultsSection, Lie, ShareFault, Stage
 from wardround.platform.study_file import load_study, parse_study
 
@@ -78,6 +79,7 @@ def test_documented_keys_exist() -> None:
     text = (ROOT / "docs" / "study.md").read_text()
     known = {key for _, key in study_keys()}
     assert set(re.findall(r"^\| `(\w+)` \|", text, re.M)) <= known
+    assert set(re.findall(r"^\| `sources\.(\w+)` \|", text, re.M)) == set(SourceSection.model_fields)
 
 
 def test_the_faults_of_the_document_are_one_of_each_kind_and_valid() -> None:

@@ -64,7 +64,7 @@ def audit_page_of(run: RunFolder, study: Study, found: Audit) -> AuditPage:
         study=study.name,
         study_sha256=digest,
         method=study.method,
-        synthetic=study.data.source != "folder",
+        synthetic=study.data.source == "phantoms",
         complete=True,
         parties=tuple(_party(source, ledger, found, study, left_out=left_out) for source, ledger in pairs),
         reconciliation=tuple(_reconciliation([source for source, _ in pairs])),

@@ -1,9 +1,9 @@
-"""``wardround data``: what can be read, and whether it is sound."""
+"""``wardround data``: which data sets can be read, and how a study's images are divided."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -11,40 +11,84 @@ from rich.text import Text
 
 from .console import OUT, RichWatcher, one_line, print_json, print_table
 
+if TYPE_CHECKING:
+    from ...medical_datasets.cohort import Dataset
+
 app = typer.Typer(no_args_is_help=True, help="Look at data before a study does. Example: wardround data list")
 
 
 @app.command("list")
-def list_datasets(json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False) -> None:
-    """List the data sets that Wardround reads.
+def list_datasets(
+    key: Annotated[str, typer.Argument(metavar="[KEY]", help="Describe this one in full.")] = "",
+    json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """List the data sets that Wardround reads, or describe one: layout, classes and codes, licence, where to get it.
 
-    Example: wardround data list
+    Example: wardround data list ham10000
     """
-    from ...medical_datasets.catalog import DATASETS
+    from ...medical_datasets.catalog import DATASETS, find_dataset
 
     if json_:
-        rows = [
-            {
-                "key": data.key,
-                "title": data.title,
-                "modality": data.modality,
-                "classes": list(data.class_names),
-                "group_key": data.group_key,
-                "licence": data.licence,
-                "citation": data.citation,
-                "obtain": data.obtain,
-            }
-            for data in DATASETS.values()
-        ]
-        print_json(rows)
+        print_json(_as_json(find_dataset(key)) if key else [_as_json(data) for data in DATASETS.values()])
         return
+    if key:
+        _describe(find_dataset(key))
+        return
+    table = Table(title=f"{len(DATASETS)} data sets", title_justify="left")
+    for column in ("key", "pictures", "classes", "grouped by", "site"):
+        table.add_column(column, no_wrap=column == "key")
     for data in DATASETS.values():
-        OUT.print(Text(data.key, style="bold").append(f"  {data.title}", style="not bold"))
-        OUT.print(Text(f"    classes: {', '.join(data.class_names)}"))
-        OUT.print(Text(f"    grouped by: {data.group_key}"))
-        OUT.print(Text(f"    to get it: {data.obtain}"))
-        OUT.print(Text(f"    licence: {data.licence}"))
-        OUT.print(Text(f"    cite: {data.citation}"))
+        classes = str(len(data.classes)) if data.classes else "the study's"
+        table.add_row(data.key, data.title, classes, data.group_key, data.site_key or "–")
+    print_table(table)
+    OUT.print("wardround data list KEY describes one: its folders, classes, codes, licence and where to get it.")
+
+
+def _as_json(data: Dataset) -> dict[str, Any]:
+    return {
+        "key": data.key,
+        "title": data.title,
+        "modality": data.modality,
+        "classes": list(data.class_names),
+        "class_details": [
+            {
+                "name": label.name,
+                "clinical_name": label.clinical_name,
+                "codes": [{"system": code.system, "code": code.code, "display": code.display} for code in label.codes],
+                "prompts": list(label.prompts),
+                "aliases": list(label.aliases),
+            }
+            for label in data.classes
+        ],
+        "layout": list(data.layout),
+        "group_key": data.group_key,
+        "site_key": data.site_key,
+        "subgroup_columns": list(data.subgroup_columns),
+        "licence": data.licence,
+        "citation": data.citation,
+        "obtain": data.obtain,
+    }
+
+
+def _describe(data: Dataset) -> None:
+    OUT.print(Text(data.key, style="bold").append(f"  {data.title}", style="not bold"))
+    OUT.print("  folders and files:")
+    for line in data.layout:
+        OUT.print(Text(f"    {line}"))
+    OUT.print("  classes, in label order:" if data.classes else "  classes: those that the study names, in its order")
+    for number, label in enumerate(data.classes):
+        codes = "; ".join(f"{code.system} {code.code} {code.display}" for code in label.codes)
+        OUT.print(Text(f"    {number}  {label.name}: {label.clinical_name}" + (f" ({codes})" if codes else "")))
+    facts = {
+        "grouped by": data.group_key,
+        "site": data.site_key or "not known: deal the images out, or name a column",
+        "subgroups": ", ".join(data.subgroup_columns) or "none",
+        "to get it": data.obtain,
+        "licence": data.licence,
+        "cite": data.citation,
+    }
+    for name, words in facts.items():
+        OUT.print(Text(f"  {name}: {words}"))
 
 
 @app.command("check")

@@ -23,7 +23,7 @@ KINDS = {
 
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Image files.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Image files; FILE#PART for one of several in a file.")],
     site: Annotated[
         str | None, typer.Option(metavar="NAME", help="Use this site's own calibration instead of the federation's.")
     ] = None,
@@ -31,6 +31,7 @@ def predict(
 ) -> None:
     """Print calibrated class probabilities of images, or abstain. Research use; not for diagnosis.
 
+    Of a volume or a multi-frame file, name the picture: scan.nii.gz#axial=77, cine.dcm#frame=3.
     Example: wardround predict runs/brain scan.png --site alder
     """
     from ..predicting import predict_images

@@ -10,8 +10,11 @@ from pathlib import Path
 from ...medical_datasets.catalog import DATASETS
 from ...medical_datasets.cohort import Cohort, Dataset
 from ...privacy.atomic import canonical_json
-from ..cohorts import phantom_study, read_cohort
 from ..config import Study
+from ..study_cohort import phantom_study, read_cohort
+
+WHICH_IMAGES = {"dataset", "source", "path", "classes", "prompts", "labels", "slices", "burned_in", "sources"}
+"""Keys of a study's data that decide which images there are, and as what they are read."""
 
 
 class CohortCache:
@@ -44,7 +47,7 @@ class CohortCache:
         return hashlib.sha256(
             canonical_json(
                 [
-                    [os.path.relpath(record.path, cohort.root), record.label, record.group, record.site]
+                    [os.path.relpath(str(record.image), cohort.root), record.label, record.group, record.site]
                     for record in cohort.records
                 ]
             )
@@ -64,5 +67,5 @@ class CohortCache:
     def _key(study: Study) -> str:
         if study.data.source == "phantoms":
             return phantom_study(study).plan_hash()
-        data = study.data
-        return hashlib.sha256(canonical_json([data.dataset, data.path, list(data.classes)])).hexdigest()
+        data = study.data.model_dump(mode="json", include=WHICH_IMAGES)
+        return hashlib.sha256(canonical_json([data, study.sites.column])).hexdigest()

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from ..cohorts import MINIMUM_SITES, phantom_study
+from ..cohorts import MINIMUM_SITES
 from ..config import MethodName, Study
 from ..errors import StudyFileError
 from ..methods.method import Method
 from ..methods.table import method_of
+from ..study_cohort import phantom_study
 from ..study_file import parse_study
 from .ablations import ablation_named, changes_of, check_ablation, unknown
 

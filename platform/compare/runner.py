@@ -105,7 +105,7 @@ def compare(
     check_folder(out)
     code = source_sha256()  # at once: a file that is changed while the grid runs has mostly been imported before
     cohorts = CohortCache(out / "phantoms")
-    if request.study.data.source == "folder":
+    if request.study.data.source != "phantoms":
         watch.stage("reading data")
         cohorts.of(request.study)
     cells = plan_grid(request, cohorts.sites(request.study))

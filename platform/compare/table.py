@@ -20,7 +20,8 @@ from ...evaluation.comparison import (
 )
 from ...evaluation.report_model import ClassName
 from ...medical_datasets.cohort import Dataset
-from ..config import ReferenceSection, Study
+from ..config import Study
+from ..data_sections import ReferenceSection
 from .ablations import ABLATIONS
 from .cells import CellRecord, CellResult, Failure
 from .grid import PlannedCell, Request, consumes_pixels

@@ -17,6 +17,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from wardround.medical_datasets.class_folders import list_class_folders
 from wardround.medical_datasets.cohort import ClassLabel, Cohort, Dataset, Record
 from wardround.platform.adapters import state_of
 from wardround.platform.assessment import assess_local_only, assess_shared, trained, zero_shot
@@ -53,7 +54,9 @@ def make_data(sites: int = 3, train: int = 24, seed: int = 0) -> StudyData:
     generator = np.random.default_rng(seed)
     centres = generator.normal(size=(CLASSES, WIDTH))
     labels = tuple(ClassLabel(name, name.title(), (f"a picture of {name}",)) for name in ("ash", "beech", "cedar"))
-    dataset = Dataset("toy", "Toy trees", "brain-mri", labels, "tree", "none", "none", "drawn")
+    dataset = Dataset(
+        "toy", "Toy trees", "brain-mri", labels, (), "tree", "", (), "none", "none", "drawn", read=list_class_folders
+    )
     records: list[Record] = []
 
     def part(site: str, count: int) -> Part:

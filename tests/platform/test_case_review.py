@@ -25,13 +25,14 @@ from wardround.platform.backbone import Backbone
 from wardround.platform.case_pictures import small_picture
 from wardround.platform.case_review import build_cases
 from wardround.platform.cases_file import cases_file, remove_cases
-from wardround.platform.cohorts import SitePlan, StudyPlan, deal, read_cohort
+from wardround.platform.cohorts import SitePlan, StudyPlan, deal
 from wardround.platform.demo_study import demo_study_values
 from wardround.platform.errors import CheckpointError, PlatformError, RunFolderError
 from wardround.platform.forgetting import find_group, forget
 from wardround.platform.held_home import hold
 from wardround.platform.run_folder import RunFolder
 from wardround.platform.simulation import simulate
+from wardround.platform.study_cohort import read_cohort
 from wardround.platform.study_file import parse_study
 
 SITE = "amber"

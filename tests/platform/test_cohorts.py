@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from wardround.medical_datasets.catalog import DATASETS
 from wardround.medical_datasets.cohort import Cohort, Record
 from wardround.medical_datasets.errors import DataError, SplitError
-from wardround.platform.cohorts import StudyPlan, deal, phantom_study, read_cohort, straddling_groups
+from wardround.platform.cohorts import StudyPlan, deal, straddling_groups
 from wardround.platform.config import Study
 from wardround.platform.errors import StudyFileError
+from wardround.platform.study_cohort import phantom_study, read_cohort
 
 Make = Callable[..., Study]
 SITES = ("ash", "beech", "cedar", "public", "away")

@@ -22,12 +22,20 @@ OTHER: dict[str, Any] = {
     "data.path": "elsewhere",
     "data.classes": ("glioma", "notumor"),
     "data.split": (0.6, 0.2, 0.2),
+    "data.prompts": {"glioma": ("a glioma",)},
+    "data.labels": "other.csv",
+    "data.slices": 3,
+    "data.burned_in": True,
+    "data.sources": ({"dataset": "ham10000", "path": "a"}, {"dataset": "isic", "path": "b"}),
+    "data.split_rule": "stable",
+    "data.split_file": "split.json",
     "data.images_per_site": 300,
     "data.max_train_images": 50,
     "sites.partition": "column",
     "sites.count": 4,
     "sites.alpha": 0.1,
     "sites.unseen": "away",
+    "sites.column": "hospital",
     "sites.left_out": "site-2",
     "sites.feature_shift": 0.5,
     "reference.source": "site",
@@ -129,6 +137,7 @@ OTHER: dict[str, Any] = {
 }
 OWN = {
     "data.path",
+    "data.split_file",
     "device",
     "retries",
     "round_timeout",
@@ -143,6 +152,10 @@ OUTSIDE: dict[str, tuple[Any, ...]] = {
     "device": ("gpu",),
     "data.split": ((0.8, 0.1, 0.2), (1.0, 0.0, 0.0), (0.9, 0.1), (0.5, 0.25, float("nan"))),
     "data.images_per_site": (23,),
+    "data.slices": (0, 1001),
+    "data.split_rule": ("random",),
+    "data.prompts": ({"glioma": ()}, {"glioma": (" ",)}),
+    "data.sources": (({"dataset": "isic", "path": "b", "sites": "x"},), ({"dataset": "isic"},)),
     "data.max_train_images": (-1, 2.5),
     "method": ("fedsgd", "FACMIC", "faa_clip"),
     "sites.count": (2, 101),
@@ -287,6 +300,8 @@ def method_with(table: str) -> str:
 def test_the_hash_changes_with_every_key_but_path_and_device(key: str) -> None:
     together: dict[str, Any] = {"reference.site": "public"} if key == "reference.source" else {}
     table = key.split(".")[0]
+    if key == "data.sources":
+        together = {"data.source": "joined", "data.path": "", "data.sources": ({"dataset": "isic", "path": "c"},)}
     if table == "privacy":
         together = {"facmic.normalisation": "layer"} | ({"privacy.epsilon": 2.0} if key != "privacy.epsilon" else {})
     if "fourier" in key:

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load
 from wardround.medical_datasets.pixels import content_hash
 from wardround.platform import feature_cache, forgetting, private_site, simulation, trainer
-from wardround.platform.cohorts import deal, read_cohort
+from wardround.platform.cohorts import deal
 from wardround.platform.config import Study
 from wardround.platform.demo_study import demo_study_values
 from wardround.platform.errors import CheckpointError, RunFolderError, StudyFileError
@@ -28,6 +28,7 @@ from wardround.platform.held_home import HeldHome, hold
 from wardround.platform.private_plan import units_of
 from wardround.platform.run_folder import RunFolder
 from wardround.platform.simulation import simulate
+from wardround.platform.study_cohort import read_cohort
 from wardround.platform.study_data import Part
 from wardround.platform.study_file import parse_study
 from wardround.platform.watching import Silent

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from wardround.medical_datasets.catalog import DATASETS
-from wardround.medical_datasets.cohort import Cohort, Record, Skipped
+from wardround.medical_datasets.cohort import Cohort, ImageRef, Record, Skipped
 from wardround.platform import encoded as module
 from wardround.platform.backbone import Backbone
 from wardround.platform.cohorts import SitePlan, StudyPlan
@@ -55,7 +55,7 @@ def plan(root: Path = Path("/pictures"), skipped: tuple[Skipped, ...] = ()) -> S
 def contents(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
     """Content hashes of records; one that is not named here has a content of its own."""
     known: dict[int, str] = {}
-    monkeypatch.setattr(module.pixels, "content_hash", lambda path: known.get(int(path.stem), path.stem))
+    monkeypatch.setattr(module.pixels, "content_hash", lambda image: known.get(int(image.path.stem), image.path.stem))
     return known
 
 
@@ -65,12 +65,12 @@ def unreadable(monkeypatch: pytest.MonkeyPatch, contents: dict[int, str]) -> set
     assert contents == {}
     broken: set[int] = set()
 
-    def encode(paths: Sequence[Path], *_: Any, hash_file: Callable[[Path], str], **__: Any) -> FeatureTable:
-        kept = [at for at, path in enumerate(paths) if int(path.stem) not in broken]
+    def encode(images: Sequence[ImageRef], *_: Any, hash_file: Callable[[Path], str], **__: Any) -> FeatureTable:
+        kept = [at for at, image in enumerate(images) if int(image.path.stem) not in broken]
         features = np.zeros((len(kept), WIDTH), dtype=np.float32)
-        features[:, 0] = [int(paths[at].stem) for at in kept]
-        skipped = tuple((path, "torn") for path in paths if int(path.stem) in broken)
-        return FeatureTable(features, index(*kept), skipped, tuple(hash_file(paths[at]) for at in kept))
+        features[:, 0] = [int(images[at].path.stem) for at in kept]
+        skipped = tuple((image, "torn") for image in images if int(image.path.stem) in broken)
+        return FeatureTable(features, index(*kept), skipped, tuple(hash_file(images[at]) for at in kept))
 
     monkeypatch.setattr(module, "encode", encode)
     return broken

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 from wardround.platform.cohorts import _unseen_name
-from wardround.platform.cohorts import phantom_study as phantom_study_of
 from wardround.platform.errors import CheckpointError, StudyFileError
 from wardround.platform.run_folder import RunFolder
+from wardround.platform.study_cohort import phantom_study as phantom_study_of
 from wardround.platform.study_file import load_study, parse_study
 
 Cli = Callable[..., Any]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from wardround.medical_datasets.class_folders import list_class_folders
 from wardround.medical_datasets.cohort import ClassLabel, Cohort, Dataset, Record
 from wardround.platform.cohorts import StudyPlan, deal
 from wardround.platform.compare.grid import Request, fold_names, own_fold, parse_methods, plan_grid
@@ -25,7 +26,9 @@ def study_of(**changes: Any) -> Study:
 
 def cohort(images: int = 400) -> Cohort:
     labels = tuple(ClassLabel(name, name, (name,)) for name in ("ash", "beech", "cedar", "dune"))
-    dataset = Dataset("toy", "Toy", "brain-mri", labels, "tree", "none", "none", "drawn")
+    dataset = Dataset(
+        "toy", "Toy", "brain-mri", labels, (), "tree", "", (), "none", "none", "drawn", read=list_class_folders
+    )
     records = tuple(
         Record(Path(f"/{i}.png"), i % 4, f"g{i // 2}", ("north", "east", "south", "west")[i // 2 % 4])
         for i in range(images)
