@@ -13,11 +13,50 @@ from .errors import DatasetLayoutError
 from .folders import scan
 from .listing import Listing, Wanted
 from .loading import cohort_of
+from .reading import DIRECT, Reader
+from .sets.bcn20000 import BCN20000
 from .sets.brain_mri import BRAIN_MRI
+from .sets.brats import BRATS
+from .sets.csv_listed import CSV_LISTED
+from .sets.derm7pt import DERM7PT
+from .sets.dicom_folder import DICOM_FOLDER
+from .sets.domains import DOMAINS
+from .sets.facmic_brain import FACMIC_BRAIN
+from .sets.figshare_brain import FIGSHARE_BRAIN
+from .sets.fitzpatrick17k import FITZPATRICK17K, FITZPATRICK17K_NINE
 from .sets.ham10000 import HAM10000
+from .sets.isic_2018 import ISIC_2018
+from .sets.isic_2019 import ISIC_2019
+from .sets.isic_2020 import ISIC_2020
 from .sets.isic_folders import ISIC
+from .sets.medmnist import MEDMNIST
+from .sets.nifti_folder import NIFTI_FOLDER
+from .sets.pad_ufes_20 import PAD_UFES_20
 
-DATASETS: Final[dict[str, Dataset]] = {data.key: data for data in (BRAIN_MRI, HAM10000, ISIC)}
+DATASETS: Final[dict[str, Dataset]] = {
+    data.key: data
+    for data in (
+        BRAIN_MRI,
+        FACMIC_BRAIN,
+        FIGSHARE_BRAIN,
+        BRATS,
+        HAM10000,
+        ISIC,
+        ISIC_2018,
+        ISIC_2019,
+        ISIC_2020,
+        BCN20000,
+        PAD_UFES_20,
+        DERM7PT,
+        FITZPATRICK17K,
+        FITZPATRICK17K_NINE,
+        *MEDMNIST,
+        DICOM_FOLDER,
+        NIFTI_FOLDER,
+        CSV_LISTED,
+        DOMAINS,
+    )
+}
 """In the order in which they are listed; of two that fit a folder equally well, the earlier is recognised."""
 
 _FOLDER_SETS: Final = ("brain-mri", "ham10000", "isic")  # those that class folders without any table can be
@@ -86,6 +125,7 @@ def load_cohort(
     labels: str = "labels.csv",
     slices: int = 1,
     burned_in: bool = False,
+    reader: Reader = DIRECT,
 ) -> Cohort:
     """Read a folder of images into a cohort.
 
@@ -93,7 +133,7 @@ def load_cohort(
         dataset_key: a key of ``DATASETS``.
         root: the folder in the layout that the data set's file describes.
         classes, labels, slices, burned_in: see :class:`..listing.Wanted`.
-        site_column, allow_empty: see :func:`..loading.cohort_of`.
+        site_column, allow_empty, reader: see :func:`..loading.cohort_of`.
 
     Returns:
         The cohort, records sorted by relative path.
@@ -112,6 +152,7 @@ def load_cohort(
         classes=classes if dataset.classes else None,  # else they are the listing's classes already
         site_column=site_column,
         allow_empty=allow_empty,
+        reader=reader,
     )
 
 

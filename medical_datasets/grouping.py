@@ -9,12 +9,11 @@ from types import MappingProxyType
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .cohort import ImageRef, Skipped
 from .errors import UnreadableImageError
 from .near_duplicates import clusters, near_duplicate_pairs, pairs_by_key
-from .pixels import read_grey_thumbnail
+from .reading import DIRECT, Reader, each
 
 # The widest unit first: a patient has several lesions, a lesion several images.
 GROUP_COLUMNS: Final = ("patient", "patient_id", "lesion_id", "near_duplicate_group", "isic_id")
@@ -33,6 +32,12 @@ def group_of(cells: Mapping[str, str]) -> str | None:
     return None
 
 
+def widest_first(group: str) -> tuple[int, str]:
+    """Sort key of group names: patients, then lesions, as in ``GROUP_COLUMNS``; equal units by name."""
+    column = group.partition(":")[0]
+    return (GROUP_COLUMNS.index(column) if column in GROUP_COLUMNS else len(GROUP_COLUMNS), group)
+
+
 def isic_id(path: str) -> str | None:
     """The ISIC id in a file name, or None. One id in two folders is one image."""
     found = _ISIC_ID.search(path.rsplit("/", 1)[-1])
@@ -40,37 +45,39 @@ def isic_id(path: str) -> str | None:
 
 
 def complete_groups(
-    images: Sequence[ImageRef], known: Sequence[str | None], names: Sequence[str]
+    images: Sequence[ImageRef], known: Sequence[str | None], names: Sequence[str], reader: Reader = DIRECT
 ) -> tuple[tuple[str | None, ...], tuple[Skipped, ...]]:
     """A group for every image: the known ones as they are if all are known, else joined with near-duplicates.
 
     Images are decoded only if at least one has no known group. Then images that look alike, share an ISIC id or
-    share a known group form one group, named by its smallest known name, else by its first image.
+    share a known group form one group, named by its widest known unit (a patient before a lesion) and of these by the
+    smallest name, else by its first image.
 
     Args:
         images: in rising order.
         known: group names, None where there is none.
         names: what the images are called in a group's name, e.g. their relative paths.
+        reader: makes the small pictures that are compared.
 
     Returns:
         Group names, None for an image that cannot be decoded; and those images.
     """
     if all(name is not None for name in known):
         return tuple(known), ()
-    thumbnails: list[NDArray[np.float32]] = []
+    thumbnails = np.empty((len(images), 32, 32), dtype=np.float32)  # 4 KB an image, and no list of them beside it
     readable: list[int] = []
     skipped: list[Skipped] = []
-    for index, image in enumerate(images):
-        try:
-            thumbnails.append(read_grey_thumbnail(image))
-            readable.append(index)
-        except UnreadableImageError as problem:
-            skipped.append(Skipped(Path(str(image)), problem.what))
+    for index, answer in enumerate(each(images, reader.read_grey_thumbnail)):
+        if isinstance(answer, UnreadableImageError):
+            skipped.append(Skipped(Path(str(images[index])), answer.what))
+            continue
+        thumbnails[len(readable)] = answer
+        readable.append(index)
     groups: list[str | None] = [None] * len(images)
     if readable:
         pairs = np.concatenate(
             [
-                near_duplicate_pairs(np.stack(thumbnails)),
+                near_duplicate_pairs(thumbnails[: len(readable)]),
                 pairs_by_key([known[index] for index in readable]),
                 pairs_by_key([isic_id(images[index].path.name) for index in readable]),
             ]
@@ -80,7 +87,7 @@ def complete_groups(
         for index, number in zip(readable, numbers.tolist(), strict=True):
             name = known[index]
             if name is not None:
-                chosen[number] = min(chosen.get(number, name), name)
+                chosen[number] = min(chosen.get(number, name), name, key=widest_first)
         for index, number in zip(readable, numbers.tolist(), strict=True):
             groups[index] = chosen.setdefault(number, f"similar:{names[index]}")
     return tuple(groups), tuple(skipped)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from .classes import keep_classes, kept_labels
 from .cohort import Cohort, Record, Skipped
-from .errors import EmptyClassError, TableError, UnreadableImageError
+from .errors import EmptyClassError, TableError
 from .grouping import complete_groups
 from .listing import Item, Listing
-from .pixels import check_header
+from .reading import DIRECT, Reader, each
 
 
 def cohort_of(
@@ -19,6 +19,7 @@ def cohort_of(
     classes: Sequence[str] | None = None,
     site_column: str | None = None,
     allow_empty: bool = False,
+    reader: Reader = DIRECT,
 ) -> Cohort:
     """The cohort of a listing.
 
@@ -31,6 +32,7 @@ def cohort_of(
         classes: names or aliases of the classes to keep, at least two; order stays the data set's.
         site_column: column of the table that says which site an image belongs to; None: the data set's own key.
         allow_empty: accept a class without any image, as one site of many may have.
+        reader: answers what is asked of the files, e.g. an :class:`..index.Index`.
 
     Raises:
         DataError: the listing's first problem.
@@ -41,19 +43,11 @@ def cohort_of(
         raise listing.problems[0]
     root, dataset = listing.root, listing.dataset
     kept = kept_labels(dataset, classes)
-    skipped = list(listing.skipped)
-    items: list[Item] = []
-    for item in listing.items:
-        if item.label not in kept:
-            continue
-        try:
-            check_header(item.image(root))
-            items.append(item)
-        except UnreadableImageError as damaged:
-            skipped.append(Skipped(root / item.name, damaged.what))
-    _check_site_column(site_column, listing)
+    items, damaged = readable_items(listing, kept, reader)
+    skipped = [*listing.skipped, *damaged]
+    check_site_column(site_column, listing)
     groups, undecodable = complete_groups(
-        [item.image(root) for item in items], [item.group for item in items], [item.name for item in items]
+        [item.image(root) for item in items], [item.group for item in items], [item.name for item in items], reader
     )
     skipped += undecodable
     new_label = {label: index for index, label in enumerate(kept)}
@@ -62,7 +56,7 @@ def cohort_of(
             path=root / item.relative,
             label=new_label[item.label],
             group=group,
-            site=_site(item, site_column),
+            site=site_of(item, site_column),
             subgroups=item.subgroups,
             part=item.part,
         )
@@ -81,7 +75,28 @@ def cohort_of(
     return cohort
 
 
-def _check_site_column(site_column: str | None, listing: Listing) -> None:
+def readable_items(
+    listing: Listing, labels: Collection[int], reader: Reader = DIRECT
+) -> tuple[list[Item], list[Skipped]]:
+    """Items with one of ``labels`` whose header shows a picture, and the others of these labels, with the reason."""
+    root = listing.root
+    asked = [item for item in listing.items if item.label in labels]
+    items: list[Item] = []
+    skipped: list[Skipped] = []
+    for item, damaged in zip(asked, each([item.image(root) for item in asked], reader.check_header), strict=True):
+        if damaged is None:
+            items.append(item)
+        else:
+            skipped.append(Skipped(root / item.name, damaged.what))
+    return items, skipped
+
+
+def check_site_column(site_column: str | None, listing: Listing) -> None:
+    """Refuse a site column that no table of the listing has; None is no column.
+
+    Raises:
+        TableError: there is no such column; the nearest is named.
+    """
     if site_column is None or site_column.lower() in listing.columns:
         return
     near = difflib.get_close_matches(site_column.lower(), listing.columns, n=1)
@@ -93,7 +108,12 @@ def _check_site_column(site_column: str | None, listing: Listing) -> None:
     )
 
 
-def _site(item: Item, site_column: str | None) -> str | None:
+def site_of(item: Item, site_column: str | None) -> str | None:
+    """The site of an item by a column of its row; None: by the data set's own key, None where that says nothing.
+
+    Raises:
+        TableError: the cell is empty.
+    """
     if site_column is None:
         return item.site
     written = item.cells.get(site_column.lower(), "")

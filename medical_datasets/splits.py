@@ -29,15 +29,17 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
-class _Groups:
+class Groups:
     """Groups in the order of their names.
 
     Attributes:
+        names: distinct group names, sorted.
         of_record: int64 (n,), group number of each record.
         counts: int64 (n_groups, n_classes), images of each class in each group.
         order: int64 (n_groups,), large groups first, equal sizes in an order drawn from the seed.
     """
 
+    names: tuple[str, ...]
     of_record: NDArray[np.int64]
     counts: NDArray[np.int64]
     order: NDArray[np.int64]
@@ -67,36 +69,15 @@ def split_by_group(
     Raises:
         SplitError: bad arguments, or fewer groups than sides.
     """
-    if len(ratios) != 3 or not all(math.isfinite(share) and share >= 0 for share in ratios):
-        raise SplitError(f"ratios must be three numbers >= 0, not {ratios}", where="ratios")
-    if abs(sum(ratios) - 1.0) > 1e-6:
-        raise SplitError(
-            f"ratios must have the sum 1, not {sum(ratios):g}", where="ratios", remedy="e.g. (0.8, 0.1, 0.1)"
-        )
-    grouped = _group(labels, groups, seed, "split")
-    sides = [side for side in range(3) if ratios[side] > 0]
+    sides = sides_of(ratios)
+    grouped = group_records(labels, groups, seed, "split")
     n_groups = len(grouped.counts)
-    if n_groups < len(sides):
-        raise SplitError(
-            f"{n_groups} groups cannot fill {len(sides)} sides",
-            where="groups",
-            remedy="add patients or lesions, or set the share of a side to 0",
-        )
+    check_enough(n_groups, len(sides))
     wanted = np.outer([ratios[side] for side in sides], grouped.counts.sum(axis=0)).astype(np.float64)
-    wanted = np.maximum(wanted, 1e-9)  # a class without images has no group that could touch its column
-    have = np.zeros_like(wanted)
     assigned = np.zeros(n_groups, dtype=np.int64)
-    for group in grouped.order.tolist():
-        count = grouped.counts[group]
-        # The change of (have - wanted)^2 / wanted when the group is added to each side.
-        cost = (count * (2.0 * (have - wanted) + count) / wanted).sum(axis=1)
-        side = int(np.argmin(cost))
-        assigned[group] = side
-        have[side] += count
-    _fill(assigned, grouped, len(sides), 1)
-    sides_of_record = np.array(sides, dtype=np.int64)[assigned][grouped.of_record]
-    train, validation, test = (np.flatnonzero(sides_of_record == side).astype(np.int64) for side in range(3))
-    return Split(train, validation, test)
+    deal(assigned, grouped.order.tolist(), grouped, np.zeros_like(wanted), wanted)
+    fill_sides(assigned, grouped, len(sides), 1)
+    return split_of_sides(np.array(sides, dtype=np.int64)[assigned][grouped.of_record])
 
 
 def dirichlet_sites(
@@ -133,7 +114,7 @@ def dirichlet_sites(
         raise SplitError(f"n_sites and min_groups must be at least 1, not {n_sites} and {min_groups}")
     if not (math.isfinite(alpha) and alpha > 0):
         raise SplitError(f"alpha must be a number above 0, not {alpha}", where="alpha", remedy="e.g. 0.6")
-    grouped = _group(labels, groups, seed, "dirichlet")
+    grouped = group_records(labels, groups, seed, "dirichlet")
     n_groups = len(grouped.counts)
     if n_groups < n_sites * min_groups:
         raise SplitError(
@@ -150,13 +131,74 @@ def dirichlet_sites(
         site = int(np.argmax(wanted @ count))
         assigned[group] = site
         wanted[site] -= count
-    _fill(assigned, grouped, n_sites, min_groups)
+    fill_sides(assigned, grouped, n_sites, min_groups)
     return assigned[grouped.of_record]
+
+
+def sides_of(ratios: tuple[float, float, float]) -> list[int]:
+    """Sides with a share above 0, of 0 (training), 1 (validation) and 2 (test).
+
+    Raises:
+        SplitError: not three numbers >= 0 with sum 1.
+    """
+    if len(ratios) != 3 or not all(math.isfinite(share) and share >= 0 for share in ratios):
+        raise SplitError(f"ratios must be three numbers >= 0, not {ratios}", where="ratios")
+    if abs(sum(ratios) - 1.0) > 1e-6:
+        raise SplitError(
+            f"ratios must have the sum 1, not {sum(ratios):g}", where="ratios", remedy="e.g. (0.8, 0.1, 0.1)"
+        )
+    return [side for side in range(3) if ratios[side] > 0]
+
+
+def check_enough(n_groups: int, n_sides: int) -> None:
+    """Refuse fewer groups than sides.
+
+    Raises:
+        SplitError: there are.
+    """
+    if n_groups < n_sides:
+        raise SplitError(
+            f"{n_groups} groups cannot fill {n_sides} sides",
+            where="groups",
+            remedy="add patients or lesions, or set the share of a side to 0",
+        )
+
+
+def split_of_sides(side_of_record: NDArray[np.int64]) -> Split:
+    """The split whose record ``i`` is on side ``side_of_record[i]``: 0 training, 1 validation, 2 test."""
+    train, validation, test = (np.flatnonzero(side_of_record == side).astype(np.int64) for side in range(3))
+    return Split(train, validation, test)
+
+
+def deal(
+    assigned: NDArray[np.int64],
+    order: Sequence[int],
+    grouped: Groups,
+    have: NDArray[np.float64],
+    wanted: NDArray[np.float64],
+) -> None:
+    """Assign the groups of ``order`` one by one, in place, to the side that then deviates least from ``wanted``.
+
+    Args:
+        assigned: int64 (n_groups,), written for the groups in ``order``.
+        order: group numbers.
+        grouped: the groups.
+        have: (n_sides, n_classes), images that each side has already; the dealt ones are added in place.
+        wanted: (n_sides, n_classes), images that each side shall have, >= 0.
+    """
+    wanted = np.maximum(wanted, 1e-9)  # a class without images has no group that could touch its column
+    for group in order:
+        count = grouped.counts[group]
+        # The change of (have - wanted)^2 / wanted when the group is added to each side.
+        cost = (count * (2.0 * (have - wanted) + count) / wanted).sum(axis=1)
+        side = int(np.argmin(cost))
+        assigned[group] = side
+        have[side] += count
 
 
 def _draw_shares(n_sites: int, alpha: float, totals: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
     """Shares (n_sites, n_classes), columns with sum 1."""
-    generator = np.random.default_rng(_number("dirichlet shares", seed))
+    generator = np.random.default_rng(number_of("dirichlet shares", seed))
     enough = 0.1 * float(totals.sum()) / n_sites
     best, best_size = np.full((n_sites, len(totals)), 1.0 / n_sites), -1.0
     for _ in range(_DRAWS):
@@ -169,7 +211,7 @@ def _draw_shares(n_sites: int, alpha: float, totals: NDArray[np.int64], seed: in
     return best
 
 
-def _fill(assigned: NDArray[np.int64], grouped: _Groups, n_sides: int, at_least: int) -> None:
+def fill_sides(assigned: NDArray[np.int64], grouped: Groups, n_sides: int, at_least: int) -> None:
     """Move groups, in place, until each side has ``at_least``; there are enough groups for that."""
     sizes = np.bincount(assigned, minlength=n_sides)
     for side in range(n_sides):
@@ -182,7 +224,17 @@ def _fill(assigned: NDArray[np.int64], grouped: _Groups, n_sides: int, at_least:
             sizes[side] += 1
 
 
-def _group(labels: ArrayLike, groups: Sequence[str], seed: int, purpose: str) -> _Groups:
+def group_records(labels: ArrayLike, groups: Sequence[str], seed: int, purpose: str) -> Groups:
+    """Groups of records, counted by class.
+
+    Args:
+        labels: integers (n,), >= 0.
+        groups: n group names, not empty.
+        seed, purpose: fix the order of groups of like size.
+
+    Raises:
+        SplitError: labels are no integers >= 0, there are none, or groups are missing or without a name.
+    """
     numbers = np.asarray(labels)
     if numbers.ndim != 1 or len(numbers) == 0 or not np.issubdtype(numbers.dtype, np.integer):
         raise SplitError(
@@ -207,12 +259,12 @@ def _group(labels: ArrayLike, groups: Sequence[str], seed: int, purpose: str) ->
     np.add.at(counts, (of_record, numbers), 1)
     # Sizes by powers of two: exact order by size would send the same few groups to the same side at every seed.
     sizes = counts.sum(axis=1).tolist()
-    keys = [(-size.bit_length(), _number(purpose, seed, name)) for size, name in zip(sizes, names, strict=True)]
+    keys = [(-size.bit_length(), number_of(purpose, seed, name)) for size, name in zip(sizes, names, strict=True)]
     order = sorted(range(len(names)), key=keys.__getitem__)
-    return _Groups(of_record, counts, np.array(order, dtype=np.int64))
+    return Groups(tuple(names), of_record, counts, np.array(order, dtype=np.int64))
 
 
-def _number(purpose: str, seed: int, name: str = "") -> int:
+def number_of(purpose: str, seed: int, name: str = "") -> int:
     """128 bits from a purpose, a seed and a name; equal on every machine and Python."""
     text = f"wardround/{purpose}/{seed}/{name}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(text).digest()[:16], "big")

@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..medical_datasets.cohort import Cohort
-from ..medical_datasets.errors import SplitError
-from ..medical_datasets.splits import dirichlet_sites, split_by_group
+from ..medical_datasets.split_record import SplitRecord
+from ..medical_datasets.splits import dirichlet_sites
+from ..medical_datasets.stable_splits import extend_sites
 from ..privacy.egress import COORDINATOR
 from .config import NAME, Study
 from .errors import StudyFileError
 from .study_cohort import phantom_study
+from .study_split import check_owners, known_split, record_split, reference_rows, rule_of, sites_of_groups, split_site
 from .training import derive_seed
 
 Index = NDArray[np.int64]
@@ -60,8 +62,9 @@ def deal(study: Study, cohort: Cohort) -> StudyPlan:
     labels = np.array([record.label for record in cohort.records], dtype=np.int64)
     groups = np.array([record.group for record in cohort.records], dtype=object)
     everything = np.arange(len(labels), dtype=np.int64)
-    reference, rest = _reference(study, cohort, labels, groups, everything)
-    owners = _owners(study, cohort, labels, groups, rest)
+    known = known_split(study, cohort.dataset)
+    reference, rest = _reference(study, cohort, labels, groups, everything, known)
+    owners = _owners(study, cohort, labels, groups, rest, known)
     names = sorted(set(owners.tolist()))
     unseen_name = study.sites.left_out or _unseen_name(study)
     if unseen_name and unseen_name not in names and (study.sites.left_out or study.sites.partition == "column"):
@@ -79,12 +82,25 @@ def deal(study: Study, cohort: Cohort) -> StudyPlan:
             remedy="Add sites, or partition = 'dirichlet' with count = 3",
         )
     _check_names(names)
-    sites = tuple(_split_site(study, name, rest[owners == name], labels, groups) for name in training)
+    sites = tuple(_split_site(study, name, rest[owners == name], labels, groups, known) for name in training)
     empty = np.zeros(0, dtype=np.int64)
     unseen = SitePlan(unseen_name, empty, empty, rest[owners == unseen_name]) if unseen_name in names else None
     if study.reference.source == "unseen":
         reference = empty if unseen is None else unseen.test
     return StudyPlan(cohort, sites, unseen, reference)
+
+
+def plan_split(study: Study, plan: StudyPlan) -> SplitRecord:
+    """The whole split of a plan, to be exported; a split file that the study names lends its salt."""
+    known = known_split(study, plan.cohort.dataset)
+    return record_split(
+        study,
+        plan.cohort,
+        [(site.name, site.train, site.validation, site.test) for site in plan.sites],
+        unseen=None if plan.unseen is None else (plan.unseen.name, plan.unseen.test),
+        reference=plan.reference,
+        salt=None if known is None else bytes.fromhex(known.salt),
+    )
 
 
 def straddling_groups(plan: StudyPlan) -> int:
@@ -100,7 +116,12 @@ def straddling_groups(plan: StudyPlan) -> int:
 
 
 def _reference(
-    study: Study, cohort: Cohort, labels: Index, groups: NDArray[np.object_], everything: Index
+    study: Study,
+    cohort: Cohort,
+    labels: Index,
+    groups: NDArray[np.object_],
+    everything: Index,
+    known: SplitRecord | None,
 ) -> tuple[Index, Index]:
     source = study.reference.source
     if source in ("none", "unseen", "class-means"):
@@ -117,14 +138,23 @@ def _reference(
         if not chosen.any():
             raise _unknown_site("reference.site", study.reference.site, cohort)
         return everything[chosen], everything[~chosen]
+    if known is not None:
+        chosen = reference_rows(known, groups.tolist())
+        return everything[chosen], everything[~chosen]
     share = study.reference.fraction
     seed = derive_seed(study.name, "reference", study.seed) % 2**31
-    split = split_by_group(labels, groups.tolist(), (1.0 - share, share / 2, share / 2), seed)
+    rule = rule_of(study)
+    split = rule(labels, groups.tolist(), (1.0 - share, share / 2, share / 2), seed)
     return np.sort(np.concatenate([split.validation, split.test])), split.train
 
 
 def _owners(
-    study: Study, cohort: Cohort, labels: Index, groups: NDArray[np.object_], rest: Index
+    study: Study,
+    cohort: Cohort,
+    labels: Index,
+    groups: NDArray[np.object_],
+    rest: Index,
+    known: SplitRecord | None,
 ) -> NDArray[np.object_]:
     """Site name of each record of ``rest``."""
     if study.data.source == "phantoms" or study.sites.partition == "column":
@@ -138,11 +168,17 @@ def _owners(
         unseen = _unseen_name(study)
         if unseen and unseen not in owners:
             raise _unknown_site("sites.unseen", unseen, cohort)
+        if known is not None:
+            check_owners(known, groups[rest].tolist(), [owner or "" for owner in owners])
         return np.array(owners, dtype=object)
     count = study.sites.count + (1 if study.sites.unseen else 0)
     seed = derive_seed(study.name, "sites", study.seed) % 2**31
-    index = dirichlet_sites(labels[rest], groups[rest].tolist(), count, study.sites.alpha, seed)
     names = [f"site-{i + 1}" for i in range(study.sites.count)] + [study.sites.unseen]
+    if known is None:
+        index = dirichlet_sites(labels[rest], groups[rest].tolist(), count, study.sites.alpha, seed)
+    else:
+        former = sites_of_groups(known, groups[rest].tolist(), names)
+        index = extend_sites(labels[rest], groups[rest].tolist(), former, count, seed)
     return np.array([names[i] for i in index], dtype=object)
 
 
@@ -161,12 +197,11 @@ def _unseen_name(study: Study) -> str:
     return study.sites.unseen
 
 
-def _split_site(study: Study, name: str, rows: Index, labels: Index, groups: NDArray[np.object_]) -> SitePlan:
+def _split_site(
+    study: Study, name: str, rows: Index, labels: Index, groups: NDArray[np.object_], known: SplitRecord | None
+) -> SitePlan:
     seed = derive_seed(study.name, "split", name, study.seed) % 2**31
-    try:
-        split = split_by_group(labels[rows], groups[rows].tolist(), study.data.split, seed)
-    except SplitError as error:
-        raise SplitError(error.what, where=f"site '{name}'", remedy=error.remedy) from None
+    split = split_site(study, name, labels[rows], groups[rows].tolist(), seed, known)
     return SitePlan(name, rows[split.train], rows[split.validation], rows[split.test])
 
 

@@ -133,7 +133,7 @@ MethodName = Literal[
 ADDED = (
     ("calibration", "site"),
     *(("evaluation", key) for key in ("abstain_risk", "coverage", "subgroups", "thresholds")),
-    *(("data", key) for key in ("prompts", "labels", "slices", "burned_in", "sources", "split_rule")),
+    *(("data", key) for key in ("prompts", "labels", "slices", "burned_in", "sources")),
     ("sites", "column"),
 )
 """Keys younger than measured figures: batches are drawn by the study's hash, which must not change for them."""
@@ -246,6 +246,8 @@ class Study(Section):
         for table, key in ADDED:
             if getattr(getattr(self, table), key) == type(getattr(self, table)).model_fields[key].default:
                 del content[table][key]
+        if self.data.rule == "balanced":  # the only rule there was when this key came
+            del content["data"]["split_rule"]
         if Path(self.backbone.weights).is_absolute():
             content["backbone"]["weights"] = "local"
         return rfc8785.dumps(content)

@@ -56,6 +56,7 @@ from .round_store import RoundStore
 from .run_folder import RunFolder
 from .site_machine import Site
 from .study_data import SiteData, StudyData
+from .study_split import keep_split
 from .trainer import LocalTrainer
 from .training import derive_seed
 from .update import Layout
@@ -164,7 +165,9 @@ def open_consortium(
 
         lying = bool(study.faults.lying_coordinator)
 
-        def gate(owner: str, ledger_path: Path, policy_path: Path, begun: bool) -> tuple[Gate, Ledger, LedgerKey]:
+        def gate(
+            owner: str, ledger_path: Path, policy_path: Path, begun: bool, **split: str
+        ) -> tuple[Gate, Ledger, LedgerKey]:
             ledger = stack.enter_context(Ledger.open(ledger_path, owner=owner, clock=lambda: datetime.now(UTC)))
             if begun and not ledger.knows(digest):
                 raise LedgerError(
@@ -197,6 +200,7 @@ def open_consortium(
                 roster=roster.digest.hex(),
                 identity=fingerprint_hex(identity.public_key),
                 coordinator=fingerprint_hex(own.public_key),
+                **split,
             )
             made = Gate(
                 owner=owner,
@@ -215,11 +219,12 @@ def open_consortium(
             name, home = site.name, homes[site.name]
             folder = home.state(digest)
             entered[name] = any((folder / file).is_file() for file in (PROGRESS_FILE, MEANS_FILE, HELD_OUT_FILE))
-            site_gate, ledgers[name], key = gate(name, home.ledger, home.policy, entered[name])
+            of_site = (site.train.rows, site.validation.rows, site.test.rows)
+            split = keep_split(folder, study, data.cohort, name, of_site)
+            site_gate, ledgers[name], key = gate(name, home.ledger, home.policy, entered[name], split=split)
             store = EvidenceStore(home.folder / CHECKPOINTS)
             witness = SiteWitness(name, identities[name], key, ledgers[name], pinned, store, time.time)
-            rows = np.concatenate([site.train.rows, site.validation.rows, site.test.rows])
-            check_left_out(home.folder, data.cohort, rows)
+            check_left_out(home.folder, data.cohort, np.concatenate(of_site))
             part, held_out = (each.training(method.consumes) for each in (site.train, site.validation))
             private = private_site(study, method, site.train, budgets[name], folder) if study.private else None
             trainers[name] = LocalTrainer(name, study, method, layout, part, held_out, data.shared, folder, private)

@@ -62,10 +62,10 @@ class DataSection(Section):
     split: tuple[Fraction, Fraction, Fraction] = Field(
         default=(0.8, 0.1, 0.1), strict=False, description="train, validation and test fractions, by group"
     )
-    split_rule: Literal["balanced", "stable"] = Field(
-        default="balanced",
-        description="`balanced` meets the fractions most nearly; `stable` keeps nearly every group on its side when "
-        "files are added",
+    split_rule: Literal["stable", "balanced"] = Field(
+        default="stable",
+        description="`stable` keeps nearly every group on its side when files are added; `balanced` meets the "
+        "fractions more nearly, and is what phantoms always have",
     )
     split_file: str = Field(
         default="",
@@ -101,6 +101,12 @@ class DataSection(Section):
         if abs(sum(self.split) - 1.0) > 1e-9:
             raise ValueError(f"split: fractions must sum to 1, these sum to {sum(self.split):g}")
         return self
+
+    @property
+    def rule(self) -> Literal["stable", "balanced"]:
+        """By which rule groups are divided."""
+        return "balanced" if self.source == "phantoms" else self.split_rule
+
 
 
 class SitesSection(Section):

@@ -151,7 +151,7 @@ def _row_with_links(run: RunFolder, row: SiteRow) -> SiteRow:
 
 def _audit_pages(run: RunFolder) -> list[tuple[Path, bytes]]:
     """The auditor's page and the annex, from the ledgers as they lie in the dossier now."""
-    study, found = load_study(run.study), audit_run(run)
+    study, found = load_study(run.study, of_run=True), audit_run(run)
     return [
         (run.audit, audit_page(audit_page_of(run, study, found)).encode()),
         (run.annex, annex(study, found).encode()),

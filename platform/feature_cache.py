@@ -3,13 +3,12 @@
 A shard is one safetensors file with ``features`` float32 (n, D) and ``hashes`` uint8 (n, 32), and in its metadata the
 backbone's fingerprint, the numerics it was made with, and a SHA-256 over all of it. Shards are named by that checksum,
 so two processes that write the same rows write the same file. There are no image names or paths in the cache; its
-folders are 0700 all the same, because features count as patient data.
+folders are 0700 all the same, because features count as patient data. An open cache maps its shards instead of
+holding them: in memory are 32 bytes and a number for each row, whatever else the folder has.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import struct
@@ -24,14 +23,18 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from ..medical_datasets.index_file import index_files
 from .errors import CacheError
+from .feature_shard import FORMAT, CacheKey, map_features, payload_checksum, read_shard, shard_metadata
 
-FORMAT = "wardround-features-1"
 SUFFIX = ".safetensors"
 SMALL_SHARD = 4096  # rows; smaller shards are merged when there are many
 MANY_SHARDS = 32
-LARGEST_MERGE = 65_536  # rows
+LARGEST_MERGE = 16_384  # rows; a shard is checked in memory, 32 MB of it at D = 512
+INDEX = "index"  # the folder of the image index in the cache folder
 _FINGERPRINT, _OURS = re.compile(r"[0-9a-f]{16}"), re.compile(r"[0-9a-f]{32}\.safetensors|\..*\.part")
+_SHIFT = 32
+_ROW = (1 << _SHIFT) - 1
 ABANDONED = 3600.0  # seconds after which a half-written file has no writer any more
 
 
@@ -48,23 +51,8 @@ class CacheIssue:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class CacheKey:
-    """What every row of a shard was made with.
-
-    Attributes:
-        fingerprint: the backbone's, 64 hexadecimal digits.
-        numerics: device kind, batch shape and library versions, because they decide the last bits.
-        width: columns D of the features.
-    """
-
-    fingerprint: str
-    numerics: str
-    width: int
-
-
 class FeatureCache:
-    """The shards of one backbone on one kind of device, read once when opened.
+    """The shards of one backbone on one kind of device, verified when opened and mapped into memory.
 
     Args:
         root: the cache folder; made (0700) when it is missing.
@@ -82,7 +70,8 @@ class FeatureCache:
         self.key = key
         self.folder = root / key.fingerprint[:16] / key.numerics.partition(" ")[0]
         self.issues: list[CacheIssue] = []
-        self._rows: dict[bytes, NDArray[np.float32]] = {}
+        self._rows: dict[bytes, int] = {}  # name -> shard << _SHIFT | row
+        self._shards: list[NDArray[np.float32]] = []
         try:
             for level in (root, self.folder.parent, self.folder):
                 level.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -99,11 +88,13 @@ class FeatureCache:
         return len(self._rows)
 
     def row(self, content_hash: str) -> NDArray[np.float32]:
-        """The feature of one image, float32 (D,); KeyError when there is none."""
-        return self._rows[bytes.fromhex(content_hash)]
+        """The feature of one image, float32 (D,), read-only; KeyError when there is none."""
+        place = self._rows[bytes.fromhex(content_hash)]
+        row: NDArray[np.float32] = self._shards[place >> _SHIFT][place & _ROW]
+        return row
 
     def add(self, rows: Mapping[str, NDArray[np.float32]]) -> None:
-        """Write rows as one shard, durable when this returns, and keep them in memory.
+        """Write rows as one shard, durable when this returns.
 
         Raises:
             CacheError: the disk is full or the folder cannot be written; nothing half-made stays.
@@ -113,8 +104,16 @@ class FeatureCache:
         names = sorted(rows)
         hashes = np.frombuffer(bytes.fromhex("".join(names)), dtype=np.uint8).reshape(len(names), 32)
         features = np.stack([rows[name] for name in names]).astype(np.float32, copy=False)
-        self._write(hashes, features)
-        self._rows.update((bytes.fromhex(name), feature) for name, feature in zip(names, features, strict=True))
+        self._keep(self._write(hashes, features), hashes, features)
+
+    def _keep(self, path: Path, hashes: NDArray[np.uint8], features: NDArray[np.float32]) -> None:
+        first = len(self._shards) << _SHIFT
+        try:
+            self._shards.append(map_features(path))
+        except OSError:
+            # Merged away by another process meanwhile, or too many open files: then in memory.
+            self._shards.append(features)
+        self._rows.update((key.tobytes(), first | at) for at, key in enumerate(hashes))
 
     def _sweep(self) -> None:
         """Remove what a killed writer left; a young file may belong to a writer that is still at work."""
@@ -137,7 +136,7 @@ class FeatureCache:
                 self.issues.append(CacheIssue(path.name, error.what))
                 path.unlink(missing_ok=True)
                 continue
-            self._rows.update((key.tobytes(), row) for key, row in zip(hashes, features, strict=True))
+            self._keep(path, hashes, features)
             sound.append((path, len(hashes)))
         return sound
 
@@ -186,7 +185,24 @@ def _write_shard(folder: Path, key: CacheKey, hashes: NDArray[np.uint8], feature
     return path
 
 
+def index_folder(root: Path) -> Path:
+    """Where the image index of a cache folder is."""
+    return root / INDEX
+
+
 def cache_files(root: Path) -> list[Path]:
+    """Every file of ours under a cache folder: shards, half-written ones, and those of the image index.
+
+    Raises:
+        CacheError: the folder cannot be read.
+    """
+    try:
+        return sorted([*shard_files(root), *index_files(index_folder(root))])
+    except OSError as error:
+        raise _unusable(root, error) from error
+
+
+def shard_files(root: Path) -> list[Path]:
     """Every shard and every half-written one under a cache folder, of all backbones and devices; nothing else in it.
 
     Raises:
@@ -205,7 +221,7 @@ def _is_ours(folder: Path) -> bool:
 
 def cached_names(root: Path) -> set[str]:
     """The names of all rows in a cache folder, hexadecimal: hashes of contents, or of content and camera."""
-    shards = (_own_shard(path) for path in cache_files(root))
+    shards = (_own_shard(path) for path in shard_files(root))
     return {row.tobytes().hex() for shard in shards if shard is not None for row in shard[1]}
 
 
@@ -213,7 +229,7 @@ def shards_with(root: Path, names: Collection[str]) -> dict[Path, int]:
     """The shards that hold rows of these names, and how many rows of each."""
     wanted = {bytes.fromhex(name) for name in names}
     found = {}
-    for path in cache_files(root):
+    for path in shard_files(root):
         shard = _own_shard(path)
         rows = 0 if shard is None else sum(row.tobytes() in wanted for row in shard[1])
         if rows:
@@ -245,7 +261,7 @@ def remove_rows(root: Path, names: Collection[str]) -> tuple[int, int]:
     try:
         while True:  # again, because another process may have merged shards meanwhile
             before = files
-            for path in cache_files(root):
+            for path in shard_files(root):
                 shard = _own_shard(path)
                 keep = None if shard is None else np.array([row.tobytes() not in wanted for row in shard[1]], bool)
                 if shard is not None and keep is not None:
@@ -270,54 +286,12 @@ def _own_shard(path: Path) -> tuple[CacheKey, NDArray[np.uint8], NDArray[np.floa
         content = path.read_bytes()
         if path.suffix != SUFFIX:
             return None
-        metadata = _metadata(content)
+        metadata = shard_metadata(content)
         width = load(content)["features"].shape[1]
         key = CacheKey(metadata["fingerprint"], metadata["numerics"], width)
         return key, *read_shard(content, key)
     except (FileNotFoundError, CacheError, SafetensorError, struct.error, ValueError, KeyError, TypeError, IndexError):
         return None
-
-
-def read_shard(content: bytes, key: CacheKey) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Decode and verify one shard: hashes uint8 (n, 32) and features float32 (n, D).
-
-    Raises:
-        CacheError: ``what`` starts with "damaged" (any bit of it differs from what was written) or "stale" (whole, but
-            made by another backbone, device or library version).
-    """
-    try:
-        tensors = load(content)
-        metadata = _metadata(content)
-        hashes, features = tensors["hashes"], tensors["features"]
-        written = CacheKey(metadata["fingerprint"], metadata["numerics"], features.shape[1])
-        checksum = metadata["sha256"]
-        shapes = hashes.dtype == np.uint8 and features.dtype == np.float32 and hashes.shape == (len(features), 32)
-    except (SafetensorError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise CacheError(f"damaged: {type(error).__name__}") from error
-    if not shapes or metadata.get("format") != FORMAT or len(tensors) != 2:
-        raise CacheError("damaged: it does not hold what a shard holds")
-    if payload_checksum(written, hashes, features) != checksum:
-        raise CacheError("damaged: the checksum does not fit")
-    if written != key:
-        what = "backbone" if written.fingerprint != key.fingerprint else "device or library version"
-        raise CacheError(f"stale: made with another {what}")
-    return hashes, features
-
-
-def payload_checksum(key: CacheKey, hashes: NDArray[np.uint8], features: NDArray[np.float32]) -> str:
-    """SHA-256 in hexadecimal over the key, the hashes and the features, each with its length before it."""
-    digest = hashlib.sha256()
-    for block in (
-        FORMAT.encode(),
-        key.fingerprint.encode(),
-        key.numerics.encode(),
-        str(features.shape[1]).encode(),
-        np.ascontiguousarray(hashes).data.cast("B"),
-        np.ascontiguousarray(features).data.cast("B"),
-    ):
-        digest.update(struct.pack("<Q", len(block)))
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -345,15 +319,6 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _metadata(content: bytes) -> Mapping[str, str]:
-    """The ``__metadata__`` of a safetensors file in memory; the library only reads it from files."""
-    (length,) = struct.unpack("<Q", content[:8])
-    metadata = json.loads(content[8 : 8 + length])["__metadata__"]
-    if not all(isinstance(metadata[name], str) for name in ("fingerprint", "numerics", "sha256")):
-        raise ValueError("metadata are not text")
-    return dict(metadata)
 
 
 def _unusable(folder: Path, error: OSError) -> CacheError:

@@ -1,4 +1,4 @@
-"""Paths of images to a table of features: each distinct image is encoded once, ever, for one backbone.
+"""Images to a table of features: each distinct image is encoded once, ever, for one backbone.
 
 Hashing and decoding run in a small pool of threads, ahead of the encoder but never more than a few batches, and on a
 CPU the batches themselves are encoded in the same pool, so every core is busy whatever the pictures cost to decode.
@@ -20,9 +20,11 @@ import torch
 from numpy.typing import NDArray
 
 from ..medical_datasets import pixels
+from ..medical_datasets.cohort import Picture
 from ..medical_datasets.errors import UnreadableImageError
 from .backbone import Backbone, fixed_numerics
-from .feature_cache import CacheIssue, CacheKey, FeatureCache
+from .feature_cache import CacheIssue, FeatureCache
+from .feature_shard import CacheKey
 
 SHARD_ROWS = 4096  # rows encoded before a shard is written, so that an interruption costs little
 MAX_WORKERS = 8
@@ -33,13 +35,13 @@ Progress = Callable[[int, int, float], None]
 
 @dataclass(frozen=True, slots=True)
 class FeatureTable:
-    """Features in the order of the paths they were asked for.
+    """Features in the order of the images they were asked for.
 
     Attributes:
         features: float32 (n_kept, D), rows of norm 1.
-        kept: int64 (n_kept,), ascending indices into the paths.
-        skipped: (path, reason) of images that could not be read. For local people only: it names files.
-        hashes: SHA-256 of each kept file's bytes, in hexadecimal.
+        kept: int64 (n_kept,), ascending indices into the images.
+        skipped: (image, reason) of those that could not be read. For local people only: it names files.
+        hashes: what each kept image is known by, 64 hexadecimal digits.
         reused: distinct images whose feature was in the cache.
         encoded: distinct images that were encoded now.
         issues: cache shards that were damaged or stale, and were removed and made again.
@@ -47,7 +49,7 @@ class FeatureTable:
 
     features: NDArray[np.float32]
     kept: NDArray[np.int64]
-    skipped: tuple[tuple[Path, str], ...]
+    skipped: tuple[tuple[Picture, str], ...]
     hashes: tuple[str, ...]
     reused: int = 0
     encoded: int = 0
@@ -78,27 +80,30 @@ def cache_key(backbone: Backbone) -> CacheKey:
 
 
 def encode(
-    paths: Sequence[Path],
+    images: Sequence[Picture],
     backbone: Backbone,
     *,
     cache: Path,
     progress: Progress | None = None,
-    read: Callable[[Path], NDArray[np.uint8]] = pixels.read_rgb,
-    hash_file: Callable[[Path], str] = pixels.content_hash,
+    read: Callable[[Picture], NDArray[np.uint8]] = pixels.read_rgb,
+    hash_file: Callable[[Picture], str] = pixels.content_hash,
     workers: int | None = None,
 ) -> FeatureTable:
     """Encode images, or take their features from the cache.
 
     The bits of a feature depend on the image's content and the backbone alone: not on the order, the count, the other
-    images, the number of workers, or on whether it came from the cache.
+    images, the number of workers, or on whether it came from the cache. In memory are the table, some hundred bytes an
+    image, and a few batches of pixels; what was encoded is in the cache at most ``SHARD_ROWS`` images later, and when
+    an exception ends the work.
 
     Args:
-        paths: image files, n >= 0; files of equal content are encoded once.
+        images: files or parts of files, n >= 0; images of equal content are encoded once.
         backbone: the frozen encoder.
         cache: the cache folder, see :func:`default_cache`.
         progress: called with (images done, images in all, images per second) after every batch and at the end.
-        read: decodes a file to uint8 (H, W, 3); raises UnreadableImageError for one that is skipped.
-        hash_file: SHA-256 of a file's bytes in hexadecimal; may raise UnreadableImageError as well.
+        read: decodes an image to uint8 (H, W, 3); raises UnreadableImageError for one that is skipped.
+        hash_file: what an image is known by, 64 hexadecimal digits, e.g. an index's ``content_hash``; called in several
+            threads, may raise UnreadableImageError as well.
         workers: threads; None takes one per core that this process may use, at most 8.
 
     Raises:
@@ -106,24 +111,23 @@ def encode(
         BackboneError: a feature is not finite.
     """
     store = FeatureCache(cache, cache_key(backbone))
-    work = _Work(backbone, store, read, hash_file)
-    meter = _Meter(len(paths), progress)
+    work = _Work(images, backbone, store, read, hash_file)
+    meter = _Meter(len(images), progress)
     with fixed_numerics():
-        work.run(paths, workers or default_workers(), meter)
-    names = [work.names[path] for path in paths]
-    kept = [at for at, name in enumerate(names) if name is not None and name not in work.unreadable]
-    hashes = tuple(name for name in (names[at] for at in kept) if name is not None)
+        work.run(workers or default_workers(), meter)
+    kept = [at for at, name in enumerate(work.names) if name and name not in work.unreadable]
+    hashes = tuple(work.names[at] for at in kept)
     features = np.zeros((len(kept), backbone.embed_dim), dtype=np.float32)
     for at, name in enumerate(hashes):
         features[at] = store.row(name)
-    whole = set(kept)
+    whole, used = set(kept), set(hashes)
     return FeatureTable(
         features=features,
         kept=np.asarray(kept, dtype=np.int64),
-        skipped=tuple((path, work.reason(path)) for at, path in enumerate(paths) if at not in whole),
+        skipped=tuple((image, work.reason(at)) for at, image in enumerate(images) if at not in whole),
         hashes=hashes,
-        reused=len(set(hashes) - work.claimed),
-        encoded=len(set(hashes) & work.claimed),
+        reused=len(used - work.claimed),
+        encoded=len(used & work.claimed),
         issues=tuple(store.issues),
     )
 
@@ -147,38 +151,40 @@ class _Work:
 
     def __init__(
         self,
+        images: Sequence[Picture],
         backbone: Backbone,
         store: FeatureCache,
-        read: Callable[[Path], NDArray[np.uint8]],
-        hash_file: Callable[[Path], str],
+        read: Callable[[Picture], NDArray[np.uint8]],
+        hash_file: Callable[[Picture], str],
     ) -> None:
+        self._images = images
         self._backbone, self._store, self._read, self._hash_file = backbone, store, read, hash_file
         self._lock = threading.Lock()
-        self.names: dict[Path, str | None] = {}
+        self.names = [""] * len(images)  # content hashes; empty where there is none
         self.claimed: set[str] = set()
         self.unreadable: dict[str, str] = {}  # content hash -> reason
-        self._unhashed: dict[Path, str] = {}  # path -> reason
+        self._unhashed: dict[int, str] = {}  # number of the image -> reason
 
-    def reason(self, path: Path) -> str:
-        """Why a path was skipped."""
-        name = self.names[path]
-        return self._unhashed[path] if name is None else self.unreadable[name]
+    def reason(self, at: int) -> str:
+        """Why an image was skipped."""
+        name = self.names[at]
+        return self.unreadable[name] if name else self._unhashed[at]
 
-    def prepare(self, path: Path) -> tuple[str, NDArray[np.uint8]] | None:
-        """Hash one file; decode and resize it when nobody has. Runs in a worker."""
+    def prepare(self, at: int) -> tuple[str, NDArray[np.uint8]] | None:
+        """Hash one image; decode and resize it when nobody has. Runs in a worker."""
+        image = self._images[at]
         try:
-            name = self._hash_file(path)
+            name = self._hash_file(image)
         except UnreadableImageError as error:
-            self._unhashed[path] = error.what
-            self.names[path] = None
+            self._unhashed[at] = error.what
             return None
-        self.names[path] = name
+        self.names[at] = name
         with self._lock:
             if name in self._store or name in self.claimed:
                 return None
             self.claimed.add(name)
         try:
-            return name, self._backbone.prepare(self._read(path))
+            return name, self._backbone.prepare(self._read(image))
         except UnreadableImageError as error:
             self.unreadable[name] = error.what
             return None
@@ -188,14 +194,14 @@ class _Work:
         rows = self._backbone.encode_prepared(torch.from_numpy(np.stack([pixel for _, pixel in batch])))
         return {name: row for (name, _), row in zip(batch, rows, strict=True)}
 
-    def run(self, paths: Sequence[Path], workers: int, meter: _Meter) -> None:
+    def run(self, workers: int, meter: _Meter) -> None:
         """Fill the store; what was encoded when an exception (Ctrl-C too) arrives is written before it goes on."""
         size = self._backbone.batch_size
         waiting: deque[Future[tuple[str, NDArray[np.uint8]] | None]] = deque()
         batches: deque[Future[dict[str, NDArray[np.float32]]]] = deque()
         ready: list[tuple[str, NDArray[np.uint8]]] = []
         fresh: dict[str, NDArray[np.float32]] = {}
-        coming = iter(paths)
+        coming = iter(range(len(self._images)))
 
         def collect(most: int) -> None:
             """Take finished batches, waiting for the oldest while more than ``most`` are under way."""
@@ -215,10 +221,10 @@ class _Work:
             exhausted = False
             while not exhausted or waiting:
                 while not exhausted and len(waiting) < AHEAD * size:
-                    path = next(coming, None)
-                    exhausted = path is None
-                    if path is not None:
-                        waiting.append(pool.submit(self.prepare, path))
+                    at = next(coming, None)
+                    exhausted = at is None
+                    if at is not None:
+                        waiting.append(pool.submit(self.prepare, at))
                 if waiting:
                     item = waiting.popleft().result()
                     if item is None:
@@ -230,7 +236,7 @@ class _Work:
                     ready = []
                     collect(most=workers)
             collect(most=0)
-            if not paths:
+            if not self._images:
                 meter.add(0)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

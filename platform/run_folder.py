@@ -172,7 +172,7 @@ class RunFolder:
                 remedy="Give the folder that --out named",
             )
         try:
-            return run, load_study(run.study)
+            return run, load_study(run.study, of_run=True)
         except StudyFileError as error:
             raise RunFolderError(
                 f"the run's study cannot be read: {error.what}", where=str(run.study), remedy="Restore it from a backup"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..medical_datasets.catalog import DATASETS, list_images
+from ..medical_datasets.class_maps import map_classes
 from ..medical_datasets.classes import keep_classes, named_classes
 from ..medical_datasets.cohort import Cohort, Dataset
+from ..medical_datasets.errors import DataError
+from ..medical_datasets.joined import Source, join
 from ..medical_datasets.listing import Listing, Wanted
 from ..medical_datasets.loading import cohort_of
+from ..medical_datasets.reading import DIRECT, Reader
 from ..medical_datasets.synthetic.population import PhantomStudy, demo_study
 from ..medical_datasets.synthetic.writer import materialise
 from .config import Study
@@ -62,13 +66,22 @@ def study_dataset(study: Study, key: str = "", where: str = "data.dataset") -> D
     return DATASETS[key]
 
 
-def read_cohort(study: Study, phantoms: Path, progress: Callable[[int, int], None] | None = None) -> Cohort:
+def read_cohort(
+    study: Study,
+    phantoms: Path,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    reader: Reader = DIRECT,
+    note: Callable[[str], None] = lambda _: None,
+) -> Cohort:
     """Load (or generate) the study's records.
 
     Args:
         study: what to read.
         phantoms: folder for generated images; written only when the study is synthetic.
         progress: called with (done, total) while phantoms are drawn.
+        reader: answers what is asked of image files, e.g. an index that remembers them.
+        note: told where a map of classes between data sets is not exact.
 
     Raises:
         StudyFileError: the study names a data set that does not exist, or prompts for a class that it does not have.
@@ -81,24 +94,35 @@ def read_cohort(study: Study, phantoms: Path, progress: Callable[[int, int], Non
     if study.data.source == "folder":
         (only,) = listed
         classes = study.data.classes if dataset.classes and study.data.classes else None
-        cohort = cohort_of(only.listing, classes=classes, site_column=only.column)
+        cohort = cohort_of(only.listing, classes=classes, site_column=only.column, reader=reader)
     else:
-        from ..medical_datasets.class_maps import map_classes
-        from ..medical_datasets.joined import Source, join
-
-        target = _target(study, dataset)
-        sources = [
-            Source(
-                name=Path(section.path).name,
-                listing=each.listing,
-                classes=map_classes(each.listing.dataset, target, explicit=section.map, exclude=section.exclude),
-                site=section.site,
-                column=each.column,
-            )
-            for section, each in zip(study.data.sources, listed, strict=True)
-        ]
-        cohort = join(target, sources)
+        cohort = _joined(study, _target(study, dataset), listed, reader, note)
     return replace(cohort, dataset=with_prompts(cohort.dataset, study))
+
+
+def _joined(
+    study: Study, target: Dataset, listed: Sequence[Listed], reader: Reader, note: Callable[[str], None]
+) -> Cohort:
+    keys = [section.dataset for section in study.data.sources]
+    sources = []
+    for at, (section, each) in enumerate(zip(study.data.sources, listed, strict=True)):
+        earlier = keys[:at].count(section.dataset)
+        try:
+            found = map_classes(each.listing.dataset, target, section.map, section.exclude)
+        except DataError as error:
+            raise StudyFileError(error.what, where=f"data.sources.{at}", remedy=error.remedy) from None
+        for words in found.notes:
+            note(f"class map of {each.name}: {words}")
+        sources.append(
+            Source(
+                name=f"{section.dataset}-{earlier + 1}" if earlier else section.dataset,
+                listing=each.listing,
+                labels=found.labels,
+                site=section.site,
+                site_column=each.column,
+            )
+        )
+    return join(target, sources, reader=reader)
 
 
 def listed_images(study: Study) -> Iterator[Listed]:

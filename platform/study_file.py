@@ -14,8 +14,13 @@ from .config import METHOD_TABLES, Study
 from .errors import StudyFileError
 
 
-def load_study(path: Path) -> Study:
+def load_study(path: Path, *, of_run: bool = False) -> Study:
     """Read a study file; paths of its data become absolute, relative to the file.
+
+    Args:
+        path: the file.
+        of_run: it is a run's own copy, which has every key that there was then: one that it lacks is younger, and
+            means what was done before there was a choice.
 
     Raises:
         StudyFileError: the file is missing, is no TOML, or a key or value is not allowed; each fault is named.
@@ -44,6 +49,8 @@ def load_study(path: Path) -> Study:
         raise StudyFileError(
             f"not valid TOML: {error}", where=str(path), remedy="Mend that line; strings need quotes"
         ) from None
+    if of_run and isinstance(values.get("data"), dict):
+        values["data"].setdefault("split_rule", "balanced")
     return parse_study(values, where=path)
 
 

@@ -1,6 +1,8 @@
 """Brain tumour MRI slices: the public Kaggle collections and every copy of them by class folders.
 
-Groups: the public copies carry no patient key, and their Testing part repeats slices of Training;
+Two spellings of the class folders are in use, ``glioma``, ``meningioma``, ``notumor``, ``pituitary`` and
+``glioma_tumor``, ``meningioma_tumor``, ``no_tumor``, ``pituitary_tumor``. Their alphabetical orders differ, so labels
+follow the names. Groups: the public copies carry no patient key, and their Testing part repeats slices of Training;
 near-duplicate clusters (a ``groups.csv``, or a perceptual hash where there is none) stand in for patients. Two
 slices of one patient that do not look alike stay in different groups, so figures on this data remain somewhat
 optimistic.
@@ -11,7 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 from ..class_folders import list_class_folders
-from ..cohort import ClassLabel, Dataset
+from ..cohort import ClassLabel, Code, Dataset
 
 BRAIN_MRI: Final = Dataset(
     key="brain-mri",
@@ -28,6 +30,10 @@ BRAIN_MRI: Final = Dataset(
                 "a glioma with surrounding oedema and irregular enhancement on brain MRI",
             ),
             aliases=("glioma tumor", "glioma tumour"),
+            codes=(
+                Code("SNOMED CT", "393564001", "Glioma"),
+                Code("ICD-O-3", "9380/3", "Glioma, malignant"),
+            ),
         ),
         ClassLabel(
             name="meningioma",
@@ -39,6 +45,10 @@ BRAIN_MRI: Final = Dataset(
                 "a meningioma with a smooth border and homogeneous enhancement on brain MRI",
             ),
             aliases=("meningioma tumor", "meningioma tumour"),
+            codes=(
+                Code("SNOMED CT", "302820008", "Intracranial meningioma"),
+                Code("ICD-O-3", "9530/0", "Meningioma, NOS"),
+            ),
         ),
         ClassLabel(
             name="notumor",
@@ -61,11 +71,16 @@ BRAIN_MRI: Final = Dataset(
                 "a pituitary macroadenoma in the sella turcica on brain MRI",
             ),
             aliases=("pituitary tumor", "pituitary tumour", "pituitary adenoma"),
+            codes=(
+                Code("SNOMED CT", "254956000", "Pituitary adenoma"),
+                Code("ICD-O-3", "8272/0", "Pituitary adenoma, NOS"),
+            ),
         ),
     ),
     layout=(
         "<class>/*.jpg",
         "Training/<class>/*.jpg, Testing/<class>/*.jpg",
+        "<class>: glioma, meningioma, notumor, pituitary; or glioma_tumor, meningioma_tumor, no_tumor, pituitary_tumor",
         "optional groups.csv: path, near_duplicate_group",
     ),
     group_key="near-duplicate group",

@@ -1,7 +1,8 @@
 """HAM10000: dermoscopy of seven kinds of pigmented skin lesion, several images of one lesion.
 
-Groups: ``lesion_id``; 10,015 images show 7,470 lesions, so a split by image leaks. The folders read here are
-class folders, optionally under one folder a site, with the class codes of the ``dx`` column.
+Groups: ``lesion_id``; 10,015 images show 7,470 lesions, so a split by image leaks. Sites: the column ``dataset``, which
+the copy of Harvard Dataverse has and the Kaggle copy lacks. Without a metadata table in the root, the images are read
+from class folders named by the codes of the ``dx`` column, optionally under one folder a site.
 """
 
 from __future__ import annotations
@@ -10,11 +11,49 @@ from typing import Final
 
 from ..class_folders import list_class_folders
 from ..cohort import ClassLabel, Dataset
+from ..listed_images import Entry, Labels, LeftOut, Understand, list_table
+from ..listing import Listing, Wanted
+from ..tables import Row, Table
+from .skin_classes import BASAL_CELL_CARCINOMA_CODES, DERMATOFIBROMA_CODES, NAEVUS_CODES
+from .skin_rows import lesion_or_image, skin_subgroups
+
+_TABLES: Final = tuple(f"HAM10000_metadata{suffix}" for suffix in (".csv", ".tab", ".tsv", ""))
+
+
+def read_ham10000(dataset: Dataset, wanted: Wanted) -> Listing:
+    """The images of the metadata table, or without one those in class folders.
+
+    Raises as :func:`..listed_images.list_table` or :func:`..class_folders.list_class_folders`.
+    """
+    if not any((wanted.root / name).is_file() for name in _TABLES):
+        return list_class_folders(dataset, wanted)
+    labels = Labels(dataset, wanted)
+
+    def understand(row: Row) -> Entry | LeftOut:
+        image = row.cells["image_id"]
+        label = labels.of(row.cells["dx"], row, image)
+        if isinstance(label, LeftOut):
+            return label
+        source = row.cells.get("dataset", "")
+        return Entry(
+            image,
+            label,
+            group=lesion_or_image(row.cells, image),
+            site=source or None,
+            subgroups=skin_subgroups(row.cells, age="age", place="localization", source=source),
+        )
+
+    def understanding(table: Table) -> tuple[Table, Understand]:
+        return table, understand
+
+    return list_table(dataset, wanted, _TABLES, ("lesion_id", "image_id", "dx"), understanding)
+
 
 HAM10000: Final = Dataset(
     key="ham10000",
     title="HAM10000 pigmented skin lesions",
     modality="dermoscopy",
+    # Why some classes have no code: see skin_classes.
     classes=(
         ClassLabel(
             name="akiec",
@@ -35,6 +74,7 @@ HAM10000: Final = Dataset(
                 "a pearly basal cell carcinoma with blue-grey nests seen through a dermatoscope",
             ),
             aliases=("basal cell carcinoma",),
+            codes=BASAL_CELL_CARCINOMA_CODES,
         ),
         ClassLabel(
             name="bkl",
@@ -55,6 +95,7 @@ HAM10000: Final = Dataset(
                 "a firm brown dermatofibroma with a fine peripheral network seen through a dermatoscope",
             ),
             aliases=("dermatofibroma",),
+            codes=DERMATOFIBROMA_CODES,
         ),
         ClassLabel(
             name="mel",
@@ -75,6 +116,7 @@ HAM10000: Final = Dataset(
                 "a symmetric melanocytic naevus with a regular pigment network",
             ),
             aliases=("nevus", "naevus", "nevi", "naevi", "melanocytic nevus", "melanocytic nevi"),
+            codes=NAEVUS_CODES,
         ),
         ClassLabel(
             name="vasc",
@@ -87,18 +129,23 @@ HAM10000: Final = Dataset(
             aliases=("vascular lesion", "vascular lesions", "vascular"),
         ),
     ),
-    layout=("<class>/*.jpg", "optional metadata.csv: path, label, lesion_id, sex, age"),
+    layout=(
+        "HAM10000_metadata.csv, .tab or no suffix: lesion_id, image_id, dx, dx_type, age, sex, localization, (dataset)",
+        "HAM10000_images_part_1/*.jpg, HAM10000_images_part_2/*.jpg, or anywhere below",
+        "or without that table <class>/*.jpg, optional metadata.csv: path, label, lesion_id, sex, age",
+    ),
     group_key="lesion",
-    site_key="the folder above the class folders, where there is one",
-    subgroup_columns=("sex", "age_band", "source"),
+    site_key="dataset; of class folders, the folder above them",
+    subgroup_columns=("sex", "age_band", "localisation", "source"),
     licence="CC BY-NC 4.0 (Harvard Dataverse and the ISIC archive)",
     citation=(
         "P. Tschandl, C. Rosendahl, H. Kittler, The HAM10000 dataset, a large collection of multi-source "
         "dermatoscopic images of common pigmented skin lesions, Scientific Data 5, 180161, 2018"
     ),
     obtain=(
-        "download it from Harvard Dataverse or the ISIC archive and sort the images into folders named by "
-        "the codes of the dx column"
+        "download the two image parts and the metadata from Harvard Dataverse and unpack them into one folder; or sort "
+        "the images into folders named by the codes of the dx column"
     ),
-    read=list_class_folders,
+    signature=("HAM10000_metadata*",),
+    read=read_ham10000,
 )

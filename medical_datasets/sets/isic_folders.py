@@ -11,11 +11,20 @@ from typing import Final
 
 from ..class_folders import list_class_folders
 from ..cohort import ClassLabel, Dataset
+from .skin_classes import (
+    ACTINIC_KERATOSIS_CODES,
+    BASAL_CELL_CARCINOMA_CODES,
+    DERMATOFIBROMA_CODES,
+    NAEVUS_CODES,
+    SEBORRHOEIC_KERATOSIS_CODES,
+)
 
 ISIC: Final = Dataset(
     key="isic",
     title="ISIC skin lesions in class folders",
     modality="dermoscopy",
+    # Why some classes have no code: see skin_classes. Squamous cell carcinoma holds Bowen's disease here, and pigmented
+    # benign keratosis is what the archive calls HAM10000's bkl.
     classes=(
         ClassLabel(
             name="actinic keratosis",
@@ -26,6 +35,7 @@ ISIC: Final = Dataset(
                 "a dermoscopic photograph of an actinic keratosis with a strawberry pattern",
             ),
             aliases=("actinic keratoses", "ak", "akiec"),
+            codes=ACTINIC_KERATOSIS_CODES,
         ),
         ClassLabel(
             name="basal cell carcinoma",
@@ -36,6 +46,7 @@ ISIC: Final = Dataset(
                 "a pearly basal cell carcinoma with blue-grey nests seen through a dermatoscope",
             ),
             aliases=("bcc",),
+            codes=BASAL_CELL_CARCINOMA_CODES,
         ),
         ClassLabel(
             name="dermatofibroma",
@@ -46,6 +57,7 @@ ISIC: Final = Dataset(
                 "a firm brown dermatofibroma with a fine peripheral network seen through a dermatoscope",
             ),
             aliases=("df",),
+            codes=DERMATOFIBROMA_CODES,
         ),
         ClassLabel(
             name="melanoma",
@@ -66,6 +78,7 @@ ISIC: Final = Dataset(
                 "a symmetric melanocytic naevus with a regular pigment network",
             ),
             aliases=("nv", "naevus", "nevi", "naevi", "melanocytic nevus", "melanocytic nevi"),
+            codes=NAEVUS_CODES,
         ),
         ClassLabel(
             name="pigmented benign keratosis",
@@ -86,6 +99,7 @@ ISIC: Final = Dataset(
                 "a waxy, stuck-on seborrhoeic keratosis with comedo-like openings",
             ),
             aliases=("seborrhoeic keratosis", "sk", "sek"),
+            codes=SEBORRHOEIC_KERATOSIS_CODES,
         ),
         ClassLabel(
             name="squamous cell carcinoma",
@@ -108,8 +122,11 @@ ISIC: Final = Dataset(
             aliases=("vasc", "vascular lesions", "vascular"),
         ),
     ),
-    layout=("<class>/*.jpg", "optional metadata.csv: path, label, lesion_id, sex, age"),
-    group_key="lesion",
+    layout=(
+        "<class>/*.jpg, or Train/<class>/*.jpg and Test/<class>/*.jpg",
+        "optional metadata.csv: path, label, isic_id, lesion_id, source, sex, age",
+    ),
+    group_key="lesion, else ISIC id; without the table, near-duplicate group",
     site_key="the folder above the class folders, where there is one",
     subgroup_columns=("sex", "age_band", "source"),
     licence="CC0, CC BY or CC BY-NC, image by image: see the ISIC archive",

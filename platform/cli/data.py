@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -34,7 +35,7 @@ def list_datasets(
     if key:
         _describe(find_dataset(key))
         return
-    table = Table(title=f"{len(DATASETS)} data sets", title_justify="left")
+    table = Table(title=f"{len(DATASETS)} data sets", title_justify="left", box=SIMPLE_HEAD)
     for column in ("key", "pictures", "classes", "grouped by", "site"):
         table.add_column(column, no_wrap=column == "key")
     for data in DATASETS.values():
@@ -89,6 +90,70 @@ def _describe(data: Dataset) -> None:
     }
     for name, words in facts.items():
         OUT.print(Text(f"  {name}: {words}"))
+
+
+@app.command("split")
+def split_data(
+    study_file: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="A study of real images.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Write the split here; there must be no such file yet.")],
+    json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Write down who trains, validates and tests on which groups, to use it again: data.split_file = "FILE".
+
+    Groups stand in it as marks, not names, but whoever holds it can try names: it stays where the images are.
+    Example: wardround data split brain.toml --out brain-split.json
+    """
+    from ...medical_datasets.split_file import write_split
+    from ..cohorts import deal, plan_split
+    from ..errors import StudyFileError
+    from ..study_cohort import read_cohort
+    from ..study_file import load_study
+
+    study = load_study(study_file)
+    if study.data.source == "phantoms":
+        raise StudyFileError(
+            "the study generates its images, and their split follows from its seed",
+            where=str(study_file),
+            remedy="There is nothing to keep",
+        )
+    if out.exists():
+        raise StudyFileError("there is a file of that name already", where=str(out), remedy="Give another --out")
+    with RichWatcher() as watcher:
+        watcher.stage("reading data")
+        plan = deal(study, read_cohort(study, Path(), note=watcher.note))
+    record = plan_split(study, plan)
+    digest = write_split(record, out)
+    records = plan.cohort.records
+    parts = {site.name: {"train": site.train, "validation": site.validation, "test": site.test} for site in plan.sites}
+    if plan.unseen is not None:
+        parts[f"{plan.unseen.name} (unseen)"] = {"test": plan.unseen.test}
+    if len(plan.reference):
+        parts["reference set"] = {"reference": plan.reference}
+    counts = {
+        name: {
+            side: {"groups": len({records[row].group for row in rows.tolist()}), "images": len(rows)}
+            for side, rows in sides.items()
+        }
+        for name, sides in parts.items()
+    }
+    if json_:
+        print_json({"file": str(out), "sha256": digest, "rule": record.rule, "parts": counts})
+        return
+    table = Table(title=f"{study.name} · rule {record.rule} · groups (images)", title_justify="left", box=SIMPLE_HEAD)
+    for column in ("site", "train", "validation", "test"):
+        table.add_column(column, justify="left" if column == "site" else "right", no_wrap=True)
+    for name, sides in counts.items():
+        shown = {**sides, "train": sides.get("train") or sides.get("reference")}
+        table.add_row(
+            name,
+            *(
+                f"{each['groups']} ({each['images']})" if each else "–"
+                for each in (shown.get("train"), shown.get("validation"), shown.get("test"))
+            ),
+        )
+    print_table(table)
+    OUT.print(Text(f"written: {one_line(str(out))}"))
+    OUT.print(f"SHA-256: {digest}")
 
 
 @app.command("check")

@@ -23,7 +23,9 @@ KINDS = {
 
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Image files; FILE#PART for one of several in a file.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE…", help="Image files; FILE#PART for one of several in a file.")
+    ],
     site: Annotated[
         str | None, typer.Option(metavar="NAME", help="Use this site's own calibration instead of the federation's.")
     ] = None,

@@ -13,7 +13,7 @@ GENESIS = "0" * 64
 Outcome = Literal["sent", "retried", "refused", "received", "failed", "noted"]
 Kind = Literal["open", "close", "message", "budget", "key", "sign", "forget", "purge", "note"]
 FACTS: dict[Kind, frozenset[str]] = {
-    "open": frozenset({"roster", "identity", "coordinator"}),
+    "open": frozenset({"roster", "identity", "coordinator", "split"}),
     "message": frozenset({"size", "root", "time", "coordinator_size", "coordinator_root", "signatures"}),
     "key": frozenset({"public_key", "identity", "signature", "previous_signature"}),
     "sign": frozenset({"report", "name", "role", "decision", "remarks"}),
@@ -22,7 +22,8 @@ FACTS: dict[Kind, frozenset[str]] = {
 }
 """What an entry of a kind may state in ``facts``: hexadecimal hashes, keys and signatures, and numbers.
 
-``open``: SHA-256 of the roster, fingerprints of the owner's and the coordinator's identities. ``message``: of a
+``open``: SHA-256 of the roster and, at a site, of its split; fingerprints of the owner's and the coordinator's
+identities. ``message``: of a
 receipt, size and root of the checkpoint in it; of a cosignature, root and time of the batch, and the coordinator's
 checkpoint that was found in it; of what was cosigned, the root and how many signatures it has. ``key``: the ledger key
 that signs checkpoints from here on, the owner's identity, and who vouches for it. ``forget``, ``purge``: how much was

@@ -160,7 +160,7 @@ def test_other_sites_files_are_not_opened(finished: World, tmp_path: Path, monke
     build_cases(finished.run, SITE, maps=0, cache=tmp_path / "fresh")
     records = finished.plan.cohort.records
     assert opened
-    assert {record.site for record in records if record.path in opened} == {SITE}
+    assert {record.site for record in records if record.image in opened} == {SITE}
 
 
 def test_the_unseen_site_has_a_page_without_training_images(finished: World) -> None:

@@ -27,7 +27,7 @@ OTHER: dict[str, Any] = {
     "data.slices": 3,
     "data.burned_in": True,
     "data.sources": ({"dataset": "ham10000", "path": "a"}, {"dataset": "isic", "path": "b"}),
-    "data.split_rule": "stable",
+    "data.split_rule": "balanced",
     "data.split_file": "split.json",
     "data.images_per_site": 300,
     "data.max_train_images": 50,

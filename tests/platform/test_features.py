@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from wardround.medical_datasets import pixels
+from wardround.medical_datasets.cohort import ImageRef
 from wardround.medical_datasets.errors import UnreadableImageError
+from wardround.medical_datasets.index import RACY_NS, Index
 from wardround.platform import feature_cache, features
 from wardround.platform.backbone import Backbone
 from wardround.platform.errors import BackboneError, CacheError
@@ -372,3 +375,86 @@ def test_only_unreadable_images_are_a_reason_to_skip(pictures: list[Path], tmp_p
     table = encode(pictures[:3], tmp_path, hash_file=hasher)
     assert np.array_equal(table.kept, [0, 2])
     assert "locked" in table.skipped[0][1]
+
+
+def test_references_and_paths_are_the_same_pictures(pictures: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_text("x")
+    asked = [ImageRef(pictures[0]), pictures[0], ImageRef(tmp_path / "bad.png"), ImageRef(pictures[1])]
+    table = features.encode(asked, BACKBONE, cache=tmp_path / "cache")
+    assert np.array_equal(table.features, slow_oracle([pictures[0], pictures[0], pictures[1]]))
+    assert table.encoded == 2
+    assert [image for image, _ in table.skipped] == [ImageRef(tmp_path / "bad.png")]
+
+
+def test_through_an_index_files_are_hashed_once(
+    pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def later() -> int:
+        return time.time_ns() + RACY_NS
+
+    with Index.open(feature_cache.index_folder(tmp_path), now=later) as index:
+        first = encode(pictures, tmp_path, hash_file=index.content_hash, workers=4)
+    monkeypatch.setattr(pixels, "content_hash", lambda _: pytest.fail("a file was read again"))
+    with Index.open(feature_cache.index_folder(tmp_path), now=later) as index:
+        again = encode(pictures, tmp_path, hash_file=index.content_hash, workers=4)
+    assert (again.encoded, again.reused) == (0, 48)
+    assert again.hashes == first.hashes
+    assert np.array_equal(again.features, slow_oracle(pictures))
+    names = sorted(path.name for path in feature_cache.cache_files(tmp_path))
+    assert names == sorted([shards(tmp_path)[0].name, "images.sqlite", "secret"])
+    assert all(b"patient" not in path.read_bytes() for path in feature_cache.cache_files(tmp_path))
+
+
+def test_rows_leave_the_shards_and_not_the_index(pictures: list[Path], tmp_path: Path) -> None:
+    table = encode(pictures[:4], tmp_path)
+    with Index.open(feature_cache.index_folder(tmp_path)):
+        files = feature_cache.index_files(feature_cache.index_folder(tmp_path))
+        assert len(files) == 4  # database, log, its index, secret
+        assert feature_cache.remove_rows(tmp_path, table.hashes[:1]) == (1, 1)
+        assert feature_cache.cached_names(tmp_path) == set(table.hashes[1:])
+        assert feature_cache.index_files(feature_cache.index_folder(tmp_path)) == files
+
+
+@pytest.mark.parametrize("failure", [OSError(5, "Input/output error"), MemoryError(), KeyboardInterrupt()])
+def test_a_failure_in_the_middle_keeps_what_was_encoded(
+    pictures: list[Path], tmp_path: Path, failure: BaseException
+) -> None:
+    encoded = threading.Event()
+
+    def reader(path: Path) -> np.ndarray:
+        if path == pictures[40]:
+            encoded.wait(20)  # the disk goes away once a batch is through
+            raise failure
+        return pixels.read_rgb(path)
+
+    with pytest.raises(type(failure)):
+        encode(pictures, tmp_path, read=reader, workers=2, progress=lambda *_: encoded.set())
+    table = encode(pictures, tmp_path)
+    assert table.reused >= BACKBONE.batch_size
+    assert table.reused + table.encoded == 48
+    assert np.array_equal(table.features, slow_oracle(pictures))
+
+
+def test_rows_stay_readable_when_their_shard_is_gone(tmp_path: Path) -> None:
+    key = CacheKey("a" * 64, "cpu", 3)
+    cache = FeatureCache(tmp_path, key)
+    cache.add(rows_of(range(5)))
+    opened = FeatureCache(tmp_path, key)
+    for path in shards(tmp_path):
+        path.unlink()
+    for one in (cache, opened):
+        assert all(np.array_equal(one.row(name), row) for name, row in rows_of(range(5)).items())
+        assert not one.row(f"{0:064x}").flags.writeable
+
+
+def test_with_too_many_open_files_rows_are_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> np.ndarray:
+        raise OSError(24, "Too many open files", str(path))
+
+    monkeypatch.setattr(feature_cache, "map_features", refuse)
+    key = CacheKey("a" * 64, "cpu", 3)
+    cache = FeatureCache(tmp_path, key)
+    for number in range(3):
+        cache.add(rows_of(range(number, number + 2)))
+    for one in (cache, FeatureCache(tmp_path, key)):
+        assert all(np.array_equal(one.row(name), row) for name, row in rows_of(range(4)).items())

@@ -1,0 +1,302 @@
+"""Several sources in one cohort: their classes mapped to the study's, one picture kept once, groups joined across them.
+
+Ids of the ISIC archive mean the same wherever they are met: HAM10000 and BCN20000 lie inside ISIC 2019, so one lesion,
+or one picture, may come from two sources. All other ids are the source's own: patient 17 of one hospital is not
+patient 17 of another, and their groups get the source's name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+
+from .cohort import Cohort, Dataset, Record, Skipped
+from .errors import DataError, DatasetLayoutError, EmptyClassError
+from .grouping import complete_groups, isic_id, widest_first
+from .listing import Item, Listing
+from .loading import check_site_column, readable_items, site_of
+from .near_duplicates import clusters
+from .reading import DIRECT, Reader
+
+ISIC_FAMILY: Final = frozenset({"ham10000", "isic", "isic-2018", "isic-2019", "isic-2020", "bcn20000", "dermamnist"})
+"""Keys of data sets whose pictures are in the ISIC archive."""
+
+# Image, lesion and patient ids as the archive and the collections in it write them.
+_ARCHIVE_ID: Final = re.compile(r"(?:ISIC|IL|IP|HAM|BCN|MSK\d?)_\d{7}", re.IGNORECASE)
+_IMAGE_ID: Final = re.compile(r"(ISIC_\d{7})(?:_downsampled)?(?:\.[a-z]+)?", re.IGNORECASE)
+_IMAGE_COLUMNS: Final = ("isic_id", "image", "image_id", "image_name", "img_id")
+_OWNER_COLUMNS: Final = ("patient_id", "lesion_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One data set among several.
+
+    Attributes:
+        name: what messages, groups and the subgroup ``source`` call it; unique, without ``/`` and ``:``.
+        listing: what was found in it.
+        labels: for each class of ``listing.dataset`` the label in the target, or None where it is left out.
+        site: the site that holds all of it; empty: the items' own.
+        site_column: column of its table that says the site, where ``site`` is empty; None: the data set's own key.
+    """
+
+    name: str
+    listing: Listing
+    labels: tuple[int | None, ...]
+    site: str = ""
+    site_column: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A readable image of one source; ``twin`` says of whom it is a second copy, in words."""
+
+    source: Source
+    item: Item
+    path: Path
+    label: int
+    twin: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.source.name}/{self.item.name}"
+
+
+def join(target: Dataset, sources: Sequence[Source], *, allow_empty: bool = False, reader: Reader = DIRECT) -> Cohort:
+    """One cohort of several sources.
+
+    A picture with the same ISIC id in two sources, or the same file, is kept in the first and skipped by name in
+    later ones. If any image of any source has no known group, all images of all sources are compared, and those that
+    look alike are joined (see :func:`..grouping.complete_groups`).
+
+    Args:
+        target: gives the classes and everything else that is said of the cohort.
+        sources: in the order of precedence, at least one.
+        allow_empty: accept a class without any image.
+        reader: answers what is asked of the files.
+
+    Returns:
+        The cohort; its root is the folder above all roots. Every record has the subgroup ``source``. Classes that a
+        map leaves out are in ``skipped``, each image with its class and the class's count.
+
+    Raises:
+        DataError: the first problem of a listing, with the source's name.
+        DatasetLayoutError: there is no source, or a source's name or map does not fit.
+        EmptyClassError: a class of the target has no readable image.
+        TableError: a source has no such site column, or it is empty for an image.
+    """
+    _check(target, sources)
+    found: list[_Found] = []
+    skipped: list[Skipped] = []
+    for source in sources:
+        readable, left_out = _of_source(source, reader)
+        found += readable
+        skipped += left_out
+    found = _marked_twins(found, target)
+    # Twins are grouped too: what one source knows of a picture counts for the copy that is kept.
+    groups = _known_groups(found)
+    kept = sorted(
+        ((image, group) for image, group in zip(found, groups, strict=True) if not image.twin),
+        key=lambda pair: (pair[0].path.as_posix(), pair[0].item.part),
+    )
+    skipped += [Skipped(_shown(image), image.twin) for image in found if image.twin]
+    complete, undecodable = complete_groups(
+        [image.item.image(_root(image.source)) for image, _ in kept],
+        [group for _, group in kept],
+        [image.name for image, _ in kept],
+        reader,
+    )
+    skipped += undecodable
+    records = tuple(
+        Record(
+            path=image.path,
+            label=image.label,
+            group=group,
+            site=image.source.site or site_of(image.item, image.source.site_column),
+            subgroups=MappingProxyType({**image.item.subgroups, "source": image.source.name}),
+            part=image.item.part,
+        )
+        for (image, _), group in zip(kept, complete, strict=True)
+        if group is not None
+    )
+    cohort = Cohort(
+        dataset=replace(target, subgroup_columns=_columns(target, sources)),
+        root=_common([_root(source) for source in sources]),
+        records=records,
+        synthetic=any(source.listing.synthetic for source in sources),
+        skipped=tuple(sorted(skipped, key=lambda each: str(each.path))),
+    )
+    if not allow_empty:
+        _refuse_empty(cohort, sources)
+    return cohort
+
+
+def _check(target: Dataset, sources: Sequence[Source]) -> None:
+    if not sources:
+        raise DatasetLayoutError("there is no source", where="sources", remedy="name at least one")
+    names = [source.name for source in sources]
+    for at, source in enumerate(sources):
+        if not source.name or not source.name.isprintable() or {"/", ":"} & set(source.name):
+            raise DatasetLayoutError(
+                f"{source.name!r} cannot be a source's name", where="sources", remedy="use letters, digits and dashes"
+            )
+        if source.name in names[:at]:
+            raise DatasetLayoutError(
+                f"two sources are called {source.name!r}", where="sources", remedy="give each a name of its own"
+            )
+        classes = source.listing.dataset.class_names
+        if len(source.labels) != len(classes) or not all(
+            label is None or 0 <= label < len(target.classes) for label in source.labels
+        ):
+            raise DatasetLayoutError(
+                f"the class map {source.labels} does not fit {len(classes)} classes mapped to {len(target.classes)}",
+                where=f"source {source.name!r}",
+                remedy=f"say for each of {', '.join(classes)} which class it becomes, or that it is left out",
+            )
+        if source.listing.problems:
+            first = source.listing.problems[0]
+            raise _named(first, source)
+        if not source.site:
+            check_site_column(source.site_column, source.listing)
+
+
+def _named(problem: DataError, source: Source) -> DataError:
+    """The problem again, saying in which source it is; its kind is kept."""
+    where = f"source {source.name!r}, {problem.where}" if problem.where else f"source {source.name!r}"
+    return type(problem)(problem.what, where=where, remedy=problem.remedy)
+
+
+def _of_source(source: Source, reader: Reader) -> tuple[list[_Found], list[Skipped]]:
+    """Readable images with their target labels; and what is left out."""
+    listing, root = source.listing, _root(source)
+    kept = {label: to for label, to in enumerate(source.labels) if to is not None}
+    items, damaged = readable_items(listing, kept, reader)
+    counts = Counter(item.label for item in listing.items)
+    names = listing.dataset.class_names
+    unmapped = [
+        Skipped(
+            listing.root / item.name,
+            f"the class {names[item.label]!r} of {source.name} is left out by the class map "
+            f"({counts[item.label]} images)",
+        )
+        for item in listing.items
+        if item.label not in kept
+    ]
+    found = [_Found(source, item, root / item.relative, kept[item.label]) for item in items]
+    return found, [*listing.skipped, *damaged, *unmapped]
+
+
+def _marked_twins(found: Sequence[_Found], target: Dataset) -> list[_Found]:
+    """The images again; those that an earlier source has too say so."""
+    first: dict[Hashable, _Found] = {}
+    marked: list[_Found] = []
+    for image in found:
+        keys: list[Hashable] = [(image.path, image.item.part)]
+        archive = _image_id(image.item)
+        if archive is not None:
+            keys.append(archive)
+        # Within one source a repeated id is one group and stays: the data set came so, and a check reports it.
+        earlier = next((first[key] for key in keys if key in first and first[key].source is not image.source), None)
+        if earlier is None:
+            for key in keys:
+                first.setdefault(key, image)
+            marked.append(image)
+            continue
+        words = f"the same picture as {earlier.item.name} in {earlier.source.name}, which is kept"
+        if earlier.label != image.label:
+            there, here = target.class_names[earlier.label], target.class_names[image.label]
+            words += f"; the class there is {there!r}, here {here!r}"
+        marked.append(replace(image, twin=words))
+    return marked
+
+
+def _known_groups(found: Sequence[_Found]) -> list[str | None]:
+    """Group names of the images, None where nothing is known; what shares any id has one name."""
+    last: dict[str, int] = {}
+    pairs: list[tuple[int, int]] = []
+    names: list[str | None] = []
+    for index, image in enumerate(found):
+        own = _group_name(image)
+        names.append(own)
+        for key in (*_shared_ids(image), *([] if own is None else [own])):
+            if key in last:
+                pairs.append((last[key], index))
+            last[key] = index
+    numbers = clusters(len(found), np.array(pairs, dtype=np.int64).reshape(-1, 2)).tolist()
+    best: dict[int, str] = {}
+    for number, name in zip(numbers, names, strict=True):
+        if name is not None:
+            best[number] = min(best.get(number, name), name, key=widest_first)
+    return [best.get(number) for number in numbers]
+
+
+def _group_name(image: _Found) -> str | None:
+    """The group as the source knows it; an id that is not the archive's gets the source's name."""
+    if image.item.group is None:
+        return None
+    column, _, value = image.item.group.partition(":")
+    if _of_archive(image, value):
+        return f"{column}:{value.upper()}"
+    return f"{column}:{image.source.name}/{value}"
+
+
+def _shared_ids(image: _Found) -> Iterator[str]:
+    """Ids that mean the same in every source."""
+    named = isic_id(image.item.relative)
+    for written in (named, _image_id(image.item)):
+        if written is not None:
+            yield f"isic_id:{written}"
+    for column in _OWNER_COLUMNS:
+        value = image.item.cells.get(column, "")
+        if _of_archive(image, value):
+            yield f"{column}:{value.upper()}"
+
+
+def _of_archive(image: _Found, value: str) -> bool:
+    return image.source.listing.dataset.key in ISIC_FAMILY and _ARCHIVE_ID.fullmatch(value) is not None
+
+
+def _image_id(item: Item) -> str | None:
+    """The ISIC id of the whole picture, or None; a file that is called after an id but not by it is another picture."""
+    for written in (item.relative.rsplit("/", 1)[-1], *(item.cells.get(column, "") for column in _IMAGE_COLUMNS)):
+        named = _IMAGE_ID.fullmatch(written)
+        if named is not None:
+            return named.group(1).upper()
+    return None
+
+
+def _root(source: Source) -> Path:
+    return Path(os.path.abspath(source.listing.root))
+
+
+def _shown(image: _Found) -> Path:
+    return image.source.listing.root / image.item.name
+
+
+def _common(roots: Sequence[Path]) -> Path:
+    return Path(os.path.commonpath(roots))
+
+
+def _columns(target: Dataset, sources: Sequence[Source]) -> tuple[str, ...]:
+    each = [target.subgroup_columns, *(source.listing.dataset.subgroup_columns for source in sources), ("source",)]
+    return tuple(dict.fromkeys(column for columns in each for column in columns))
+
+
+def _refuse_empty(cohort: Cohort, sources: Sequence[Source]) -> None:
+    present = {record.label for record in cohort.records}
+    empty = [name for label, name in enumerate(cohort.dataset.class_names) if label not in present]
+    if empty:
+        raise EmptyClassError(
+            f"no readable image of {', '.join(repr(name) for name in empty)} in any of "
+            f"{', '.join(source.name for source in sources)}",
+            where=str(cohort.root),
+            remedy="map a class of a source to it, add images, or leave the class out with the key classes",
+        )

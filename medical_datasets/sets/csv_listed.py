@@ -1,0 +1,141 @@
+"""Images that a table lists by path, with the classes that a study names: the way to bring data of any layout.
+
+The table is a study's ``labels`` file. Paths are relative to its folder and stay below the data folder. Groups: the
+first of ``patient``, ``patient_id``, ``lesion_id``, ``near_duplicate_group`` and ``isic_id`` that is filled, else
+near-duplicates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Final
+
+from ..classes import named_classes
+from ..cohort import Dataset, normalise_name
+from ..errors import DatasetLayoutError, TableError
+from ..grouping import group_of, subgroups_of
+from ..image_files import check_root
+from ..listed_images import Entry, Labels, LeftOut, list_rows
+from ..listing import Listing, Wanted
+from ..pixels import DICOM_SUFFIXES, IMAGE_SUFFIXES
+from ..tables import PHANTOM_TABLE, Row, read_table
+
+# Every suffix that a reader takes; a row may name a file of any other, which is then refused by name.
+_SUFFIXES: Final = IMAGE_SUFFIXES | (DICOM_SUFFIXES - {""}) | {".nii", ".gz", ".mat", ".npz", ".npy"}
+_SPLITS: Final = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+    "testing": "test",
+}
+
+
+def list_csv(dataset: Dataset, wanted: Wanted) -> Listing:
+    """The images of a table; rows of classes that are not asked for are left out and named.
+
+    Raises:
+        DatasetLayoutError: the folder or the table is not there, or the table is outside the folder.
+        TableError: the table cannot be read, or has no column ``path`` or ``label``.
+        EmptyClassError: the study names fewer than two classes.
+        UnknownClassError: it names one twice.
+    """
+    check_root(dataset, wanted.root)
+    written = PurePosixPath(wanted.labels.replace("\\", "/"))
+    if written.is_absolute() or ".." in written.parts:
+        raise DatasetLayoutError(
+            f"the table {wanted.labels!r} is not below the data folder",
+            where="labels",
+            remedy="write its path relative to the data folder, without '..'",
+        )
+    path = wanted.root / written
+    if not path.is_file():
+        raise DatasetLayoutError(
+            f"there is no table {wanted.labels!r}",
+            where=str(wanted.root),
+            remedy="name it with the key labels; it needs the columns path and label",
+        )
+    table = read_table(path, ("path", "label"))
+    names = [row.cells["label"] for row in table.rows if row.cells["label"]]
+    named = replace(dataset, classes=named_classes(wanted.classes, dataset, names))
+    # The study's names are all the classes there are, so another label is another class and no misspelt one.
+    labels = Labels(named, replace(wanted, classes=None))
+    asked = frozenset(normalise_name(name) for name in named.class_names)
+
+    def understand(row: Row) -> Entry | LeftOut:
+        name = _below(written.parent, row)
+        label = row.cells["label"]
+        if label and normalise_name(label) not in asked:
+            return LeftOut(name, f"the class {label!r} is none of the classes asked for")
+        number = labels.of(label, row, name)
+        if isinstance(number, LeftOut):
+            return number
+        return Entry(
+            name=name,
+            label=number,
+            part=row.cells.get("part", ""),
+            group=group_of(row.cells),
+            site=row.cells.get("site") or None,
+            split=_split(row),
+            subgroups=subgroups_of(row.cells),
+        )
+
+    return list_rows(
+        named,
+        replace(wanted, classes=None),
+        table,
+        understand,
+        by="path",
+        suffixes=frozenset(_SUFFIXES),
+        synthetic=(wanted.root / PHANTOM_TABLE).is_file(),
+    )
+
+
+def _below(folder: PurePosixPath, row: Row) -> str:
+    """The path of a row relative to the data folder; the table's folder is where it starts."""
+    written = row.cells["path"].replace("\\", "/")
+    path = PurePosixPath(written)
+    if not written or path.is_absolute() or ".." in path.parts or (path.parts and path.parts[0].endswith(":")):
+        raise TableError(
+            f"the path {row.cells['path']!r} is not a path below the table's folder",
+            where=row.where,
+            remedy="write it relative to the table, without '..'",
+        )
+    return str(folder / path)
+
+
+def _split(row: Row) -> str | None:
+    written = row.cells.get("split", "")
+    if not written:
+        return None
+    known = _SPLITS.get(normalise_name(written))
+    if known is None:
+        raise TableError(
+            f"the split {written!r} is none of train, validation and test",
+            where=row.where,
+            remedy="correct the cell, or leave it empty",
+        )
+    return known
+
+
+CSV_LISTED: Final = Dataset(
+    key="csv",
+    title="Images listed in a table",
+    modality="any",
+    classes=(),
+    layout=(
+        "labels.csv (or the table that the key labels names): path, label",
+        "optional columns: part, patient or patient_id, lesion_id, site, split, sex, age or age_band, source",
+        "the images below the table's folder, in any format that is read: JPEG, PNG, TIFF, DICOM, NIfTI and others",
+    ),
+    group_key="patient or lesion of the table, else near-duplicate group",
+    site_key="the column site, or the column that the study names",
+    subgroup_columns=("sex", "age_band", "source"),
+    licence="that of the images",
+    citation="none: cite where the images came from",
+    obtain="write a table with the columns path and label beside your images, and name the classes in the study",
+    read=list_csv,
+)

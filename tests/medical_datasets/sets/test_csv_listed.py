@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from wardround.medical_datasets.errors import DatasetLayoutError, EmptyClassError, TableError
+from wardround.medical_datasets.listing import Listing, Wanted
+from wardround.medical_datasets.loading import cohort_of
+from wardround.medical_datasets.sets.csv_listed import CSV_LISTED
+
+from ..pictures import save
+
+
+def table(root: Path, *lines: str, name: str = "labels.csv") -> Path:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root
+
+
+def read(root: Path, *classes: str, labels: str = "labels.csv") -> Listing:
+    return CSV_LISTED.read(CSV_LISTED, Wanted(root, classes or ("ill", "well"), labels))
+
+
+def reasons(listing: Listing) -> dict[str, str]:
+    return {skipped.path.relative_to(listing.root).as_posix(): skipped.reason for skipped in listing.skipped}
+
+
+def test_rows_become_items(tmp_path: Path) -> None:
+    save(tmp_path / "x/1.png", 1)
+    save(tmp_path / "2.jpg", 2)
+    save(tmp_path / "3.tif", 3)
+    table(
+        tmp_path,
+        "Path;Label;Patient;Site;Split;Sex;Age;Source",
+        "x\\1.png;ill;17;north;Training;F;44;scanner A",
+        "2.jpg;WELL;18;south;val;;;",
+        "3.tif;unsure;19;south;test;M;9;",
+    )
+    listing = read(tmp_path)
+    assert not listing.problems
+    assert listing.dataset.class_names == ("ill", "well")
+    second, first = listing.items
+    assert (first.relative, first.label, first.group, first.site, first.split) == (
+        "x/1.png", 0, "patient:17", "north", "train",
+    )  # fmt: skip
+    assert dict(first.subgroups) == {"sex": "female", "age_band": "40-59", "source": "scanner A"}
+    assert (second.label, second.group, second.site, second.split) == (1, "patient:18", "south", "validation")
+    assert reasons(listing) == {"3.tif": "the class 'unsure' is none of the classes asked for"}
+    assert "site" in listing.columns
+    cohort = cohort_of(listing)
+    assert [record.site for record in cohort.records] == ["south", "north"]
+
+
+def test_the_order_of_labels_is_the_studys(tmp_path: Path) -> None:
+    save(tmp_path / "1.png", 1)
+    table(tmp_path, "path,label", "1.png,ill")
+    assert read(tmp_path, "well", "ill").items[0].label == 1
+
+
+def test_labels_that_are_alike_are_other_classes(tmp_path: Path) -> None:
+    for number in (2, 3, 4):
+        save(tmp_path / f"{number}.png", number)
+    table(tmp_path, "path,label", "2.png,grade 2", "3.png,grade 3", "4.png,grade 4")
+    listing = read(tmp_path, "grade_2", "grade_4")
+    assert not listing.problems
+    assert [item.relative for item in listing.items] == ["2.png", "4.png"]
+    assert list(reasons(listing)) == ["3.png"]
+
+
+def test_paths_start_from_the_tables_folder(tmp_path: Path) -> None:
+    save(tmp_path / "site/a/1.png", 1)
+    save(tmp_path / "1.png", 2)
+    table(tmp_path, "path,label", "a/1.png,ill", name="site/list.csv")
+    listing = read(tmp_path, labels="site/list.csv")
+    assert [item.relative for item in listing.items] == ["site/a/1.png"]
+    assert reasons(listing) == {"1.png": "not listed in list.csv"}
+
+
+@pytest.mark.parametrize("written", ["../outside.png", "a/../../outside.png", "/etc/passwd", "C:\\a.png", ""])
+def test_a_path_outside_the_tables_folder_is_a_problem(tmp_path: Path, written: str) -> None:
+    save(tmp_path / "outside.png", 1)
+    root = tmp_path / "data"
+    save(root / "1.png", 2)
+    table(root, "path,label", "1.png,ill", f"{written},well")
+    (problem,) = read(root).problems
+    assert isinstance(problem, TableError)
+    assert "not a path below the table's folder" in str(problem)
+    assert "row 3" in str(problem)
+
+
+def test_other_formats_are_listed_by_path(tmp_path: Path) -> None:
+    names = ["1.dcm", "2.nii.gz", "3.mat", "4.IMA", "5.npz", "6"]
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode())
+    (tmp_path / "other.dcm").write_bytes(b"x")
+    table(tmp_path, "path,label,part", *(f"{name},ill,{'frame=2' if name == '1.dcm' else ''}" for name in names))
+    listing = read(tmp_path)
+    assert not listing.problems
+    assert [(item.relative, item.part) for item in listing.items] == [
+        (name, "frame=2" if name == "1.dcm" else "") for name in names
+    ]
+    assert reasons(listing)["other.dcm"] == "not listed in labels.csv"
+
+
+def test_frames_of_one_file_are_several_images(tmp_path: Path) -> None:
+    (tmp_path / "1.dcm").write_bytes(b"x")
+    table(tmp_path, "path,label,part,patient_id", "1.dcm,ill,frame=1,p", "1.dcm,well,frame=2,p")
+    listing = read(tmp_path)
+    assert not listing.problems
+    assert [(item.name, item.label) for item in listing.items] == [("1.dcm#frame=1", 0), ("1.dcm#frame=2", 1)]
+
+
+def test_unknown_patients_are_joined_by_likeness(tmp_path: Path) -> None:
+    save(tmp_path / "1.png", 1)
+    save(tmp_path / "2.jpg", 1, quality=80)
+    save(tmp_path / "3.png", 3)
+    table(tmp_path, "path,label,patient_id", "1.png,ill,p", "2.jpg,well,", "3.png,well,unknown")
+    group = [record.group for record in cohort_of(read(tmp_path)).records]
+    assert group == ["patient_id:p", "patient_id:p", "similar:3.png"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (("path,label", "1.png,ill", "1.png,well"), "two rows name one image.*row 3, and row 2"),
+        (("path,label", "1.png,ill", "9.png,well"), "1 of 2 rows name an image that is not there.*9.png"),
+        (("path,label", "1.png,"), "names no class.*row 2"),
+        (("path,label,split", "1.png,ill,later"), "the split 'later'.*row 2"),
+    ],
+)
+def test_rows_that_say_nothing_sensible_are_problems(tmp_path: Path, lines: tuple[str, ...], words: str) -> None:
+    save(tmp_path / "1.png", 1)
+    listing = read(table(tmp_path, *lines))
+    with pytest.raises(TableError, match=words):
+        raise listing.problems[0]
+
+
+def test_tables_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
+    save(tmp_path / "1.png", 1)
+    with pytest.raises(DatasetLayoutError, match=r"no table 'labels\.csv'.*key labels"):
+        read(tmp_path)
+    for labels in ("../labels.csv", "/etc/labels.csv"):
+        with pytest.raises(DatasetLayoutError, match="not below the data folder"):
+            read(tmp_path, labels=labels)
+    with pytest.raises(DatasetLayoutError, match="does not exist"):
+        read(tmp_path / "none")
+    table(tmp_path, "file,label", "1.png,ill")
+    with pytest.raises(TableError, match="no column 'path'"):
+        read(tmp_path)
+    table(tmp_path, "path,label", "1.png,ill")
+    with pytest.raises(EmptyClassError, match='classes = \\["ill"\\]'):
+        CSV_LISTED.read(CSV_LISTED, Wanted(tmp_path))

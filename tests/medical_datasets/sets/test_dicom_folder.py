@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydicom.uid import BasicTextSRStorage
+from wardround.medical_datasets.errors import DatasetLayoutError, TableError
+from wardround.medical_datasets.listing import Listing, Wanted
+from wardround.medical_datasets.loading import cohort_of
+from wardround.medical_datasets.readers.dicom import patient_group
+from wardround.medical_datasets.sets.dicom_folder import DICOM_FOLDER
+
+from ..readers.dicom_files import dataset, grey, write
+
+CLASSES = ("normal", "nodule")
+SECRETS = ("Mustermann", "19561111", "MRN4711", "A77")
+
+
+def put(root: Path, name: str, number: int, **elements: object) -> Path:
+    """An image of patient ``P<number>`` with easy identifiers."""
+    made = dataset(
+        grey((8, 8)),
+        **{
+            "PatientID": f"P{number}",
+            "StudyInstanceUID": f"1.2.{number}",
+            "SeriesInstanceUID": f"1.3.{number}",
+            "SOPInstanceUID": f"1.4.{number}",
+            "AccessionNumber": f"ACC{number}",
+            **elements,
+        },
+    )
+    return write(made, root / name)
+
+
+def table(root: Path, *lines: str, name: str = "labels.csv") -> None:
+    (root / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def listed(root: Path, classes: tuple[str, ...] | None = CLASSES, **options: object) -> Listing:
+    return DICOM_FOLDER.read(DICOM_FOLDER, Wanted(root, classes, **options))  # type: ignore[arg-type]
+
+
+def two(root: Path) -> None:
+    put(root, "a/1.dcm", 1, Manufacturer="Acme", ManufacturerModelName="Ring", PatientSex="F", PatientAge="045Y")
+    put(root, "b/IM0001", 2, InstitutionName="North", BodyPartExamined="CHEST")
+
+
+def skipped(listing: Listing) -> dict[str, str]:
+    return {each.path.name: each.reason for each in listing.skipped}
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("path", ("a/1.dcm", "b/IM0001")),
+        ("path", ("a\\1.dcm", "./b/IM0001")),
+        ("sop_instance_uid", ("1.4.1", "1.4.2")),
+        ("SOPInstanceUID", ("1.4.1", "1.4.2")),
+        ("SeriesInstanceUID", ("1.3.1", "1.3.2")),
+        ("study_instance_uid", ("1.2.1", "1.2.2")),
+        ("AccessionNumber", ("ACC1", "ACC2")),
+        ("patient_id", ("P1", "P2")),
+        ("PatientID", ("P1", "P2")),
+    ],
+)
+def test_every_key_finds_its_image(column: str, values: tuple[str, str], tmp_path: Path) -> None:
+    two(tmp_path)
+    table(tmp_path, f"{column},label", f"{values[0]},nodule", f"{values[1]},normal")
+    found = listed(tmp_path)
+    assert not found.problems
+    assert not found.skipped
+    assert [(item.relative, item.label, item.part) for item in found.items] == [("a/1.dcm", 1, ""), ("b/IM0001", 0, "")]
+    assert [item.group for item in found.items] == [patient_group("P1"), patient_group("P2")]
+    assert found.dataset.class_names == CLASSES
+    cohort = cohort_of(found)
+    assert [record.label for record in cohort.records] == [1, 0]
+    assert cohort.records[0].subgroups == {"sex": "female", "age_band": "40-59", "device": "Acme Ring"}
+
+
+def test_the_most_specific_of_several_keys_counts_and_the_patient_column_names_the_patient(tmp_path: Path) -> None:
+    two(tmp_path)
+    table(tmp_path, "patient_id,path,label", "X,a/1.dcm,nodule", "X,b/IM0001,normal")
+    found = listed(tmp_path)
+    assert not found.problems
+    assert {item.group for item in found.items} == {patient_group("X")}
+
+
+def test_a_series_labels_all_its_images(tmp_path: Path) -> None:
+    for number in range(3):
+        put(tmp_path, f"{number}.dcm", number, SeriesInstanceUID="1.3.9")
+    table(tmp_path, "series_instance_uid,label", "1.3.9,nodule", "1.3.9,nodule")
+    found = listed(tmp_path)
+    assert not found.problems
+    assert [item.label for item in found.items] == [1, 1, 1]
+
+
+def test_columns_win_over_tags_and_sites_come_from_a_column(tmp_path: Path) -> None:
+    two(tmp_path)
+    table(
+        tmp_path,
+        "path;label;site;patient;sex;age",
+        "a/1.dcm;nodule;west;MRN4711;M;12",
+        "b/IM0001;normal;east;MRN4711;F;70",
+    )
+    first, second = listed(tmp_path).items
+    assert (first.site, second.site) == ("west", "east")
+    assert first.group == second.group == patient_group("MRN4711")
+    assert first.subgroups == {"sex": "male", "age_band": "0-19", "device": "Acme Ring"}
+    assert "MRN4711" not in str(first)
+
+
+def test_institution_is_a_site_only_where_it_is_named(tmp_path: Path) -> None:
+    for number in range(2):
+        put(tmp_path, f"{number}.dcm", number, InstitutionName=f"House {number}")
+    table(tmp_path, "path,label", "0.dcm,nodule", "1.dcm,normal")
+    found = listed(tmp_path)
+    assert [item.site for item in found.items] == [None, None]
+    assert [record.site for record in cohort_of(found, site_column="InstitutionName").records] == ["House 0", "House 1"]
+
+
+def test_files_that_give_no_image_are_named_with_a_reason(tmp_path: Path) -> None:
+    two(tmp_path)
+    put(tmp_path, "unlisted.dcm", 3)
+    put(tmp_path, "burned.dcm", 4, BurnedInAnnotation="YES")
+    put(tmp_path, "report.dcm", 5, SOPClassUID=BasicTextSRStorage, Modality="SR", PixelData=None)
+    put(tmp_path, "other.dcm", 6)
+    put(tmp_path, "odd.jpg", 7)
+    (tmp_path / "broken.dcm").write_bytes(put(tmp_path, "whole.dcm", 8).read_bytes()[:400])
+    (tmp_path / "whole.dcm").unlink()
+    (tmp_path / "notes.txt").write_text("nothing", encoding="utf-8")
+    (tmp_path / "gone.dcm").symlink_to(tmp_path / "nowhere")
+    table(
+        tmp_path,
+        "path,label",
+        "a/1.dcm,nodule",
+        "b/IM0001,normal",
+        "burned.dcm,nodule",
+        "other.dcm,fracture",
+        "broken.dcm,nodule",
+    )
+    found = listed(tmp_path)
+    assert not found.problems
+    reasons = skipped(found)
+    assert "not listed in labels.csv" in reasons["unlisted.dcm"]
+    assert "BurnedInAnnotation" in reasons["burned.dcm"]
+    assert "Basic Text SR" in reasons["report.dcm"]
+    assert "'fracture' is none of the classes" in reasons["other.dcm"]
+    assert "name it *.dcm" in reasons["odd.jpg"]
+    assert reasons["broken.dcm"]
+    assert reasons["notes.txt"] == "not a DICOM file"
+    assert "link to nothing" in reasons["gone.dcm"]
+    assert len(found.items) == 2
+    assert len(reasons) == 8
+    assert len(listed(tmp_path, burned_in=True).items) == 3
+
+
+@pytest.mark.parametrize(
+    ("lines", "words", "row"),
+    [
+        (["path,label", "a/1.dcm,nodule", "c.dcm,normal", "d.dcm,normal"], "2 of 3 rows have no image", "row 3"),
+        (["path,label", "a/1.dcm,nodule", "a/1.dcm,normal"], "'label' says something else", "row 3"),
+        (["path,label,site", "a/1.dcm,nodule,x", "a/1.dcm,nodule,y"], "'site' says something else", "row 3"),
+        (["path,label,patient", "a/1.dcm,nodule,x", "b/IM0001,normal,"], "names no patient in 1 of 2", "row 3"),
+        (["path,label", "a/1.dcm,nodul"], "'nodul' is no class", "row 2"),
+        (["path,label", "a/1.dcm,"], "'label' is empty", "row 2"),
+        (["path,label", ",nodule"], "'path' is empty", "row 2"),
+        (["path,label,frame", "a/1.dcm,nodule,1"], "frame '1' is not one of the 1", "row 2"),
+        (["path,label,frame", "a/1.dcm,nodule,x"], "frame 'x'", "row 2"),
+    ],
+)
+def test_rows_that_contradict_are_problems(lines: list[str], words: str, row: str, tmp_path: Path) -> None:
+    two(tmp_path)
+    table(tmp_path, *lines)
+    found = listed(tmp_path)
+    assert len(found.problems) == 1
+    assert words in found.problems[0].what
+    assert row in found.problems[0].where
+    assert found.problems[0].remedy
+
+
+def test_one_image_in_two_files(tmp_path: Path) -> None:
+    put(tmp_path, "1.dcm", 1)
+    put(tmp_path, "copy.dcm", 1)
+    table(tmp_path, "path,label", "1.dcm,nodule", "copy.dcm,nodule")
+    found = listed(tmp_path)
+    assert [item.relative for item in found.items] == ["1.dcm"]
+    assert "the same image as 1.dcm" in skipped(found)["copy.dcm"]
+    table(tmp_path, "path,label", "1.dcm,nodule", "copy.dcm,normal")
+    assert "two labels" in listed(tmp_path).problems[0].what
+
+
+def test_frames(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(dataset(grey((5, 8, 8))), tmp_path / f"{name}.dcm")
+    table(tmp_path, "path,label,frame", "a.dcm,nodule,4", "a.dcm,normal,0", "b.dcm,nodule,")
+    found = listed(tmp_path)
+    assert not found.problems
+    assert [(item.name, item.label) for item in found.items] == [
+        ("a.dcm#frame=0", 0),
+        ("a.dcm#frame=4", 1),
+        ("b.dcm#frame=2", 1),
+    ]
+    assert len(cohort_of(found).records) == 3
+
+
+def test_without_classes_the_labels_are_offered_and_listed(tmp_path: Path) -> None:
+    two(tmp_path)
+    table(tmp_path, "path,label", "a/1.dcm,nodule", "b/IM0001,normal")
+    found = listed(tmp_path, classes=None)
+    assert 'classes = ["nodule", "normal"]' in found.problems[0].remedy
+    assert [item.label for item in found.items] == [0, 1]  # so that a check can look at them all the same
+
+
+def test_folder_and_table_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(DatasetLayoutError, match="does not exist"):
+        listed(tmp_path / "none")
+    with pytest.raises(TableError, match="no table of labels"):
+        listed(tmp_path)
+    table(tmp_path, "file,label", "a,b")
+    with pytest.raises(TableError, match="no column says which image"):
+        listed(tmp_path)
+    table(tmp_path, "SOPInstanceUIDs,label", "a,b")
+    with pytest.raises(TableError) as refused:
+        listed(tmp_path)
+    assert "did you mean 'sopinstanceuid'?" in refused.value.remedy
+    table(tmp_path, "path,class", "a,b", name="other.csv")
+    with pytest.raises(TableError, match="label"):
+        listed(tmp_path, labels="other.csv")
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two(tmp_path)
+    table(tmp_path, "path,label", "a/1.dcm,nodule")
+    scandir = os.scandir
+
+    def deny(folder: str) -> object:
+        if str(folder).endswith("/b"):
+            raise PermissionError(13, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", deny)
+    with pytest.raises(DatasetLayoutError, match="Permission denied"):
+        listed(tmp_path)
+
+
+def test_old_files_without_preamble_are_found(tmp_path: Path) -> None:
+    write(dataset(grey((8, 8)), SOPInstanceUID="1.4.1"), tmp_path / "IM1", preamble=False)
+    table(tmp_path, "sop_instance_uid,label", "1.4.1,nodule")
+    found = listed(tmp_path)
+    assert not found.problems
+    assert [item.relative for item in found.items] == ["IM1"]
+
+
+def test_identifiers_do_not_pass_the_loader(tmp_path: Path) -> None:
+    people = {
+        "PatientID": "MRN4711",
+        "PatientName": "Mustermann^Erika",
+        "PatientBirthDate": "19561111",
+        "AccessionNumber": "A77",
+    }
+    put(tmp_path, "1.dcm", 1, **people)
+    put(tmp_path, "2.dcm", 2, **people)
+    put(tmp_path, "3.dcm", 3, **people, BurnedInAnnotation="YES")
+    put(tmp_path, "4.dcm", 4, **people, PixelData=None)
+    put(tmp_path, "5.dcm", 5, **people, Rows=0)
+    lines = [f"{number}.dcm,{CLASSES[number % 2]},MRN4711,A77" for number in range(1, 6)]
+    table(tmp_path, "path,label,patient_id,accession_number", *lines)
+    found = listed(tmp_path)
+    cohort = cohort_of(found)
+    assert len(cohort.records) == 2
+    assert len({record.group for record in cohort.records}) == 1
+    shown = repr((found, cohort, [str(problem) for problem in found.problems]))
+    assert not any(secret in shown for secret in SECRETS)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from wardround.medical_datasets.errors import DatasetLayoutError, TableError
+from wardround.medical_datasets.own_tables import find_table, join_rows
+from wardround.medical_datasets.sets.ham10000 import HAM10000
+from wardround.medical_datasets.tables import Table, read_table
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def a_table(path: Path, text: str) -> Table:
+    return read_table(write(path, text), ("image",))
+
+
+def test_tables_are_found_in_the_order_of_the_patterns(tmp_path: Path) -> None:
+    for name in ("b.csv", "a.csv", "sub/c.csv"):
+        write(tmp_path / name, "x")
+    (tmp_path / "folder.csv").mkdir()
+    assert find_table(HAM10000, tmp_path, ("none.csv", "sub/*.csv", "*.csv")).name == "c.csv"
+    assert find_table(HAM10000, tmp_path, ("[ab].csv",)).name == "a.csv"
+    with pytest.raises(DatasetLayoutError, match=r"is not there; looked for folder\.csv"):
+        find_table(HAM10000, tmp_path, ("folder.csv",))
+
+
+def test_joined_cells(tmp_path: Path) -> None:
+    table = a_table(tmp_path / "t.csv", "image,label\na,mel\nb,nv\n")
+    side = a_table(tmp_path / "m.csv", "IMAGE;sex;label\nB.jpg;male;other\na;female;\nc;;\n")
+    joined = join_rows(table, side, "image")
+    assert [dict(row.cells) for row in joined.rows] == [
+        {"image": "a", "label": "mel", "sex": "female"},
+        {"image": "b", "label": "nv", "sex": "male"},
+    ]
+    assert [row.number for row in joined.rows] == [2, 3]
+    assert {row.table.name for row in joined.rows} == {"t.csv"}
+    assert joined.columns == ("image", "label", "sex")
+
+
+def test_rows_without_a_partner_and_doubled_keys_are_refused(tmp_path: Path) -> None:
+    table = a_table(tmp_path / "t.csv", "image,label\na,mel\nb,nv\n")
+    with pytest.raises(TableError, match=r"1 of 2 rows have no row in m\.csv, the first is 'b'.*row 3"):
+        join_rows(table, a_table(tmp_path / "m.csv", "image,sex\na,male\n"), "image")
+    with pytest.raises(TableError, match=r"two rows have the same 'image'.*row 3, and row 2"):
+        join_rows(table, a_table(tmp_path / "m.csv", "image,sex\na,male\nA.jpg,male\n"), "image")
