@@ -13,6 +13,7 @@ all of it stays: it is what noisy releases gave, epsilon covers it, and it is se
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -49,7 +50,8 @@ class UnknownGroupError(PlatformError):
         super().__init__(
             "the study's data at this site have no such group",
             where=study,
-            remedy="Give the group as the data's table names it, with its prefix (patient:…, lesion_id:…)",
+            remedy="Give the group as the data's table names it, with its prefix (patient_id:…, lesion_id:…); of DICOM "
+            "files patient_id: and the identifier in them",
         )
 
 
@@ -136,7 +138,8 @@ def find_group(held: HeldHome, study: Study, group: str, cache: Path, *, where: 
     """Look for a group in a study's data at this site; nothing is changed.
 
     Args:
-        held: the home. study: whose data are read. group: its name there. cache: the feature cache.
+        held: the home. study: whose data are read. group: its name there, or ``patient_id:`` and the identifier in
+            DICOM files. cache: the feature cache.
         where: the study's file, for messages.
 
     Raises:
@@ -148,8 +151,9 @@ def find_group(held: HeldHome, study: Study, group: str, cache: Path, *, where: 
     site = _site(held, plan, where)
     forgotten = Forgotten.read(held.folder)
     records = plan.cohort.records
-    known = bool(forgotten.withdrawals) and bool(forgotten.holding(forgotten.group_mark(group)))
     contents = {row: content_of(records[row].image) for row in rows_of_site(site).tolist()}
+    group = _as_recorded(group, {records[row].group for row in contents}, forgotten)
+    known = bool(forgotten.withdrawals) and bool(forgotten.holding(forgotten.group_mark(group)))
     of_group = {row for row in contents if records[row].group == group}
     if not of_group and not known:
         names = sorted({records[row].group for row in contents})
@@ -250,6 +254,27 @@ def _through_camera(image: str, study: Study, plan: StudyPlan, site: SitePlan) -
     colour = not plan.cohort.dataset.grey
     tag = CameraShift(site.name, study.sites.feature_shift, colour).tag()
     return sha256(f"{image} {tag}".encode()).hexdigest() if tag else image
+
+
+def _as_recorded(named: str, groups: Collection[str], forgotten: Forgotten) -> str:
+    """The group that a person means by a patient's identifier, which the loader of DICOM files keeps as a digest only.
+
+    ``patient_id:17`` and, with an issuer, ``patient_id:17^^^ISSUER`` stand for the digest; in a joined study the
+    digest comes after the source's name.
+    """
+    column, _, value = named.partition(":")
+    if named in groups or column != "patient_id" or not value:
+        return named
+    from ..medical_datasets.readers.dicom_tags import patient_group
+
+    identifier, _, issuer = value.partition("^^^")
+    digest = patient_group(identifier, issuer)
+    joined = f"/{digest.partition(':')[2]}"
+    found = [group for group in groups if group == digest or group.endswith(joined)]
+    if found:
+        return min(found)
+    withdrawn = bool(forgotten.withdrawals) and bool(forgotten.holding(forgotten.group_mark(digest)))
+    return digest if withdrawn else named
 
 
 def _stored(held: HeldHome) -> tuple[list[Path], list[Path]]:

@@ -52,6 +52,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                 "backbone_weights",
                 "backbone",
                 "feature_cache",
+                "feature_shard",
                 "features",
                 "bench_encode",
             }
@@ -130,6 +131,8 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                 "cases_file",
                 "case_data",
                 "case_review",
+                "data_check",
+                "data_check_page",
                 "federation",
                 "figures_loop",
                 "forgetting",

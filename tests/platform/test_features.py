@@ -417,9 +417,17 @@ def test_rows_leave_the_shards_and_not_the_index(pictures: list[Path], tmp_path:
 
 @pytest.mark.parametrize("failure", [OSError(5, "Input/output error"), MemoryError(), KeyboardInterrupt()])
 def test_a_failure_in_the_middle_keeps_what_was_encoded(
-    pictures: list[Path], tmp_path: Path, failure: BaseException
+    pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
 ) -> None:
     encoded = threading.Event()
+    real = BACKBONE.encode_prepared
+
+    def encoding(batch: torch.Tensor) -> np.ndarray:
+        rows = real(batch)
+        encoded.set()
+        return rows
+
+    monkeypatch.setattr(BACKBONE, "encode_prepared", encoding)
 
     def reader(path: Path) -> np.ndarray:
         if path == pictures[40]:
@@ -428,7 +436,7 @@ def test_a_failure_in_the_middle_keeps_what_was_encoded(
         return pixels.read_rgb(path)
 
     with pytest.raises(type(failure)):
-        encode(pictures, tmp_path, read=reader, workers=2, progress=lambda *_: encoded.set())
+        encode(pictures, tmp_path, read=reader, workers=2)
     table = encode(pictures, tmp_path)
     assert table.reused >= BACKBONE.batch_size
     assert table.reused + table.encoded == 48
