@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sqlite3
 import struct
 import threading
 import time
@@ -30,7 +29,7 @@ from numpy.typing import NDArray
 from . import pixels
 from .cohort import ImageRef, Picture
 from .errors import DataError
-from .index_file import DATABASE, Counts, IndexFile, Row, discard, index_files, is_damage
+from .index_file import DATABASE, FAULTS, Counts, IndexFile, Row, discard, index_files, is_damage
 
 RACY_NS: Final = 2_000_000_000  # the coarsest clock of a file system in use, FAT's
 BATCH: Final = 1024  # rows that are kept in memory before they are written together
@@ -73,7 +72,7 @@ class Index:
         self._full = False  # whether writing failed; what is there can be read all the same
         try:
             self._file = IndexFile(folder, rules())
-        except (OSError, sqlite3.Error) as error:
+        except FAULTS as error:
             self._failed(error)
 
     @classmethod
@@ -199,7 +198,7 @@ class Index:
             if row is None and self._file is not None:
                 try:
                     row = self._file.get(place.key)
-                except sqlite3.Error as error:
+                except FAULTS as error:
                     self._failed(error)
         return row if row is not None and row.guard == place.guard else None
 
@@ -230,7 +229,7 @@ class Index:
         if self._file is not None and self._fresh and not self._full:
             try:
                 self._file.put(self._fresh)
-            except sqlite3.Error as error:
+            except FAULTS as error:
                 self._failed(error, reading=False)
         self._fresh.clear()
 
@@ -244,7 +243,7 @@ class Index:
                     return ask(self._file)
                 if not index_files(self._folder):
                     return nothing
-            except (OSError, sqlite3.Error) as error:
+            except FAULTS as error:
                 if is_damage(error):
                     self._failed(error)
                     return nothing
@@ -255,7 +254,7 @@ class Index:
             remedy="end other work that uses it and try again, or remove the folder: it is made anew when needed",
         )
 
-    def _failed(self, error: OSError | sqlite3.Error, *, reading: bool = True) -> None:
+    def _failed(self, error: Exception, *, reading: bool = True) -> None:
         """Go on without what failed; begin anew where the files are damaged."""
         if not reading and not is_damage(error):
             self._full = True
@@ -270,7 +269,7 @@ class Index:
             try:
                 discard(self._folder, inode)
                 self._file = IndexFile(self._folder, rules())
-            except (OSError, sqlite3.Error) as again:
+            except FAULTS as again:
                 error = again
             else:
                 self.notes.append("the image index was damaged: it was removed and is made anew")

@@ -24,7 +24,10 @@ BUSY_SECONDS: Final = 20.0
 _SECRET_BYTES: Final = 32
 _FORMAT: Final = b"wardround-image-index-1"
 _COMPANIONS: Final = ("", "-wal", "-shm", "-journal")
-_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+# A plain error is one of these too: the statements are fixed, so one that has no table or column met a damaged schema.
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+FAULTS: Final = (OSError, sqlite3.Error, UnicodeDecodeError)
+"""What the methods of an :class:`IndexFile` raise; the last where SQLite's message quotes damaged bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +68,7 @@ class IndexFile:
         inode: of the database, to tell it from one that another process has put in its place.
 
     Raises:
-        OSError: the folder cannot be made or written.
-        sqlite3.Error: the database cannot be used; see :func:`is_damage`.
+        OSError, sqlite3.Error, UnicodeDecodeError: it cannot be used; :func:`is_damage` says whether it is damaged.
     """
 
     def __init__(self, folder: Path, rules: bytes) -> None:
@@ -82,6 +84,7 @@ class IndexFile:
         finally:
             os.close(descriptor)
         self._connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        self._connection.text_factory = bytes  # there is no text in a sound one
         try:
             self._prepare()
         except BaseException:
@@ -146,7 +149,7 @@ class IndexFile:
             Rows of these contents.
 
         Raises:
-            sqlite3.Error: they cannot be removed, or not be overwritten because another process reads them.
+            sqlite3.Error: also when they cannot be overwritten because another process reads them.
         """
         run = self._connection.execute
         run("CREATE TEMP TABLE IF NOT EXISTS gone (content BLOB PRIMARY KEY)")
@@ -178,7 +181,7 @@ class IndexFile:
             yield
             self._connection.execute("COMMIT")
         except BaseException:
-            with contextlib.suppress(sqlite3.Error):  # a full disk has rolled it back already; the first error counts
+            with contextlib.suppress(*FAULTS):  # a full disk has rolled it back already; the first error counts
                 self._connection.execute("ROLLBACK")
             raise
 
@@ -191,7 +194,8 @@ class IndexFile:
 
 def is_damage(error: BaseException) -> bool:
     """Whether an error says that the database is no longer what was written, and not that it cannot be reached."""
-    return isinstance(error, sqlite3.DatabaseError) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return isinstance(error, UnicodeDecodeError) or (code & 0xFF) in _DAMAGE
 
 
 def index_files(folder: Path) -> list[Path]:

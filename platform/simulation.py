@@ -42,7 +42,7 @@ from .site_calibration import fit_site
 from .study_cohort import read_cohort
 from .study_data import Part, StudyData, encode_study
 from .training import served_state
-from .watching import Silent, Watcher
+from .watching import Silent, Watcher, left_out
 from .withdrawn import withdrawn_records
 
 
@@ -126,8 +126,8 @@ def simulate(
                 rehearse_plans(study, data)
             rehearse_roster(study, method, data)
             _check_faults(study, data)
-        for skip in skipped:
-            watch.note(f"left out: {skip.path}: {skip.reason}")
+        for words in left_out([(skip.path, skip.reason) for skip in skipped], brief=watch.brief):
+            watch.note(words)
         federated = federate(study, method, data, backbone.fingerprint, run, watch, tap)
         watch.stage("baselines and figures")
         make_private(run.adapter.parent)

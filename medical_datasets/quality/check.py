@@ -126,7 +126,7 @@ def outlier_problems(names: Sequence[str], features: Features) -> Iterator[Probl
     found = outliers(features)
     if not len(found.rows):
         return
-    order = np.lexsort((found.similarity, found.group < 0, found.group))
+    order = np.lexsort((found.similarity, found.group, found.group < 0))
     entries = []
     for at in order.tolist():
         group = int(found.group[at])

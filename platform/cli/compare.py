@@ -75,6 +75,7 @@ class GridBars:
     """Draws a grid on standard error: a bar over cells, one within the cell, a line for each that ended."""
 
     def __init__(self) -> None:
+        self.brief = ERR.is_terminal
         self._progress = bars()
         self._grid: TaskID | None = None
         self._cell: TaskID | None = None

@@ -100,6 +100,7 @@ class RichWatcher:
     """Draws a run on standard error: a bar per stage, a line per round."""
 
     def __init__(self) -> None:
+        self.brief = ERR.is_terminal
         self._progress = bars()
         self._task: TaskID | None = None
         self._title = ""

@@ -23,7 +23,7 @@ from ..features import default_cache
 from ..run_folder import RunFolder
 from ..simulation import study_backbone
 from ..study_data import encode_study
-from ..watching import Watcher
+from ..watching import Watcher, left_out
 from .cells import CellRecord, CellStore, Failure
 from .cohort_cache import CohortCache
 from .grid import PlannedCell, Request, plan_grid
@@ -228,8 +228,8 @@ def _run(
                 lambda done, total, rate: watch.progress(done, total, "images", rate),
                 watch.note,
             )
-            for skip in skipped:
-                watch.note(f"left out: {skip.path}: {skip.reason}")
+            for words in left_out([(skip.path, skip.reason) for skip in skipped], brief=watch.brief):
+                watch.note(words)
             result = run_cell(
                 cell.study,
                 cell.method,

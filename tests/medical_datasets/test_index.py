@@ -483,29 +483,44 @@ def test_a_damaged_index_is_made_anew(paths: list[Path], tmp_path: Path, file: s
         assert index.counts().images == 9
 
 
+class Written:
+    """An index of four pictures and the answers of the files; a class, for hypothesis would print all of it."""
+
+    def __init__(self, root: Path) -> None:
+        self.pictures = [save(root / f"{number}.png", number) for number in range(4)]
+        self.folder = root / "index"
+        with opened(self.folder) as index:
+            self.answers = ask_all(index, self.pictures)
+
+
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Path, list[object]]:
-    root = tmp_path_factory.mktemp("written")
-    pictures = [save(root / f"{number}.png", number) for number in range(4)]
-    with opened(root / "index") as index:
-        direct = ask_all(index, pictures)
-    return pictures, root / "index", direct
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    return Written(tmp_path_factory.mktemp("written"))
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 7)), min_size=1, max_size=4))
-def test_no_flipped_bits_change_an_answer(
-    written: tuple[list[Path], Path, list[object]], flips: list[tuple[float, int]]
-) -> None:
-    pictures, folder, direct = written
-    content = bytearray((folder / DATABASE).read_bytes())
+def test_no_flipped_bits_change_an_answer(written: Written, flips: list[tuple[float, int]]) -> None:
+    content = bytearray((written.folder / DATABASE).read_bytes())
     for share, bit in flips:
         content[int(share * len(content))] ^= 1 << bit
     with tempfile.TemporaryDirectory() as copy:
-        shutil.copy(folder / SECRET, copy)
+        shutil.copy(written.folder / SECRET, copy)
         (Path(copy) / DATABASE).write_bytes(content)
         with opened(Path(copy)) as index:
-            assert ask_all(index, pictures) == direct
+            assert ask_all(index, written.pictures) == written.answers
+
+
+@pytest.mark.parametrize("old", [b"content BLOB", b"CREATE TABLE images"])
+def test_a_schema_that_cannot_be_read_is_damage(written: Written, tmp_path: Path, old: bytes) -> None:
+    content = (written.folder / DATABASE).read_bytes()
+    assert old in content
+    shutil.copy(written.folder / SECRET, tmp_path)
+    # No UTF-8, and SQLite quotes it in its message.
+    (tmp_path / DATABASE).write_bytes(content.replace(old, b"\xd5" + old[1:]))
+    with opened(tmp_path) as index:
+        assert ask_all(index, written.pictures) == written.answers
+        assert index.notes == ["the image index was damaged: it was removed and is made anew"]
 
 
 def test_another_secret_makes_old_rows_go(paths: list[Path], tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_large_jpeg_is_seen_as_it_would_be_in_full(tmp_path: Path) -> None:
         rgb = read_rgb(tmp_path / look.item.relative)
         assert (look.height, look.width) == rgb.shape[:2]
         assert look.colour == is_colour(rgb)
-        assert np.abs(thumbnail - grey_thumbnail(rgb)).max() <= 1
+        assert np.abs(thumbnail - grey_thumbnail(rgb)).max() <= 2  # grey levels: too few to change a correlation
 
 
 def test_an_interruption_ends_the_work(listing: Listing) -> None:
