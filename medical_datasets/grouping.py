@@ -64,7 +64,7 @@ def complete_groups(
     """
     if all(name is not None for name in known):
         return tuple(known), ()
-    thumbnails = np.empty((len(images), 32, 32), dtype=np.float32)  # 4 KB an image, and no list of them beside it
+    thumbnails = np.empty((len(images), 32, 32), dtype=np.uint8)  # grey levels are whole: 1 KB an image
     readable: list[int] = []
     skipped: list[Skipped] = []
     for index, answer in enumerate(each(images, reader.read_grey_thumbnail)):

@@ -61,7 +61,7 @@ class IndexFile:
     """Rows on disk. Not for several threads at a time; any number of processes may have one open.
 
     Args:
-        folder: made (0700) where it is missing.
+        folder: made (0700), and the cache folder that it is in, where they are missing.
         rules: version of whatever decides what a row says; rows by other rules are removed.
 
     Attributes:
@@ -72,7 +72,8 @@ class IndexFile:
     """
 
     def __init__(self, folder: Path, rules: bytes) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for level in (folder.parent, folder):  # above a folder it makes, mkdir does not keep to the mode
+            level.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._rules = rules
         self._secret = _secret_of(folder)

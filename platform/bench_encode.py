@@ -42,7 +42,8 @@ class EncodeBench:
         overhead_ratio: whole way over bare, >= about 1; the goal is at most 1.15.
         images_per_second: of the whole way.
         warm_ms_per_image: the whole way when every feature is in the cache, milliseconds.
-        cpu_share: of the whole way, share of the threads' time in which they computed, 0 to about 1.
+        cpu_share: of the whole way, share of the threads' time in which they computed, 0 to about 1; less where the
+            machine has other work too.
         peak_rss_growth_mb: resident memory of the first whole way, its peak after the first fifth of the images less
             what it was then, in 10^6 bytes; flat when it does not grow with the images.
         reader_images_per_second: JPEG files decoded alone, with as many threads.

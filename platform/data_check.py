@@ -65,7 +65,8 @@ def folder_source(folder: Path, *, dataset: str | None = None, labels: str | Non
         DatasetLayoutError: unknown key, missing folder or table, or nothing in the folder is known.
     """
     found = recognise(folder) if dataset is None else find_dataset(dataset)
-    wanted = Wanted(folder) if labels is None else Wanted(folder, labels=labels)
+    # Pictures said to have text burned in are what a person should look at before a study leaves them out.
+    wanted = Wanted(folder, burned_in=True) if labels is None else Wanted(folder, labels=labels, burned_in=True)
     return Source("", list_images(found, wanted))
 
 

@@ -32,6 +32,7 @@ TITLES: Final = {
     "blank-images": "Pictures that show nothing",
     "burned-in": "Text burned into the picture",
     "burned-in-unknown": "Perhaps text burned into the picture",
+    "classes-not-named": "Classes are for the study to name",
     "colour-images": "Colour where there should be none",
     "device-confounded": "The device tells the class",
     "empty-class": "A class without a readable image",

@@ -16,10 +16,10 @@ import numpy as np
 from ..catalog import list_images, recognise
 from ..classes import keep_classes, kept_labels
 from ..cohort import Cohort, Dataset, Skipped
-from ..errors import DataError, TableError, UnknownClassError
+from ..errors import DataError, EmptyClassError, TableError, UnknownClassError, UnreadableImageError
 from ..listing import Listing, Wanted
 from ..near_duplicates import clusters, flat, near_duplicate_pairs, pairs_by_key
-from ..pixels import IMAGE_SUFFIXES
+from ..pixels import IMAGE_SUFFIXES, check_header
 from .classes import class_problems, counts_by_class, group_problems
 from .duplicates import duplicate_problems, leaked
 from .identifiers import identifier_problems
@@ -88,8 +88,9 @@ def check_listing(
     # Pictures that show nothing are one finding; compared with each other they would all be pairs.
     shown = np.flatnonzero(~blank)
     pairs = shown[near_duplicate_pairs(looks.thumbnails[shown], workers=workers)].reshape(-1, 2)
+    damaged = [skipped for skipped in listing.skipped if _is_damaged(skipped)]
     problems = [
-        *_listed_problems(listing),
+        *_listed_problems(listing, damaged),
         *class_problems(seen, listing, dataset),
         *picture_problems(looks, dataset),
         *duplicate_problems(seen, pairs),
@@ -97,8 +98,9 @@ def check_listing(
         *source_problems(seen),
         *identifier_problems(seen, [item.name for item in listing.items], listing.columns),
     ]
-    if looks.unreadable:
-        entries = [Entry((name,), what) for name, what in looks.unreadable]
+    entries = [Entry((name,), what) for name, what in looks.unreadable]
+    entries += [_skipped(skipped, listing.root) for skipped in damaged]
+    if entries:
         problems.append(
             finding("error", "unreadable", "image", "that cannot be decoded; loaders leave them out", entries)
         )
@@ -147,19 +149,24 @@ def _kept(listing: Listing, classes: Sequence[str] | None) -> Listing:
     return replace(listing, dataset=keep_classes(listing.dataset, classes), items=items, folders=folders)
 
 
-def _listed_problems(listing: Listing) -> Iterator[Problem]:
+def _listed_problems(listing: Listing, damaged: Sequence[Skipped]) -> Iterator[Problem]:
     """What the data set's reader found wrong with folders and tables, and what it left out."""
     for problem in listing.problems:
         images = _images_in(problem, listing.root)
         # Where it is about a folder, the images in it say where.
         message = f"{problem.what}. {problem.remedy}" if images else str(problem)
         message = message.replace(f"{listing.root}{os.sep}", "")
+        if isinstance(problem, EmptyClassError) and listing.dataset.classes:
+            # A study has to name classes; that a folder does not is nothing wrong with it.
+            yield Problem("info", "classes-not-named", message, 1)
+            continue
         yield Problem("error", _code(problem, listing), message, len(images) or 1, images)
-    if listing.skipped:
-        reasons = Counter(skipped.reason for skipped in listing.skipped)
+    others = [skipped for skipped in listing.skipped if skipped not in damaged]
+    if others:
+        reasons = Counter(skipped.reason for skipped in others)
         told = "; ".join(f"{count}: {reason}" for reason, count in reasons.most_common(3))
         more = f"; {len(reasons) - 3} more reasons" if len(reasons) > 3 else ""
-        entries = [_skipped(skipped, listing.root) for skipped in listing.skipped]
+        entries = [_skipped(skipped, listing.root) for skipped in others]
         yield finding("info", "other-files", "file or row", f"left out ({told}{more})", entries)
 
 
@@ -178,6 +185,16 @@ def _images_in(problem: DataError, root: Path) -> tuple[Entry, ...]:
         return ()
     inside = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     return tuple(Entry((path.relative_to(root).as_posix(),)) for path in inside)
+
+
+def _is_damaged(skipped: Skipped) -> bool:
+    """Whether a file was left out because its own reader refuses it: the reader is asked, and says the same."""
+    try:
+        if skipped.path.is_file():
+            check_header(skipped.path)
+    except UnreadableImageError as problem:
+        return problem.what == skipped.reason
+    return False
 
 
 def _skipped(skipped: Skipped, root: Path) -> Entry:

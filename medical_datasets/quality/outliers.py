@@ -22,7 +22,11 @@ from ..errors import DataError
 LEAST_IMAGES: Final = 60  # fewer do not say what is usual
 LINKS: Final = (2, 5)  # neighbours that hold a picture in a kind: a hundredth of the images, within these bounds
 ALONE: Final = 0.20  # cosine with the last of these neighbours under which a picture stands alone
+FEW: Final = 300  # images under which neighbours are sparse, and ALONE is
+ALONE_OF_FEW: Final = 0.15
 FAR: Final = 0.22  # the same for the median picture of a small group
+MANY: Final = 1000  # images from which neighbours are dense, and FAR is what this share of the set's own is under
+FURTHEST: Final = 0.005
 KIND: Final = 0.32  # cosine over which two pictures are neighbours in a kind
 SMALL: Final = 0.10  # of all images; a larger group is a part of the set and no stranger
 COMMON: Final = 0.5  # of all images; where the larger kinds hold fewer, the set has no common look to be unlike
@@ -54,7 +58,7 @@ def outliers(features: Features, *, seed: int = 0) -> Outliers:
 
     A picture stands alone when fewer than five pictures (two to four in sets under 500) of the set's own kinds have a
     cosine of ``ALONE`` with it. A small group is a kind, grown at ``KIND``, of at most ``SMALL`` of all images, whose
-    median picture is as far from the rest: under ``FAR``. A set that is scattered over small groups has none.
+    median picture is about as far from the rest. A set that is scattered over small groups has none.
 
     Args:
         features: float32 (n, D), rows of norm 1. Fewer than ``LEAST_IMAGES`` rows give no outlier.
@@ -88,10 +92,13 @@ def outliers(features: Features, *, seed: int = 0) -> Outliers:
             held = (cosines[:, kinds == number] >= KIND).sum(axis=1) >= links
             group[start:stop][free & held] = number
     group[sample] = np.maximum(kinds, -1)
+    far = FAR
+    if count >= MANY:
+        far = max(far, float(np.quantile(similarity[sample[kinds == _OWN]], FURTHEST)))
     for number in range(int(kinds.max()) + 1):
-        if np.median(similarity[group == number]) >= FAR:
+        if np.median(similarity[group == number]) >= far:
             group[group == number] = -1
-    rows = np.flatnonzero((group >= 0) | (similarity < ALONE))
+    rows = np.flatnonzero((group >= 0) | (similarity < (ALONE_OF_FEW if count < FEW else ALONE)))
     return Outliers(rows, similarity[rows], group[rows])
 
 

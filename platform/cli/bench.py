@@ -24,7 +24,7 @@ def group() -> None:
 
 @app.command("encode")
 def bench_encode(json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False) -> None:
-    """Measure the way from files to cached features against the bare encoder.
+    """Measure the way from files to cached features against the bare encoder; and reader and image index alone.
 
     Example: wardround bench encode --json
     """

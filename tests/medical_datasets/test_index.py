@@ -304,7 +304,7 @@ def test_no_name_is_in_any_file_and_nobody_else_may_read_them(paths: list[Path],
                 assert planted not in content
         for file in folder.iterdir():
             assert file.stat().st_mode & 0o777 == 0o600
-        assert folder.stat().st_mode & 0o777 == 0o700
+        assert all(level.stat().st_mode & 0o777 == 0o700 for level in (folder, folder.parent))
     assert {file.name for file in folder.iterdir()} == {DATABASE, SECRET}
     assert b"DOE" not in every_byte(folder)
 
@@ -596,3 +596,20 @@ def test_a_damaged_index_that_another_process_replaced_stays(paths: list[Path], 
         index_file.discard(folder, inode=1)  # a database that is no longer there
         assert (folder / DATABASE).is_file()
         assert index.counts().images == 9
+
+
+def test_purged_under_its_hands_an_index_goes_on_and_the_next_begins_anew(paths: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    with opened(folder) as index:
+        ask_all(index, paths[:4])
+        index.flush()
+        (folder / f".{SECRET}.killed").write_bytes(b"half a secret")
+        assert len(index_files(folder)) == 5
+        for file in index_files(folder):
+            file.unlink()
+        assert ask_all(index, paths) == ask_all(pixels, paths)
+    assert list(folder.iterdir()) == []
+    with opened(folder) as index:
+        assert index.counts().images == 0
+        assert ask_all(index, paths) == ask_all(pixels, paths)
+        assert index.notes == []

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from wardround.medical_datasets import pixels
 from wardround.medical_datasets.catalog import DATASETS, list_images
 from wardround.medical_datasets.listing import Listing, Wanted
 from wardround.medical_datasets.pixels import grey_thumbnail, read_rgb
@@ -72,7 +73,7 @@ def test_one_look_tells_what_many_readings_tell(listing: Listing, workers: int) 
 def test_every_file_is_read_once(listing: Listing, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
     lock = threading.Lock()
-    read = looks_module.read_bytes
+    read = pixels.read_bytes
 
     def counting(path: Path) -> bytes:
         with lock:

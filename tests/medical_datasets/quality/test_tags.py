@@ -3,20 +3,18 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import pydicom
 import pytest
 from PIL import Image, PngImagePlugin
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, SecondaryCaptureImageStorage, generate_uid
 from wardround.medical_datasets.cohort import ImageRef
 from wardround.medical_datasets.quality.tags import Tags, of_file, of_picture
 
 from ..pictures import pattern
+from .dicom_files import dicom
 
 
 def saved(kind: str, **options: object) -> Tags:
     stream = io.BytesIO()
-    Image.fromarray(pattern(1)).save(stream, kind, **options)  # type: ignore[arg-type]
+    Image.fromarray(pattern(1)).save(stream, kind, **options)
     data = stream.getvalue()
     with Image.open(io.BytesIO(data)) as picture:
         return of_picture(picture, data)
@@ -60,24 +58,6 @@ def test_comments_of_jpeg_and_text_of_png() -> None:
     plain = PngImagePlugin.PngInfo()
     plain.add_text("Software", "a program")
     assert saved("PNG", pnginfo=plain).kinds == ()
-
-
-def dicom(path: Path, **elements: str) -> ImageRef:
-    file = Dataset()
-    file.file_meta = FileMetaDataset()
-    file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    file.SOPClassUID = SecondaryCaptureImageStorage if elements.pop("secondary", "") else MRImageStorage
-    file.file_meta.MediaStorageSOPClassUID = file.SOPClassUID
-    file.SOPInstanceUID = file.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    file.Rows = file.Columns = 2
-    file.BitsAllocated = file.BitsStored = 8
-    file.HighBit, file.PixelRepresentation, file.SamplesPerPixel = 7, 0, 1
-    file.PhotometricInterpretation = "MONOCHROME2"
-    file.PixelData = bytes(4)
-    for name, value in elements.items():
-        setattr(file, name, value)
-    pydicom.dcmwrite(path, file, enforce_file_format=True)
-    return ImageRef(path)
 
 
 def test_dicom_tells_of_names_burned_in_text_and_device(tmp_path: Path) -> None:
