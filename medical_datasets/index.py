@@ -1,12 +1,13 @@
-"""What was learnt of image files, kept until a file changes: header verdict, content hash and grey thumbnail.
+"""What was learnt of image files, kept until a file changes: header verdict and content hash, never pixels.
 
 An :class:`Index` answers the questions of a :class:`..reading.Reader` without opening a file that has not changed. A
 file counts as unchanged when its size, both its times to the nanosecond and its inode are the same; one that changed
 within two seconds before it was looked at could change again without a trace, so nothing is kept of it (the "racy"
 files of git's index). Only what a file said of itself is kept, never that it could not be read.
 
-The index holds no names or paths. Its thumbnails count as patient data, as features do: its folder is 0700, and rows
-go by content (:func:`forget_contents`) or as files (:func:`..index_file.index_files`).
+The index holds no names, paths or pixels, but whoever has a picture could find its hash there. It counts as patient
+data, as features do: its folder is 0700, and rows go by content (:func:`forget_contents`) or as files
+(:func:`..index_file.index_files`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ from .index_file import DATABASE, FAULTS, Counts, IndexFile, Row, discard, index
 
 RACY_NS: Final = 2_000_000_000  # the coarsest clock of a file system in use, FAT's
 BATCH: Final = 1024  # rows that are kept in memory before they are written together
-SIDE: Final = 32  # of the thumbnails, in pixels
 _LIBRARIES: Final = ("pillow", "numpy", "pydicom", "nibabel", "h5py")
 
 Answer = TypeVar("Answer")
@@ -120,18 +120,8 @@ class Index:
         return content
 
     def read_grey_thumbnail(self, image: Picture, /) -> NDArray[np.float32]:
-        """:func:`.pixels.read_grey_thumbnail` at 32 pixels, made of a file once as long as it does not change."""
-        ref = _ref(image)
-        place = self._place(ref)
-        known = self._known(place)
-        if known is not None and known.thumbnail:
-            return np.frombuffer(known.thumbnail, dtype=np.uint8).astype(np.float32).reshape(SIDE, SIDE)
-        thumbnail = pixels.read_grey_thumbnail(ref, SIDE)
-        if place is not None:
-            # A thumbnail is kept under the content that it shows, or it could not be forgotten by content.
-            content = known.content if known is not None and known.content else bytes.fromhex(pixels.content_hash(ref))
-            self._learn(ref, place, known, content=content, thumbnail=thumbnail.astype(np.uint8).tobytes())
-        return thumbnail
+        """:func:`.pixels.read_grey_thumbnail` at 32 pixels, read anew each time: pixels are not kept."""
+        return pixels.read_grey_thumbnail(image)
 
     def contents(self) -> set[str]:
         """Content hashes, hexadecimal, of which the index keeps something.
@@ -160,7 +150,7 @@ class Index:
         Raises:
             DataError: the index cannot be read.
         """
-        return self._strictly(lambda file: file.counts(), Counts(0, 0, 0, 0))
+        return self._strictly(lambda file: file.counts(), Counts(0, 0, 0))
 
     def flush(self) -> None:
         """Write what was learnt and is not written yet."""
@@ -210,13 +200,12 @@ class Index:
         *,
         header: bool = False,
         content: bytes = b"",
-        thumbnail: bytes = b"",
     ) -> None:
         """Keep what was read, if the file is still the one that was looked at before it was read."""
         if place is None or not place.settled or self._full or self._place(ref) != place:
             return
         old = known or Row(place.guard)
-        row = Row(place.guard, header or old.header, content or old.content, thumbnail or old.thumbnail)
+        row = Row(place.guard, header or old.header, content or old.content)
         if row.content and self._withheld is not None and self._withheld(row.content.hex()):
             return
         with self._lock:

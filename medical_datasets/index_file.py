@@ -22,7 +22,7 @@ DATABASE: Final = "images.sqlite"
 SECRET: Final = "secret"  # noqa: S105 - the name of a file
 BUSY_SECONDS: Final = 20.0
 _SECRET_BYTES: Final = 32
-_FORMAT: Final = b"wardround-image-index-1"
+_FORMAT: Final = b"wardround-image-index-2"
 _COMPANIONS: Final = ("", "-wal", "-shm", "-journal")
 # A plain error is one of these too: the statements are fixed, so one that has no table or column met a damaged schema.
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
@@ -38,22 +38,19 @@ class Row:
         guard: how the file was told: size, times and inode.
         header: whether its header was found to be that of a picture.
         content: what the picture is known by, 32 bytes; empty: not known.
-        thumbnail: 1,024 grey values, a byte each; empty: not known. Only with ``content``.
     """
 
     guard: bytes
     header: bool = False
     content: bytes = b""
-    thumbnail: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Rows in all, rows with a content hash, rows with a thumbnail; and the bytes of all files of the index."""
+    """Rows in all, rows with a content hash; and the bytes of all files of the index."""
 
     images: int
     contents: int
-    thumbnails: int
     size: int
 
 
@@ -62,7 +59,8 @@ class IndexFile:
 
     Args:
         folder: made (0700), and the cache folder that it is in, where they are missing.
-        rules: version of whatever decides what a row says; rows by other rules are removed.
+        rules: version of whatever decides what a row says; rows by other rules, or in another format, are removed and
+            overwritten.
 
     Attributes:
         inode: of the database, to tell it from one that another process has put in its place.
@@ -99,14 +97,20 @@ class IndexFile:
         made = hmac.digest(self._secret, _FORMAT + self._rules, "sha256")
         with self._transaction():
             run("CREATE TABLE IF NOT EXISTS made (format BLOB NOT NULL)")
-            run(
-                "CREATE TABLE IF NOT EXISTS images (key BLOB PRIMARY KEY, guard BLOB NOT NULL, header INTEGER NOT NULL,"
-                " content BLOB NOT NULL, thumbnail BLOB NOT NULL, seal BLOB NOT NULL)"
-            )
-            if run("SELECT format FROM made").fetchall() != [(made,)]:
-                run("DELETE FROM images")
+            before = run("SELECT format FROM made").fetchall()
+            if before != [(made,)]:
+                run("DROP TABLE IF EXISTS images")  # emptied, it would still have the columns of its format
+                run(
+                    "CREATE TABLE images (key BLOB PRIMARY KEY, guard BLOB NOT NULL, header INTEGER NOT NULL,"
+                    " content BLOB NOT NULL, seal BLOB NOT NULL)"
+                )
                 run("DELETE FROM made")
                 run("INSERT INTO made VALUES (?)", (made,))
+        if before not in ([], [(made,)]):
+            # In this order: pages that VACUUM cuts off must be overwritten by then. While another process reads, the
+            # first is left to whoever closes the database last.
+            for tidy in ("PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                run(tidy).fetchall()
 
     def key(self, path: str, part: str) -> bytes:
         """Where the row of a picture is, 16 bytes; without the secret nobody can tell of which path."""
@@ -116,13 +120,13 @@ class IndexFile:
     def get(self, key: bytes) -> Row | None:
         """The row of a key; None where there is none, or none that is as it was written."""
         found = self._connection.execute(
-            "SELECT guard, header, content, thumbnail, seal FROM images WHERE key = ?", (key,)
+            "SELECT guard, header, content, seal FROM images WHERE key = ?", (key,)
         ).fetchone()
         if found is None:
             return None
         try:
-            guard, header, content, thumbnail, seal = found
-            row = Row(bytes(guard), header == 1, bytes(content), bytes(thumbnail))
+            guard, header, content, seal = found
+            row = Row(bytes(guard), header == 1, bytes(content))
             sound = hmac.compare_digest(self._seal(key, row), seal)
         except (TypeError, ValueError):
             return None
@@ -132,11 +136,8 @@ class IndexFile:
         """Write rows, all or none. Whoever writes a key last is right: rows only say what a file says."""
         with self._transaction():
             self._connection.executemany(
-                "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    (key, row.guard, int(row.header), row.content, row.thumbnail, self._seal(key, row))
-                    for key, row in rows.items()
-                ),
+                "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?)",
+                ((key, row.guard, int(row.header), row.content, self._seal(key, row)) for key, row in rows.items()),
             )
 
     def contents(self) -> set[bytes]:
@@ -166,10 +167,10 @@ class IndexFile:
 
     def counts(self) -> Counts:
         """How much there is."""
-        images, contents, thumbnails = self._connection.execute(
-            "SELECT count(*), coalesce(sum(content <> x''), 0), coalesce(sum(thumbnail <> x''), 0) FROM images"
+        images, contents = self._connection.execute(
+            "SELECT count(*), coalesce(sum(content <> x''), 0) FROM images"
         ).fetchone()
-        return Counts(images, contents, thumbnails, sum(path.stat().st_size for path in index_files(self._folder)))
+        return Counts(images, contents, sum(path.stat().st_size for path in index_files(self._folder)))
 
     def close(self) -> None:
         """Close the database."""
@@ -188,8 +189,8 @@ class IndexFile:
 
     def _seal(self, key: bytes, row: Row) -> bytes:
         """16 bytes over a row; the lengths come first, so that no two rows give the same message."""
-        lengths = b"".join(len(part).to_bytes(4, "big") for part in (row.guard, row.content, row.thumbnail))
-        message = b"".join((bytes((row.header,)), lengths, key, row.guard, row.content, row.thumbnail))
+        lengths = b"".join(len(part).to_bytes(4, "big") for part in (row.guard, row.content))
+        message = b"".join((bytes((row.header,)), lengths, key, row.guard, row.content))
         return hmac.digest(self._secret, message, "sha256")[:16]
 
 

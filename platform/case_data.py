@@ -20,6 +20,7 @@ from .backbone import Backbone
 from .cohorts import Index, SitePlan, StudyPlan, deal
 from .config import Study
 from .errors import RunFolderError
+from .image_index import image_index
 from .methods.method import Method
 from .run_folder import RunFolder
 from .study_cohort import read_cohort
@@ -73,10 +74,12 @@ def read_site(
         RunFolderError: the study's data are not those of the report.
         StudyFileError, DataError: the data cannot be read. HomeError: the list of withdrawn groups is damaged.
     """
-    plan = deal(study, read_cohort(study, run.phantoms))
-    withdrawn = withdrawn_records(run.homes, plan, study)
-    dealt, alone = _alone(plan, report.site, withdrawn)
-    data, _ = encode_study(study, method, alone, backbone, cache, progress, withdrawn=_others_too(alone, withdrawn))
+    with image_index(study, cache, run.homes) as reader:
+        plan = deal(study, read_cohort(study, run.phantoms, reader=reader))
+        withdrawn = withdrawn_records(run.homes, plan, study)
+        dealt, alone = _alone(plan, report.site, withdrawn)
+        out = _others_too(alone, withdrawn)
+        data, _ = encode_study(study, method, alone, backbone, cache, progress, withdrawn=out, reader=reader)
     site = next(site for site in (*data.sites, *((data.unseen,) if data.unseen else ())) if site.name == report.site)
     colour = not plan.cohort.dataset.grey
     strength = study.sites.feature_shift

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..medical_datasets import pixels
 from ..medical_datasets.camera_shift import CameraShift
 from ..medical_datasets.cohort import Picture, Skipped
+from ..medical_datasets.reading import DIRECT, Reader
 from .backbone import Backbone
 from .cohorts import Index, StudyPlan
 from .features import Progress, encode
@@ -69,6 +70,7 @@ def encode_plan(
     progress: Progress | None = None,
     note: Callable[[str], None] | None = None,
     without: Index | None = None,
+    reader: Reader = DIRECT,
 ) -> Encoded:
     """Encode every record of a plan, or take it from the cache.
 
@@ -80,6 +82,7 @@ def encode_plan(
         progress: called with (images done, images in all, images a second).
         note: told of cache entries that were damaged or stale and were made again.
         without: records that are neither read nor encoded, and have no row.
+        reader: says what each image is known by.
     """
     records = plan.cohort.records
     left_out = np.zeros(len(records), dtype=bool)
@@ -100,7 +103,7 @@ def encode_plan(
             cache=cache,
             progress=_counting(progress, done, total),
             read=_through(camera),
-            hash_file=_hashing(camera, own),
+            hash_file=_hashing(camera, own, reader),
         )
         for at, row in enumerate(rows[table.kept]):
             contents[row] = own[table.hashes[at]]
@@ -136,11 +139,11 @@ def _through(camera: CameraShift) -> Callable[[Picture], NDArray[np.uint8]]:
     return lambda image: camera(pixels.read_rgb(image))
 
 
-def _hashing(camera: CameraShift, own: dict[str, str]) -> Callable[[Picture], str]:
+def _hashing(camera: CameraShift, own: dict[str, str], reader: Reader) -> Callable[[Picture], str]:
     """Names an entry of the cache by content and camera; remembers the content's own hash in ``own``."""
 
     def name(image: Picture) -> str:
-        content = pixels.content_hash(image)
+        content = reader.content_hash(image)
         tag = camera.tag()
         key = sha256(f"{content} {tag}".encode()).hexdigest() if tag else content
         own[key] = content

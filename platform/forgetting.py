@@ -27,6 +27,7 @@ from .config import Study
 from .errors import PlatformError, RunFolderError, StudyFileError
 from .feature_cache import cached_names, remove_rows, shards_with
 from .held_home import HeldHome
+from .image_index import forget_images
 from .means_memory import MEANS_FILE
 from .run_folder import RunFolder
 from .state_files import read_state
@@ -217,6 +218,7 @@ def settle(held: HeldHome, cache: Path) -> Removed:
         return Removed()
     marks = forgotten.marks
     rows, _ = remove_rows(cache, [name for name in cached_names(cache) if forgotten.image_mark(name) in marks])
+    forget_images(cache, forgotten)
     if held.run is not None:
         remove_cases(held.run, held.home.site)  # the patient may be on that page
     updates, moments = _clear_state(held) if pending.state else (0, 0)

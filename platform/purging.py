@@ -8,7 +8,7 @@ Ledger, signed checkpoints and rosters go only when asked for, after the time th
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,6 +37,7 @@ KEPT_OF_STATE = frozenset(
     {ROSTER_FILE, PROGRESS_FILE, SURVIVORS_FILE, MEANS_FILE, HELD_OUT_FILE, FINAL_FILE, PERSONAL_FILE}
 )
 Kind = Literal["cache", "state", "ledger"]
+_GONE = (FileNotFoundError, NotADirectoryError)
 
 
 class RetentionError(PlatformError):
@@ -100,7 +101,7 @@ class Purged:
 
 
 def plan_purge(held: HeldHome, cache: Path, *, ledger: bool = False, now: datetime | None = None) -> PurgePlan:
-    """Look for what would go; nothing is removed.
+    """Look for what would go; nothing is removed. What goes by itself meanwhile, as a database's log does, is left out.
 
     Args:
         held: the home. cache: the feature cache; all of it goes, for images are encoded again when they are needed.
@@ -111,35 +112,37 @@ def plan_purge(held: HeldHome, cache: Path, *, ledger: bool = False, now: dateti
         RetentionError: the ledger may not go yet: open studies are named, or the date when it may.
         LedgerError, PolicyError, CacheError: ledger, policy or cache cannot be read.
     """
-    items = [_item(path, "cache") for path in cache_files(cache)]
+    items = _items(cache_files(cache), "cache")
     with held.ledger() as book:
         kept = {study: book_says for study in held.studies if (book_says := held.unfinished(study, book))}
     closed = tuple(study for study in held.studies if study not in kept)
     for study in closed:
-        items += [
-            _item(path, "state", study)
+        state = [
+            path
             for path in sorted(held.studies[study].rglob("*"))
             if path.is_file() and path.relative_to(held.studies[study]).as_posix() not in KEPT_OF_STATE
         ]
+        items += _items(state, "state", study)
     if ledger:
         _check_retention(held, kept, now or datetime.now(UTC))
-        items += [_item(path, "ledger") for path in _ledger_files(held)]
+        items += _items(_ledger_files(held), "ledger")
     return PurgePlan(tuple(items), kept, closed, ledger)
 
 
 def purge(held: HeldHome, plan: PurgePlan) -> Purged:
-    """Remove what a plan names, then write down how much that was.
+    """Remove what a plan names, then write down how much that was. What is gone already is not counted.
 
     Raises:
         LedgerError, OSError: what is gone so far is gone; the next call finishes it, see :func:`settle`.
     """
-    if not plan.items:
+    items = [item for item in plan.items if item.path.exists()]
+    if not items:
         return Purged()
     with held.ledger() as ledger:
         entries, head = ledger.sync()
-    listed = [[str(item.path), item.size, item.kind, item.study] for item in plan.items]
+    listed = [[str(item.path), item.size, item.kind, item.study] for item in items]
     write_json(held.home.purging, {"entries": entries, "head": head, "items": listed})
-    return settle(held)
+    return _finish(held, begun_now=True)
 
 
 def settle(held: HeldHome) -> Purged:
@@ -149,6 +152,12 @@ def settle(held: HeldHome) -> Purged:
         CheckpointError: its list is damaged.
         LedgerError, OSError: something cannot be removed, or not be written down.
     """
+    return _finish(held, begun_now=False)
+
+
+def _finish(held: HeldHome, *, begun_now: bool) -> Purged:
+    """:func:`settle`. In a purge that was begun now, a file that is gone already went by itself and is not counted; in
+    an interrupted one it counts, for most likely that purge removed it."""
     path, book = held.home.purging, held.home.ledger
     begun = read_state(path)
     if not begun:
@@ -168,7 +177,9 @@ def settle(held: HeldHome) -> Purged:
     # What was written into the ledger since nobody has listed: it stays, and what proves it.
     items = [item for item in items if item.study not in reopened and not (used and item.kind == "ledger")]
     takes_ledger = any(item.path == book for item in items)
-    _remove([item for item in items if not (replaced and item.path == book)])
+    gone = _remove([item for item in items if not (replaced and item.path == book)])
+    if begun_now:
+        items = [item for item in items if item not in gone]
     with held.ledger(fresh=takes_ledger) as ledger:
         files, size = len(items), sum(item.size for item in items)
         facts = {"files": files, "bytes": size}
@@ -178,15 +189,21 @@ def settle(held: HeldHome) -> Purged:
     return Purged(files, size, noted)
 
 
-def _remove(items: Sequence[Item]) -> None:
+def _remove(items: Sequence[Item]) -> set[Item]:
+    """Remove files; those are returned that were gone already."""
+    gone = set()
     for item in items:
-        if item.path.exists():
+        try:
             item.path.unlink()
+        except _GONE:
+            gone.add(item)
+        else:
             sync_folder(item.path.parent)
     for folder in sorted({item.path.parent for item in items if item.kind == "cache"}):
         for level in (folder, folder.parent):
             with contextlib.suppress(OSError):  # another process may have put something there
                 level.rmdir()
+    return gone
 
 
 def _check_retention(held: HeldHome, kept: dict[str, str], now: datetime) -> None:
@@ -237,5 +254,10 @@ def _ledger_files(held: HeldHome) -> list[Path]:
     return [*sorted(proofs), *rosters, *sorted(torn), *([ledger] if ledger.is_file() else [])]
 
 
-def _item(path: Path, kind: Kind, study: str = "") -> Item:
-    return Item(path, path.stat().st_size, kind, study)
+def _items(paths: Iterable[Path], kind: Kind, study: str = "") -> list[Item]:
+    """Those of the files that are still there: other processes use the cache meanwhile."""
+    items = []
+    for path in paths:
+        with contextlib.suppress(*_GONE):
+            items.append(Item(path, path.stat().st_size, kind, study))
+    return items

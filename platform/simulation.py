@@ -33,6 +33,7 @@ from .errors import MethodError, RunFolderError, StudyFileError
 from .features import default_cache
 from .federation import Federated, assess_federated, federate
 from .figures_loop import erase_sums
+from .image_index import image_index
 from .methods.method import Method
 from .methods.table import method_of, without_adaptation
 from .private_plan import check_units, rehearse_plans
@@ -91,10 +92,12 @@ def simulate(
     method = federated_method(study)
     published = earlier_report(previous) if previous is not None else None
     plan: StudyPlan | None = None
+    features = cache or default_cache()
     if study.data.source != "phantoms":
         # Real data are read before the run folder is made: a mistake in the study leaves nothing behind.
         watch.stage("reading data")
-        plan = deal(study, read_cohort(study, Path()))
+        with image_index(study, features, note=watch.note) as reader:
+            plan = deal(study, read_cohort(study, Path(), reader=reader, note=watch.note))
     run = run if resume else RunFolder.create(out, study)
     with run.locked():
         with _nothing_half_made(None if resume else run):
@@ -110,16 +113,18 @@ def simulate(
             withdrawn = withdrawn_records(run.homes, plan, study)
             for told in withdrawn.notes:
                 watch.note(told)
-            data, skipped = encode_study(
-                study,
-                method,
-                plan,
-                backbone,
-                cache or default_cache(),
-                lambda done, total, rate: watch.progress(done, total, "images", rate),
-                watch.note,
-                withdrawn,
-            )
+            with image_index(study, features, run.homes, watch.note) as reader:
+                data, skipped = encode_study(
+                    study,
+                    method,
+                    plan,
+                    backbone,
+                    features,
+                    lambda done, total, rate: watch.progress(done, total, "images", rate),
+                    watch.note,
+                    withdrawn,
+                    reader,
+                )
             if study.private:
                 for known in check_units(study, data):
                     watch.note(known)

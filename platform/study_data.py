@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..medical_datasets.cohort import Cohort, Skipped
+from ..medical_datasets.reading import DIRECT, Reader
 from .backbone import Backbone
 from .cohorts import Index, SitePlan, StudyPlan, check_subgroups, straddling_groups
 from .config import Study
@@ -110,6 +111,7 @@ def encode_study(
     progress: Progress | None = None,
     note: Callable[[str], None] | None = None,
     withdrawn: Withdrawn = NOTHING,
+    reader: Reader = DIRECT,
 ) -> tuple[StudyData, tuple[Skipped, ...]]:
     """Encode every image once and hand each site its rows.
 
@@ -138,7 +140,7 @@ def encode_study(
             f"{shared_groups} groups of related images lie at more than one site or in the reference set as well: "
             "figures on test images may flatter the model"
         )
-    encoded = encode_plan(plan, backbone, study.sites.feature_shift, cache, progress, note, withdrawn.rows)
+    encoded = encode_plan(plan, backbone, study.sites.feature_shift, cache, progress, note, withdrawn.rows, reader)
     labels = np.array([record.label for record in cohort.records], dtype=np.int64)
     with_pictures = method.consumes == "pixels"
 

@@ -16,8 +16,9 @@ COMMANDS = """\
 wardround demo [--study brain|skin] [--method facmic|faa-clip|fedclip] [--sites N] [--rounds N] [--epsilon E] [--out DIR] [--seed N]
 wardround run STUDY.toml --out DIR [--resume] [--previous RUN]
 wardround compare STUDY.toml --methods a,b,c [--leave-one-out] [--seeds K] [--ablation NAME] --out DIR
-wardround data check PATH|STUDY.toml
-wardround data list
+wardround data check PATH|STUDY.toml [--dataset KEY] [--labels FILE] [--html OUT] [--all] [--json] [--no-encoder]
+wardround data list [KEY] [--json]
+wardround data split STUDY.toml --out FILE [--json]
 wardround predict RUN IMAGE… [--site SITE]
 wardround evaluate PREDICTIONS.csv [--groups COL] [--subgroups COL…] [--json] [--html OUT]
 wardround report build RUN [--pdf]
@@ -68,6 +69,7 @@ PROMISED_NOW = {
     "predict",
     "data check",
     "data list",
+    "data split",
     "report build",
     "report sign",
     "report cases",

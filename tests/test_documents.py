@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
+from wardround.medical_datasets.catalog import DATASETS
 from wardround.platform.config import Study
 from wardround.platform.data_sections import SourceSection
 from wardround.platform.faults_section import FaultsSection, Lie, ShareFault, Stage
@@ -110,3 +111,10 @@ def test_links_between_documents_lead_somewhere() -> None:
             if "://" not in target and not (page.parent / target).exists():
                 broken.append(f"{page.relative_to(ROOT)} -> {target}")
     assert broken == []
+
+
+def test_every_data_set_is_in_the_table_of_the_document() -> None:
+    text = (ROOT / "docs" / "datasets.md").read_text()
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    named = {key for cell in rows for key in re.findall(r"`([\w-]+)`", cell)}
+    assert set(DATASETS) <= named

@@ -54,6 +54,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                 "feature_cache",
                 "feature_shard",
                 "features",
+                "image_index",
                 "bench_encode",
             }
         ),

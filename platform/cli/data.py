@@ -108,6 +108,8 @@ def split_data(
     from ...medical_datasets.split_file import write_split
     from ..cohorts import deal, plan_split
     from ..errors import StudyFileError
+    from ..features import default_cache
+    from ..image_index import image_index
     from ..study_cohort import read_cohort
     from ..study_file import load_study
 
@@ -122,7 +124,8 @@ def split_data(
         raise StudyFileError("there is a file of that name already", where=str(out), remedy="Give another --out")
     with RichWatcher() as watcher:
         watcher.stage("reading data")
-        plan = deal(study, read_cohort(study, Path(), note=watcher.note))
+        with image_index(study, default_cache(), note=watcher.note) as reader:
+            plan = deal(study, read_cohort(study, Path(), reader=reader, note=watcher.note))
     record = plan_split(study, plan)
     digest = write_split(record, out)
     records = plan.cohort.records

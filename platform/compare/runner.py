@@ -20,6 +20,7 @@ from ..cell import run_cell
 from ..cohorts import deal
 from ..errors import PlatformError, RunFolderError
 from ..features import default_cache
+from ..image_index import image_index
 from ..run_folder import RunFolder
 from ..simulation import study_backbone
 from ..study_data import encode_study
@@ -227,6 +228,7 @@ def _run(
                 cache,
                 lambda done, total, rate: watch.progress(done, total, "images", rate),
                 watch.note,
+                reader=stack.enter_context(image_index(cell.study, cache, note=watch.note)),
             )
             for words in left_out([(skip.path, skip.reason) for skip in skipped], brief=watch.brief):
                 watch.note(words)

