@@ -10,7 +10,7 @@ from .classes import kept_labels, nearest_class, suggestion
 from .cohort import Dataset, Skipped, normalise_name
 from .errors import DataError, DatasetLayoutError, TableError, UnknownClassError
 from .folders import FolderScan, ImageFile, UnknownFolder, scan
-from .grouping import group_of, subgroups_of
+from .grouping import Told, group_of, linked_groups, subgroups_of
 from .listing import Item, Listing, Wanted
 from .tables import PHANTOM_TABLE, Row, Table, read_tables, rows_by_image
 
@@ -68,7 +68,9 @@ def list_class_folders(dataset: Dataset, wanted: Wanted) -> Listing:
         images = listed
 
     items = []
-    for image in images:
+    told = [rows[image.relative].cells if image.relative in rows else {} for image in images]
+    groups = linked_groups([Told(group_of(cells), cells) for cells in told])
+    for image, group in zip(images, groups, strict=True):
         row = rows.get(image.relative)
         try:
             site = _site(image, row)
@@ -80,7 +82,7 @@ def list_class_folders(dataset: Dataset, wanted: Wanted) -> Listing:
             Item(
                 relative=image.relative,
                 label=image.label,
-                group=group_of(cells),
+                group=group,
                 site=site,
                 split=image.split,
                 subgroups=subgroups_of(cells),

@@ -164,10 +164,17 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file that was left out, and why. Shown to local people only: it names a file."""
+    """A file that was left out, and why. Shown to local people only: it names a file.
+
+    Attributes:
+        path: the file.
+        reason: equal for all files that were left out for one reason: it names no other file.
+        of: the file that was kept in its place, where there is one.
+    """
 
     path: Path
     reason: str
+    of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +187,8 @@ class Cohort:
         records: sorted by path relative to ``root``, then by part.
         synthetic: True for phantoms; every report made from them says so.
         skipped: files that were left out.
+        aliases: all names of each group that has several, its own among them, rising: a group of images that look alike
+            has one for each image, so that it is found again when images come or go.
     """
 
     dataset: Dataset
@@ -187,6 +196,7 @@ class Cohort:
     records: tuple[Record, ...]
     synthetic: bool = False
     skipped: tuple[Skipped, ...] = ()
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def normalise_name(name: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -20,22 +22,159 @@ GROUP_COLUMNS: Final = ("patient", "patient_id", "lesion_id", "near_duplicate_gr
 _ISIC_ID: Final = re.compile(r"ISIC_\d{7}", re.IGNORECASE)
 _AGE_BANDS: Final = ((20, "0-19"), (40, "20-39"), (60, "40-59"), (80, "60-79"), (131, "80+"))
 _SEXES: Final = {"f": "female", "female": "female", "m": "male", "male": "male"}
-_UNKNOWN: Final = frozenset({"", "na", "n/a", "nan", "none", "null", "unknown", "-1"})
+_UNKNOWN: Final = frozenset(
+    """
+    na n/a n.a. #n/a <na> nan none null nil unknown unk undefined missing anon anonymous anonymised anonymized
+    deidentified de-identified removed redacted not-available not-known ? - -- . -1 -1.0
+    """.split()
+) | {"", "not available", "not known"}
+_ZERO: Final = re.compile(r"0+(\.0*)?")  # a number like others, or what stands where there is none: it joins nothing
+PATIENT_COLUMNS: Final = ("patient", "patient_id")
+SIMILAR: Final = "similar"
+"""How names of groups begin whose images have no known unit."""
+
+Unit = tuple[str, str]
+"""A column and a value of it; both columns of patients are ``patient``."""
+NO_ALIASES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 
 
-def group_of(cells: Mapping[str, str]) -> str | None:
-    """Group name of a row: the first of ``GROUP_COLUMNS`` that is filled, as ``column:value``; else None."""
-    for column in GROUP_COLUMNS:
-        value = cells.get(column, "")
-        if value.lower() not in _UNKNOWN:
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """A group for every image.
+
+    Attributes:
+        names: by image; None for one that cannot be decoded.
+        skipped: these images.
+        aliases: see :class:`..cohort.Cohort`.
+    """
+
+    names: tuple[str | None, ...]
+    skipped: tuple[Skipped, ...] = ()
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: NO_ALIASES)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is known of one image before it is looked at.
+
+    Attributes:
+        group: its group by its own data set, or None.
+        cells: its row; the columns of ``GROUP_COLUMNS`` count.
+        volume: the file, where all pictures in it are of one patient; else empty.
+        tags: its group by the tags of its file; empty: not known.
+    """
+
+    group: str | None
+    cells: Mapping[str, str]
+    volume: str = ""
+    tags: str = ""
+
+
+def known_value(cells: Mapping[str, str], column: str) -> str:
+    """What a row has in a column; empty where that is missing or a placeholder such as ``unknown``."""
+    value = cells.get(column, "")
+    return "" if value.lower() in _UNKNOWN else value
+
+
+def group_of(cells: Mapping[str, str], columns: Iterable[str] = GROUP_COLUMNS) -> str | None:
+    """Group name of a row: the first of ``columns`` that is filled, as ``column:value``; else None."""
+    for column in columns:
+        value = known_value(cells, column)
+        if value:
             return f"{column}:{value}"
     return None
+
+
+def patient_of(cells: Mapping[str, str]) -> str:
+    """The patient of a row: ``patient``, else ``patient_id``; empty: not known."""
+    return next(filter(None, (known_value(cells, column) for column in PATIENT_COLUMNS)), "")
+
+
+def linked_groups(told: Sequence[Told]) -> tuple[str | None, ...]:
+    """Groups of images whose rows share a unit, whichever columns each of them fills; None where nothing is known.
+
+    Rows of one patient, one near-duplicate group, one ISIC id or one volume are one group. So are rows of one lesion,
+    and of one second patient's name (``patient_id`` where ``patient`` is filled too, or the tags'), unless rows give
+    it to several patients: such names are counted within each patient, or stand for "unknown". The widest unit names
+    the group (a patient before a lesion), of equal ones the first by name.
+    """
+    owners = [_owner(each) for each in told]
+    sure: list[set[Unit]] = [_sure(each, owner) for each, owner in zip(told, owners, strict=True)]
+    hints = [_hints(each) - {owner} for each, owner in zip(told, owners, strict=True)]
+    names = [each.group for each in told]
+    numbers = _components(names, sure)
+    patients: defaultdict[Unit, set[int]] = defaultdict(set)
+    for number, owner, units in zip(numbers, owners, hints, strict=True):
+        for unit in units if owner else ():
+            patients[unit].add(number)
+    every = [
+        units | {unit for unit in more if len(patients[unit]) < 2} for units, more in zip(sure, hints, strict=True)
+    ]
+    return join_by_keys(names, every).names
+
+
+def _owner(told: Told) -> Unit | None:
+    patient = patient_of(told.cells)
+    if patient:
+        return ("patient", patient)
+    column, _, value = (told.tags or told.group or "").partition(":")
+    return ("patient", value) if column in PATIENT_COLUMNS else None
+
+
+def _sure(told: Told, owner: Unit | None) -> set[Unit]:
+    found = {("volume", told.volume)} if told.volume else set()
+    for column in ("near_duplicate_group", "isic_id"):
+        value = known_value(told.cells, column)
+        if value and not _ZERO.fullmatch(value):
+            found.add((column, value))
+    return found | ({owner} if owner else set())
+
+
+def _hints(told: Told) -> set[Unit]:
+    found = {("patient", known_value(told.cells, column)) for column in PATIENT_COLUMNS}
+    found.add(("lesion_id", known_value(told.cells, "lesion_id")))
+    column, _, value = told.tags.partition(":")
+    found.add(("patient" if column in PATIENT_COLUMNS else column, value))
+    return {(column, value) for column, value in found if value and not _ZERO.fullmatch(value)}
+
+
+def join_by_keys(names: Sequence[str | None], keys: Sequence[Collection[Hashable]]) -> Groups:
+    """One name for all images that a name or any key joins, directly or in chains: the widest of their names.
+
+    Args:
+        names: of the groups as known so far.
+        keys: what else each image shares with others.
+    """
+    numbers = _components(names, keys)
+    of: defaultdict[int, set[str]] = defaultdict(set)
+    for number, name in zip(numbers, names, strict=True):
+        if name is not None:
+            of[number].add(name)
+    best = {number: min(found, key=widest_first) for number, found in of.items()}
+    return Groups(
+        tuple(best.get(number) for number in numbers),
+        aliases=MappingProxyType(
+            {best[number]: tuple(sorted(found)) for number, found in sorted(of.items()) if len(found) > 1}
+        ),
+    )
+
+
+def _components(names: Sequence[str | None], keys: Sequence[Collection[Hashable]]) -> list[int]:
+    last: dict[Hashable, int] = {}
+    pairs: list[tuple[int, int]] = []
+    for index, (name, shared) in enumerate(zip(names, keys, strict=True)):
+        for key in (*shared, *(() if name is None else (name,))):
+            if key in last:
+                pairs.append((last[key], index))
+            last[key] = index
+    return clusters(len(names), np.array(pairs, dtype=np.int64).reshape(-1, 2)).tolist()  # type: ignore[no-any-return]
 
 
 def widest_first(group: str) -> tuple[int, str]:
     """Sort key of group names: patients, then lesions, as in ``GROUP_COLUMNS``; equal units by name."""
     column = group.partition(":")[0]
-    return (GROUP_COLUMNS.index(column) if column in GROUP_COLUMNS else len(GROUP_COLUMNS), group)
+    unseen = len(GROUP_COLUMNS) + (column == SIMILAR)  # any unit that is known before likeness
+    return (GROUP_COLUMNS.index(column) if column in GROUP_COLUMNS else unseen, group)
 
 
 def isic_id(path: str) -> str | None:
@@ -44,53 +183,54 @@ def isic_id(path: str) -> str | None:
     return found.group().upper() if found else None
 
 
-def complete_groups(
-    images: Sequence[ImageRef], known: Sequence[str | None], names: Sequence[str], reader: Reader = DIRECT
-) -> tuple[tuple[str | None, ...], tuple[Skipped, ...]]:
+def complete_groups(images: Sequence[ImageRef], known: Sequence[str | None], reader: Reader = DIRECT) -> Groups:
     """A group for every image: the known ones as they are if all are known, else joined with near-duplicates.
 
     Images are decoded only if at least one has no known group. Then images that look alike, share an ISIC id or
-    share a known group form one group, named by its widest known unit (a patient before a lesion) and of these by the
-    smallest name, else by its first image.
+    share a known group form one group. It is named by its widest known unit (a patient before a lesion) and of these
+    by the smallest name; without one ``similar:`` and the first 32 digits of the smallest content hash of its
+    images, so that neither a file's name nor its folder changes it.
 
     Args:
         images: in rising order.
         known: group names, None where there is none.
-        names: what the images are called in a group's name, e.g. their relative paths.
-        reader: makes the small pictures that are compared.
+        reader: makes the small pictures that are compared, and the hashes of images without a known group.
 
     Returns:
-        Group names, None for an image that cannot be decoded; and those images.
+        Groups; an image that cannot be decoded has none. ``aliases`` has every group of several names.
     """
     if all(name is not None for name in known):
-        return tuple(known), ()
+        return Groups(tuple(known))
+    hashed = [index for index, name in enumerate(known) if name is None]
+    hashes = dict(zip(hashed, each([images[index] for index in hashed], reader.content_hash), strict=True))
     thumbnails = np.empty((len(images), 32, 32), dtype=np.uint8)  # grey levels are whole: 1 KB an image
     readable: list[int] = []
     skipped: list[Skipped] = []
     for index, answer in enumerate(each(images, reader.read_grey_thumbnail)):
+        content = hashes.get(index)
         if isinstance(answer, UnreadableImageError):
-            skipped.append(Skipped(Path(str(images[index])), answer.what))
+            refused = answer
+        elif isinstance(content, UnreadableImageError):  # gone or changed meanwhile
+            refused = content
+        else:
+            thumbnails[len(readable)] = answer
+            readable.append(index)
             continue
-        thumbnails[len(readable)] = answer
-        readable.append(index)
+        skipped.append(Skipped(Path(str(images[index])), refused.what))
+    own = [known[index] or f"{SIMILAR}:{str(hashes[index])[:32]}" for index in readable]
+    pairs = np.concatenate(
+        [
+            near_duplicate_pairs(thumbnails[: len(readable)]),
+            pairs_by_key(own),
+            pairs_by_key([isic_id(images[index].path.name) for index in readable]),
+        ]
+    )
+    numbers = clusters(len(readable), pairs).tolist()
+    joined = join_by_keys(own, [(number,) for number in numbers])
     groups: list[str | None] = [None] * len(images)
-    if readable:
-        pairs = np.concatenate(
-            [
-                near_duplicate_pairs(thumbnails[: len(readable)]),
-                pairs_by_key([known[index] for index in readable]),
-                pairs_by_key([isic_id(images[index].path.name) for index in readable]),
-            ]
-        )
-        numbers = clusters(len(readable), pairs)
-        chosen: dict[int, str] = {}
-        for index, number in zip(readable, numbers.tolist(), strict=True):
-            name = known[index]
-            if name is not None:
-                chosen[number] = min(chosen.get(number, name), name, key=widest_first)
-        for index, number in zip(readable, numbers.tolist(), strict=True):
-            groups[index] = chosen.setdefault(number, f"similar:{names[index]}")
-    return tuple(groups), tuple(skipped)
+    for index, name in zip(readable, joined.names, strict=True):
+        groups[index] = name
+    return Groups(tuple(groups), tuple(skipped), joined.aliases)
 
 
 def subgroups_of(cells: Mapping[str, str]) -> Mapping[str, str]:

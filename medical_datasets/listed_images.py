@@ -15,7 +15,9 @@ from typing import Literal, TypeAlias
 from .classes import kept_labels, nearest_class, suggestion
 from .cohort import Dataset, Skipped
 from .errors import DataError, TableError, UnknownClassError
+from .grouping import PATIENT_COLUMNS, Told, group_of
 from .image_files import ImageFiles, check_root
+from .listed_patients import settled
 from .listing import NOTHING, Item, Listing, Wanted
 from .own_tables import find_table
 from .pixels import IMAGE_SUFFIXES
@@ -151,7 +153,10 @@ def list_rows(
     problems: Iterable[DataError] = (),
     synthetic: bool = False,
 ) -> Listing:
-    """Join the rows of a table with the image files below the root; no image is opened.
+    """Join the rows of a table with the image files below the root; of DICOM files the tags are read, else no image.
+
+    Rows that share a patient, a lesion or another unit are one group, whichever columns each of them fills; what the
+    tags of DICOM files say counts too (see :func:`..listed_patients.settled`).
 
     By id, a file belongs to a row whose name equals the file's, without folders and image suffix and in any case. Of
     several files of that name an ordinary picture is taken before any other kind; a second one of the same size is a
@@ -160,7 +165,7 @@ def list_rows(
 
     Args:
         dataset: the data set, with the classes that labels index.
-        wanted: root, and classes to keep.
+        wanted: root, classes to keep, and whether to take images with burned-in text.
         table: its rows; its columns become the listing's.
         understand: what a row means.
         by: how rows name images.
@@ -171,8 +176,8 @@ def list_rows(
 
     Returns:
         The listing. Problems, besides those of ``understand``: an image named by two rows; an id that several files
-        of different size have; images that are not on disk (one problem for all). Skipped: rows left out, files
-        without a row, copies, files that are no image.
+        of different size have; images that are not on disk (one problem for all); files of two patients. Skipped: rows
+        left out, files without a row, copies, files that are no image, DICOM files with burned-in text.
 
     Raises:
         DatasetLayoutError: the root is missing or cannot be listed.
@@ -185,6 +190,7 @@ def list_rows(
     claims: dict[tuple[str, str], Row] = {}
     claimed: set[str] = set()
     items: list[Item] = []
+    others: list[Told] = []  # a row without an item can still say whose lesion another row's is
     skipped = [item for item in files.skipped if item.path != table.path]  # a table may have any name
     missing: list[tuple[Row, str]] = []
     for row in table.rows:
@@ -197,11 +203,12 @@ def list_rows(
             faults.add(refused)
             continue
         claimed.update(found)
-        skipped += [Skipped(wanted.root / copy, f"a copy of {first}") for copy in copies]
+        skipped += [Skipped(wanted.root / copy, "a copy of another file of its name", first) for copy in copies]
         if isinstance(meaning, LeftOut):
+            others.append(Told(group_of(row.cells, (*PATIENT_COLUMNS, "lesion_id")), row.cells))
             skipped.append(Skipped(wanted.root / (first or meaning.name), meaning.reason))
         elif meaning.label not in kept:
-            continue
+            others.append(Told(meaning.group, row.cells))
         elif not first:
             missing.append((row, meaning.name))
         else:
@@ -215,15 +222,17 @@ def list_rows(
                 remedy=f"restore the files below {wanted.root}, or remove the rows",
             )
         )
+    whose = settled(wanted.root, items, others, burned_in=wanted.burned_in)
+    skipped += whose.skipped
     # Without a row the class and the patient are unknown. A row that was refused may have meant a file, too.
     reason = f"not listed in {table.path.name}" + (", or its row was refused" if faults.any else "")
     skipped += [Skipped(wanted.root / relative, reason) for relative in files.relatives if relative not in claimed]
     return Listing(
         root=wanted.root,
         dataset=dataset,
-        items=tuple(sorted(items, key=lambda item: (item.relative, item.part))),
+        items=tuple(sorted(whose.items, key=lambda item: (item.relative, item.part))),
         skipped=tuple(sorted(skipped, key=lambda item: str(item.path))),
-        problems=(*problems, *faults.merged()),
+        problems=(*problems, *faults.merged(), *whose.problems),
         columns=table.columns,
         synthetic=synthetic,
     )

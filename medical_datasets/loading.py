@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Collection, Sequence
+from typing import Final
 
 from .classes import keep_classes, kept_labels
 from .cohort import Cohort, Record, Skipped
@@ -11,6 +13,9 @@ from .errors import EmptyClassError, TableError
 from .grouping import complete_groups
 from .listing import Item, Listing
 from .reading import DIRECT, Reader, each
+
+BURNED_IN_TAG: Final = "BurnedInAnnotation"
+"""What the reason of an image says that is left out because text is burned into it."""
 
 
 def cohort_of(
@@ -46,10 +51,8 @@ def cohort_of(
     items, damaged = readable_items(listing, kept, reader)
     skipped = [*listing.skipped, *damaged]
     check_site_column(site_column, listing)
-    groups, undecodable = complete_groups(
-        [item.image(root) for item in items], [item.group for item in items], [item.name for item in items], reader
-    )
-    skipped += undecodable
+    groups = complete_groups([item.image(root) for item in items], [item.group for item in items], reader)
+    skipped += groups.skipped
     new_label = {label: index for index, label in enumerate(kept)}
     records = tuple(
         Record(
@@ -60,7 +63,7 @@ def cohort_of(
             subgroups=item.subgroups,
             part=item.part,
         )
-        for item, group in zip(items, groups, strict=True)
+        for item, group in zip(items, groups.names, strict=True)
         if group is not None
     )
     cohort = Cohort(
@@ -69,6 +72,7 @@ def cohort_of(
         records=records,
         synthetic=listing.synthetic,
         skipped=tuple(sorted(skipped, key=lambda item: str(item.path))),
+        aliases=groups.aliases,
     )
     if not allow_empty:
         _refuse_empty(cohort, listing)
@@ -140,11 +144,28 @@ def _refuse_empty(cohort: Cohort, listing: Listing) -> None:
         for folder in each
     ]
     state = f"the folder {', '.join(folders)} holds none" if folders else "there is no folder for it"
+    fewer = f"leave the class out with the key classes = [{', '.join(chr(34) + name + chr(34) for name in filled)}]"
+    words, remedy = left_out(cohort.skipped, every=not filled)
     raise EmptyClassError(
-        f"no readable image of {', '.join(repr(name) for name in empty)}" + (f"; {state}" if listing.folders else ""),
+        f"no readable image of {', '.join(repr(name) for name in empty)}"
+        + (f"; {state}" if listing.folders else "")
+        + words,
         where=str(cohort.root),
-        remedy=(
-            "add images, or leave the class out with the key "
-            f"classes = [{', '.join(chr(34) + name + chr(34) for name in filled)}]"
-        ),
+        remedy=remedy + ("add images, or " + fewer if filled else "add images, or mend those that were left out"),
     )
+
+
+def left_out(skipped: Sequence[Skipped], *, every: bool) -> tuple[str, str]:
+    """Why there may be no image of a class, and what to do, for a message; empty where nothing is to be said.
+
+    Args:
+        skipped: files that were left out.
+        every: no class has an image, so that the most frequent reason counts; else only text burned into pictures.
+    """
+    reasons = Counter(each.reason for each in skipped)
+    burned = next((reason for reason in reasons if BURNED_IN_TAG in reason), None)
+    said = max(reasons, key=lambda reason: (reasons[reason], reason)) if every and reasons else burned
+    if said is None:
+        return "", ""
+    take = f"set burned_in = true to take the {reasons[burned]} images with burned-in text, " if burned else ""
+    return f"; {reasons[said]} files were left out: {said}", take

@@ -16,13 +16,12 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import Final, Literal, get_args
 
-import numpy as np
 import rfc8785
 
 from .errors import SplitError
-from .splits import Split, split_of_sides
 
 FORMAT: Final = "wardround-split-1"
 SALT_BYTES: Final = 16
@@ -30,6 +29,9 @@ REFERENCE: Final = "reference"
 SIDES: Final = ("train", "validation", "test")
 
 Rule = Literal["stable", "balanced"]
+Aliases = Mapping[str, Sequence[str]]
+"""All names that a group has, by its name; a group that is not in it has that one."""
+NO_ALIASES: Final[Aliases] = MappingProxyType({})
 _MARK: Final = re.compile(r"[0-9a-f]{32}")
 _MOST: Final = 2**53 - 1  # the largest integer that JSON carries between all programs
 
@@ -97,6 +99,7 @@ class SplitRecord:
         unseen: tuple[str, Iterable[str]] | None = None,
         reference: Iterable[str] = (),
         salt: bytes | None = None,
+        aliases: Aliases = NO_ALIASES,
     ) -> SplitRecord:
         """The record of a split, group names turned into marks.
 
@@ -105,6 +108,8 @@ class SplitRecord:
             sites: names of the groups in training, validation and test by site; repeats are one.
             unseen, reference: group names likewise.
             salt: 16 bytes; None draws them. Give the former salt to a split that extends a former one.
+            aliases: all names of groups that have several (see :class:`..cohort.Cohort`): each gets a mark, so that the
+                group is found again when one of its images is gone.
 
         Raises:
             SplitError: a group is on two sides of a site, a name is empty, or a value is out of range.
@@ -112,7 +117,7 @@ class SplitRecord:
         drawn = secrets.token_bytes(SALT_BYTES) if salt is None else salt
 
         def marks(groups: Iterable[str]) -> tuple[str, ...]:
-            return tuple(sorted({mark_of(drawn, group) for group in groups}))
+            return tuple(sorted({mark_of(drawn, name) for group in groups for name in aliases.get(group, (group,))}))
 
         return cls(
             dataset=dataset,
@@ -139,11 +144,6 @@ class SplitRecord:
         """What the split is known by: the SHA-256 of its bytes, 64 hexadecimal digits."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
-    @property
-    def straddling(self) -> int:
-        """Groups that are at more than one of: training sites, the unseen site, the reference set."""
-        return sum(len(found) > 1 for found in self._places.values())
-
     def of_site(self, name: str) -> SplitRecord:
         """The part of one site under the same salt: what the site keeps, and whose SHA-256 stands in its ledger.
 
@@ -154,54 +154,38 @@ class SplitRecord:
             return replace(self, sites={}, reference=())
         return replace(self, sites={name: self._part(name)}, unseen=None, reference=())
 
-    def places_of(self, group: str) -> tuple[tuple[str, str], ...]:
-        """(site, side) of a group, sites in name order; the reference set is ``("", "reference")``; empty: unknown."""
-        return self._places.get(mark_of(bytes.fromhex(self.salt), group), ())
+    def places_of(self, group: str, aliases: Aliases = NO_ALIASES) -> tuple[tuple[str, str], ...]:
+        """(site, side) of a group: ``train``, ``validation`` or ``test``; empty: the split does not know it.
 
-    def side_of(self, group: str) -> tuple[str, str] | None:
-        """Site and side of a group: ``train``, ``validation`` or ``test``; None when the split does not know it.
-
-        The unseen site's groups are on its side ``test``; the reference set's are at ``("", "reference")``.
-
-        Raises:
-            SplitError: the data came with the group at several sites; see :meth:`places_of`.
+        The unseen site's groups are on its side ``test``; the reference set's are at ``("", "reference")``. Several
+        places: the data came with the group at several sites, or groups that were apart are one now.
         """
-        places = self.places_of(group)
-        if len(places) > 1:
-            raise SplitError(
-                f"the group is at {len(places)} sites: {', '.join(site or REFERENCE for site, _ in places)}",
-                where=f"group {group!r}",
-                remedy="ask for its side at one of them",
-            )
-        return places[0] if places else None
+        salt = bytes.fromhex(self.salt)
+        marks = (mark_of(salt, name) for name in aliases.get(group, (group,)))
+        return tuple(dict.fromkeys(place for mark in marks for place in self._places.get(mark, ())))
 
-    def known_sides(self, site: str, groups: Iterable[str]) -> dict[str, int]:
+    def known_sides(self, site: str, groups: Iterable[str], aliases: Aliases = NO_ALIASES) -> dict[str, int]:
         """Sides at one training site of those of ``groups`` that the split knows: what ``extend_split`` takes.
 
         Raises:
-            SplitError: there is no such site.
+            SplitError: there is no such site, or a group joins images that were on different sides.
         """
-        part = self._part(site)
-        side_of_mark = {mark: number for number, side in enumerate(SIDES) for mark in getattr(part, side)}
-        salt = bytes.fromhex(self.salt)
-        found = ((group, side_of_mark.get(mark_of(salt, group))) for group in dict.fromkeys(groups))
-        return {group: side for group, side in found if side is not None}
-
-    def split_of(self, site: str, groups: Sequence[str]) -> Split:
-        """The same split again, of records at one training site with the given groups.
-
-        Raises:
-            SplitError: there is no such site, or the split does not know a group.
-        """
-        known = self.known_sides(site, groups)
-        new = sorted({group for group in groups if group not in known})
-        if new:
+        self._part(site)
+        found: dict[str, int] = {}
+        torn = 0
+        for group in dict.fromkeys(groups):
+            sides = {SIDES.index(side) for at, side in self.places_of(group, aliases) if at == site and side in SIDES}
+            if sides:
+                found[group] = min(sides)
+            torn += len(sides) > 1
+        if torn:
             raise SplitError(
-                f"{len(new)} groups are not in the split",
-                where=f"site {site!r}, the first is {new[0]!r}",
-                remedy="images were added since: extend the split, or leave them out",
+                f"{torn} groups at {site!r} join images that are on different sides of the split",
+                where=f"site {site!r}",
+                remedy="images were added that look like several others, or share a patient with them: leave them out, "
+                "or make a new split",
             )
-        return split_of_sides(np.array([known[group] for group in groups], dtype=np.int64))
+        return found
 
     def _part(self, name: str) -> SitePart:
         if name not in self.sites:

@@ -66,7 +66,8 @@ def read_table(path: Path, required: Iterable[str]) -> Table:
     """One table. Column names are compared in lower case, cells are stripped.
 
     Raises:
-        TableError: it is not UTF-8 text, has no rows, a row of the wrong length, or lacks a required column.
+        TableError: it is not UTF-8 text, has no rows, a row of the wrong length, two columns of one name, or lacks a
+            required column.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -83,6 +84,13 @@ def read_table(path: Path, required: Iterable[str]) -> Table:
             f"the table is not valid CSV ({problem})", where=str(path), remedy="export it again"
         ) from problem
     columns = tuple(name.strip().lower() for name in lines[0]) if lines else ()
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    if twice:  # one of them would be read and the other not
+        raise TableError(
+            f"the table has two columns {twice[0]!r}; capitals and spaces around a name do not count",
+            where=str(path),
+            remedy="remove or rename one of them",
+        )
     for name in required:
         if name not in columns:
             near = difflib.get_close_matches(name, columns, n=1)

@@ -25,6 +25,7 @@ from .methods.method import Method
 from .run_folder import RunFolder
 from .study_cohort import read_cohort
 from .study_data import Progress, SiteData, StudyData, encode_study
+from .study_split import kept_split
 from .withdrawn import Withdrawn, content_of, rows_of_site, withdrawn_records
 
 _REMEDY = "Restore the study's data as they were when the run was made, or run the study again"
@@ -75,7 +76,7 @@ def read_site(
         StudyFileError, DataError: the data cannot be read. HomeError: the list of withdrawn groups is damaged.
     """
     with image_index(study, cache, run.homes) as reader:
-        plan = deal(study, read_cohort(study, run.phantoms, reader=reader))
+        plan = deal(study, read_cohort(study, run.phantoms, reader=reader), kept_split(run.split))
         withdrawn = withdrawn_records(run.homes, plan, study)
         dealt, alone = _alone(plan, report.site, withdrawn)
         out = _others_too(alone, withdrawn)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +17,16 @@ from ..privacy.egress import COORDINATOR
 from .config import NAME, Study
 from .errors import StudyFileError
 from .study_cohort import phantom_study
-from .study_split import check_owners, known_split, record_split, reference_rows, rule_of, sites_of_groups, split_site
+from .study_split import (
+    check_owners,
+    known_split,
+    record_split,
+    reference_rows,
+    rule_of,
+    shared_sides,
+    sites_of_groups,
+    split_site,
+)
 from .training import derive_seed
 
 Index = NDArray[np.int64]
@@ -44,25 +52,36 @@ class StudyPlan:
         sites: the training sites, at least three, in name order.
         unseen: the site that takes no part; all its records are test records. None when the study has none.
         reference: records of the public set; their labels are read with ``reference.labels_known`` only. May be empty.
+        notes: what was done about groups that lie at several sites, for whoever runs the study.
     """
 
     cohort: Cohort
     sites: tuple[SitePlan, ...]
     unseen: SitePlan | None
     reference: Index
+    notes: tuple[str, ...] = ()
 
 
-def deal(study: Study, cohort: Cohort) -> StudyPlan:
+def deal(study: Study, cohort: Cohort, kept: SplitRecord | None = None) -> StudyPlan:
     """Assign every record to a site and part, or to the reference set; by group, so that nothing leaks.
+
+    A group that the data give to several training sites is on one side at all of them. Of the unseen site, images of
+    groups that training sites have too are left out, because they are not unseen.
+
+    Args:
+        study: how.
+        cohort: the records.
+        kept: a former split whose groups keep their places, as that of a run that goes on; None: that of the study's
+            split file, where it names one.
 
     Raises:
         StudyFileError: a site that the study names is not in the data, or fewer than three sites are left.
-        SplitError: too few groups.
+        SplitError: too few groups, or the former split does not fit.
     """
     labels = np.array([record.label for record in cohort.records], dtype=np.int64)
     groups = np.array([record.group for record in cohort.records], dtype=object)
     everything = np.arange(len(labels), dtype=np.int64)
-    known = known_split(study, cohort.dataset)
+    known = kept or known_split(study, cohort.dataset)
     reference, rest = _reference(study, cohort, labels, groups, everything, known)
     owners = _owners(study, cohort, labels, groups, rest, known)
     names = sorted(set(owners.tolist()))
@@ -82,12 +101,36 @@ def deal(study: Study, cohort: Cohort) -> StudyPlan:
             remedy="Add sites, or partition = 'dirichlet' with count = 3",
         )
     _check_names(names)
-    sites = tuple(_split_site(study, name, rest[owners == name], labels, groups, known) for name in training)
+    trains = owners != unseen_name
+    seed = derive_seed(study.name, "split", "", study.seed) % 2**31
+    of_training = (labels[rest[trains]], groups[rest[trains]].tolist(), owners[trains].tolist())
+    shared = shared_sides(study, *of_training, seed, known, cohort.aliases)
+
+    def site(name: str) -> SitePlan:
+        rows = rest[owners == name]
+        own = derive_seed(study.name, "split", name, study.seed) % 2**31
+        of_site = (labels[rows], groups[rows].tolist(), own, known)
+        split = split_site(study, name, *of_site, aliases=cohort.aliases, shared=shared)
+        return SitePlan(name, rows[split.train], rows[split.validation], rows[split.test])
+
+    sites = tuple(site(name) for name in training)
+    notes = [f"{len(shared)} groups of related images lie at several sites: each is on one side at all of them"]
+    notes = notes if shared else []
     empty = np.zeros(0, dtype=np.int64)
-    unseen = SitePlan(unseen_name, empty, empty, rest[owners == unseen_name]) if unseen_name in names else None
+    unseen = None
+    if unseen_name in names:
+        away = rest[~trains]
+        seen = set(groups[rest[trains]].tolist())
+        familiar = np.array([group in seen for group in groups[away].tolist()], dtype=bool)
+        unseen = SitePlan(unseen_name, empty, empty, away[~familiar])
+        if familiar.any():
+            notes.append(
+                f"{int(familiar.sum())} images of {unseen_name} are of groups that a training site has too, and are "
+                "left out: they are not unseen"
+            )
     if study.reference.source == "unseen":
         reference = empty if unseen is None else unseen.test
-    return StudyPlan(cohort, sites, unseen, reference)
+    return StudyPlan(cohort, sites, unseen, reference, tuple(notes))
 
 
 def plan_split(study: Study, plan: StudyPlan) -> SplitRecord:
@@ -103,16 +146,13 @@ def plan_split(study: Study, plan: StudyPlan) -> SplitRecord:
     )
 
 
-def straddling_groups(plan: StudyPlan) -> int:
-    """Groups with records at more than one of: training sites, the unseen site, the reference set.
-
-    Sites that are dealt out share none. Sites that the data came with may: one patient seen twice, one picture in two
-    clients' folders. What was trained on at one of them is then tested on at another.
-    """
-    places = [np.concatenate([site.train, site.validation, site.test]) for site in plan.sites]
-    places += [plan.reference] if plan.unseen is None else [plan.reference, plan.unseen.test]
-    seen = Counter(group for rows in places for group in {plan.cohort.records[i].group for i in rows})
-    return sum(count > 1 for count in seen.values())
+def reference_overlap(plan: StudyPlan) -> int:
+    """Groups of the public reference set that a site has as well."""
+    held = [rows for site in plan.sites for rows in (site.train, site.validation, site.test)]
+    held += [] if plan.unseen is None else [plan.unseen.test]
+    records = plan.cohort.records
+    of_sites = {records[row].group for rows in held for row in rows.tolist()}
+    return len({records[row].group for row in plan.reference.tolist()} & of_sites)
 
 
 def _reference(
@@ -139,7 +179,7 @@ def _reference(
             raise _unknown_site("reference.site", study.reference.site, cohort)
         return everything[chosen], everything[~chosen]
     if known is not None:
-        chosen = reference_rows(known, groups.tolist())
+        chosen = reference_rows(known, groups.tolist(), cohort.aliases)
         return everything[chosen], everything[~chosen]
     share = study.reference.fraction
     seed = derive_seed(study.name, "reference", study.seed) % 2**31
@@ -169,7 +209,7 @@ def _owners(
         if unseen and unseen not in owners:
             raise _unknown_site("sites.unseen", unseen, cohort)
         if known is not None:
-            check_owners(known, groups[rest].tolist(), [owner or "" for owner in owners])
+            check_owners(known, groups[rest].tolist(), [owner or "" for owner in owners], cohort.aliases)
         return np.array(owners, dtype=object)
     count = study.sites.count + (1 if study.sites.unseen else 0)
     seed = derive_seed(study.name, "sites", study.seed) % 2**31
@@ -177,7 +217,7 @@ def _owners(
     if known is None:
         index = dirichlet_sites(labels[rest], groups[rest].tolist(), count, study.sites.alpha, seed)
     else:
-        former = sites_of_groups(known, groups[rest].tolist(), names)
+        former = sites_of_groups(known, groups[rest].tolist(), names, cohort.aliases)
         index = extend_sites(labels[rest], groups[rest].tolist(), former, count, seed)
     return np.array([names[i] for i in index], dtype=object)
 
@@ -195,14 +235,6 @@ def _unseen_name(study: Study) -> str:
             )
         return own
     return study.sites.unseen
-
-
-def _split_site(
-    study: Study, name: str, rows: Index, labels: Index, groups: NDArray[np.object_], known: SplitRecord | None
-) -> SitePlan:
-    seed = derive_seed(study.name, "split", name, study.seed) % 2**31
-    split = split_site(study, name, labels[rows], groups[rows].tolist(), seed, known)
-    return SitePlan(name, rows[split.train], rows[split.validation], rows[split.test])
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -56,7 +56,7 @@ from .round_store import RoundStore
 from .run_folder import RunFolder
 from .site_machine import Site
 from .study_data import SiteData, StudyData
-from .study_split import keep_split
+from .study_split import keep_split, kept_split, own_split
 from .trainer import LocalTrainer
 from .training import derive_seed
 from .update import Layout
@@ -166,7 +166,7 @@ def open_consortium(
         lying = bool(study.faults.lying_coordinator)
 
         def gate(
-            owner: str, ledger_path: Path, policy_path: Path, begun: bool, **split: str
+            owner: str, ledger_path: Path, policy_path: Path, begun: bool, split: Callable[[str], str] | None = None
         ) -> tuple[Gate, Ledger, LedgerKey]:
             ledger = stack.enter_context(Ledger.open(ledger_path, owner=owner, clock=lambda: datetime.now(UTC)))
             if begun and not ledger.knows(digest):
@@ -195,12 +195,13 @@ def open_consortium(
                 )
             key = open_key(ledger_path.parent, identity, ledger)
             keep_roster(ledger_path.parent, roster)
+            named = {} if split is None else {"split": split(ledger.split_of(digest))}
             ledger.open_study(  # after the budget: nothing is opened on a doubt
                 digest,
                 roster=roster.digest.hex(),
                 identity=fingerprint_hex(identity.public_key),
                 coordinator=fingerprint_hex(own.public_key),
-                **split,
+                **named,
             )
             made = Gate(
                 owner=owner,
@@ -213,6 +214,7 @@ def open_consortium(
             )
             return made, ledger, key
 
+        whole = kept_split(run.split)
         budgets: dict[str, Budget] = {}
         sites, ledgers, trainers, entered = {}, {}, {}, dict.fromkeys(homes, False)
         for site in data.sites:
@@ -220,8 +222,9 @@ def open_consortium(
             folder = home.state(digest)
             entered[name] = any((folder / file).is_file() for file in (PROGRESS_FILE, MEANS_FILE, HELD_OUT_FILE))
             of_site = (site.train.rows, site.validation.rows, site.test.rows)
-            split = keep_split(folder, study, data.cohort, name, of_site)
-            site_gate, ledgers[name], key = gate(name, home.ledger, home.policy, entered[name], split=split)
+            now = partial(own_split, study, data.cohort, name, of_site)
+            split = partial(keep_split, folder, now, None if whole is None else whole.of_site(name))
+            site_gate, ledgers[name], key = gate(name, home.ledger, home.policy, entered[name], split)
             store = EvidenceStore(home.folder / CHECKPOINTS)
             witness = SiteWitness(name, identities[name], key, ledgers[name], pinned, store, time.time)
             check_left_out(home.folder, data.cohort, np.concatenate(of_site))

@@ -108,7 +108,6 @@ class DataSection(Section):
         return "balanced" if self.source == "phantoms" else self.split_rule
 
 
-
 class SitesSection(Section):
     """``[sites]``: how the pictures lie at hospitals."""
 

@@ -90,6 +90,11 @@ class RunFolder:
         return self.root / "homes"
 
     @property
+    def split(self) -> Path:
+        """The whole split that a simulation began with, by marks: patient data, like the homes."""
+        return self.root / "split.json"
+
+    @property
     def phantoms(self) -> Path:
         """Generated images of a synthetic study."""
         return self.root / "phantoms"

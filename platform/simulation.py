@@ -16,6 +16,7 @@ from typing import Any
 
 from ..evaluation.calibration.calibrator import Calibrator
 from ..medical_datasets.errors import DataError
+from ..medical_datasets.split_file import write_split
 from ..privacy.atomic import make_private
 from ..privacy.errors import AccountError, ParameterError, RosterError
 from .adapter_file import write_adapter
@@ -23,7 +24,7 @@ from .assessment import Logits, assess_local_only, assess_shared, trained, zero_
 from .backbone import Backbone, load_backbone
 from .baselines import train_alone
 from .calibration import carries_temperature
-from .cohorts import StudyPlan, deal
+from .cohorts import StudyPlan, deal, plan_split
 from .config import Study
 from .consortium import rehearse_roster
 from .coordinator_report import check_earlier, earlier_report
@@ -42,6 +43,7 @@ from .run_folder import RunFolder
 from .site_calibration import fit_site
 from .study_cohort import read_cohort
 from .study_data import Part, StudyData, encode_study
+from .study_split import kept_split
 from .training import served_state
 from .watching import Silent, Watcher, left_out
 from .withdrawn import withdrawn_records
@@ -93,19 +95,21 @@ def simulate(
     published = earlier_report(previous) if previous is not None else None
     plan: StudyPlan | None = None
     features = cache or default_cache()
+    kept = kept_split(run.split) if resume else None
     if study.data.source != "phantoms":
         # Real data are read before the run folder is made: a mistake in the study leaves nothing behind.
         watch.stage("reading data")
         with image_index(study, features, note=watch.note) as reader:
-            plan = deal(study, read_cohort(study, Path(), reader=reader, note=watch.note))
+            plan = deal(study, read_cohort(study, Path(), reader=reader, note=watch.note), kept)
     run = run if resume else RunFolder.create(out, study)
     with run.locked():
         with _nothing_half_made(None if resume else run):
             if plan is None:
                 watch.stage("drawing phantoms")
-                plan = deal(
-                    study, read_cohort(study, run.phantoms, lambda done, total: watch.progress(done, total, "images"))
-                )
+                drawn = read_cohort(study, run.phantoms, lambda done, total: watch.progress(done, total, "images"))
+                plan = deal(study, drawn, kept)
+            if not run.split.exists():
+                write_split(plan_split(study, plan), run.split)
             watch.stage("encoding images")
             if published is not None and previous is not None:
                 dataset = plan.cohort.dataset
@@ -201,6 +205,7 @@ def _nothing_half_made(run: RunFolder | None) -> Iterator[None]:
         if run is not None:
             run.study.unlink()
             run.lock.unlink(missing_ok=True)
+            run.split.unlink(missing_ok=True)
             if run.phantoms.exists():
                 shutil.rmtree(run.phantoms)
             with suppress(OSError):  # what a killed start left there must not hide why this one stopped

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from .data_checks import data_problems
+
 if TYPE_CHECKING:
     from .config import Study
 
@@ -26,6 +28,7 @@ NO_CLOSED_FORM = {
 
 def problems(study: Study) -> Iterator[str]:
     """Each contradiction in a study as ``table.key: what is wrong; what to do``; none where it holds together."""
+    yield from data_problems(study)
     yield from _sites(study)
     yield from _reference(study)
     yield from _normalisation(study)

@@ -5,21 +5,26 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from os.path import abspath
 from pathlib import Path
 
 from ..medical_datasets.catalog import DATASETS, list_images
 from ..medical_datasets.class_maps import map_classes
 from ..medical_datasets.classes import keep_classes, named_classes
-from ..medical_datasets.cohort import Cohort, Dataset
-from ..medical_datasets.errors import DataError
+from ..medical_datasets.cohort import Cohort, Dataset, normalise_name
+from ..medical_datasets.errors import DataError, TableError
 from ..medical_datasets.joined import Source, join
 from ..medical_datasets.listing import Listing, Wanted
 from ..medical_datasets.loading import cohort_of
 from ..medical_datasets.reading import DIRECT, Reader
+from ..medical_datasets.sets.medmnist import REFUSED
+from ..medical_datasets.source_labels import labels_there, unlike_names
 from ..medical_datasets.synthetic.population import PhantomStudy, demo_study
 from ..medical_datasets.synthetic.writer import materialise
 from .config import Study
+from .data_checks import takes_sites
 from .errors import StudyFileError
+from .site_names import SiteNameError, plain_sites
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +35,13 @@ class Listed:
         name: for messages: its path; of several, with its place in the study file.
         listing: what was found in it.
         column: column of its table that names the site; None: the data set's own key.
+        labels: classes that its data hold, where they are not the data set's; empty: all of the listing's.
     """
 
     name: str
     listing: Listing
     column: str | None
+    labels: tuple[str, ...] = ()
 
 
 def phantom_study(study: Study) -> PhantomStudy:
@@ -56,6 +63,12 @@ def study_dataset(study: Study, key: str = "", where: str = "data.dataset") -> D
         StudyFileError: there is none of that name.
     """
     key = key or study.data.dataset
+    if key.lower() in REFUSED:
+        raise StudyFileError(
+            f"the data set '{key}' is not read: {REFUSED[key.lower()]}",
+            where=where,
+            remedy="Choose another: `wardround data list` describes those that are read",
+        )
     if key not in DATASETS:
         near = difflib.get_close_matches(key, DATASETS, n=1)
         raise StudyFileError(
@@ -76,6 +89,8 @@ def read_cohort(
 ) -> Cohort:
     """Load (or generate) the study's records.
 
+    Where the study takes sites from the data, each gets its name by :func:`..site_names.plain_site`.
+
     Args:
         study: what to read.
         phantoms: folder for generated images; written only when the study is synthetic.
@@ -85,7 +100,8 @@ def read_cohort(
 
     Raises:
         StudyFileError: the study names a data set that does not exist, or prompts for a class that it does not have.
-        DataError: from the loaders: missing folder, unknown or empty class, bad table.
+        DataError: from the loaders: missing folder, unknown or empty class, bad table; or a site cannot be called as
+            it is written.
     """
     dataset = study_dataset(study)
     if study.data.source == "phantoms":
@@ -97,27 +113,56 @@ def read_cohort(
         cohort = cohort_of(only.listing, classes=classes, site_column=only.column, reader=reader)
     else:
         cohort = _joined(study, _target(study, dataset), listed, reader, note)
+    if takes_sites(study):
+        cohort = _with_plain_sites(cohort, study, listed)
     return replace(cohort, dataset=with_prompts(cohort.dataset, study))
+
+
+def source_names(study: Study) -> tuple[str, ...]:
+    """What each source of a joined study is called, in its groups and messages: its data set, numbered if repeated."""
+    keys = [section.dataset for section in study.data.sources]
+    return tuple(f"{key}-{n + 1}" if (n := keys[:at].count(key)) else key for at, key in enumerate(keys))
+
+
+def _with_plain_sites(cohort: Cohort, study: Study, listed: Sequence[Listed]) -> Cohort:
+    fixed = {section.site for section in study.data.sources if section.site}
+    try:
+        names = plain_sites({record.site for record in cohort.records if record.site} - fixed, fixed)
+    except SiteNameError as error:
+        rows = (
+            item.where or item.name
+            for record in cohort.records
+            if record.site == error.written
+            for each in listed
+            for item in each.listing.items
+            if item.part == record.part and abspath(each.listing.root / item.relative) == abspath(record.path)
+        )
+        raise TableError(error.what, where=next(rows, "data.sources"), remedy=error.remedy) from None
+    records = (replace(each, site=names[each.site] if each.site else None) for each in cohort.records)
+    return replace(cohort, records=tuple(records))
 
 
 def _joined(
     study: Study, target: Dataset, listed: Sequence[Listed], reader: Reader, note: Callable[[str], None]
 ) -> Cohort:
-    keys = [section.dataset for section in study.data.sources]
     sources = []
-    for at, (section, each) in enumerate(zip(study.data.sources, listed, strict=True)):
-        earlier = keys[:at].count(section.dataset)
+    for at, (name, section, each) in enumerate(zip(source_names(study), study.data.sources, listed, strict=True)):
+        dataset = each.listing.dataset
+        there = {normalise_name(label) for label in each.labels} or set(map(normalise_name, dataset.class_names))
+        held = [label for label, known in enumerate(dataset.class_names) if normalise_name(known) in there]
+        judged = replace(dataset, classes=tuple(dataset.classes[label] for label in held))
         try:
-            found = map_classes(each.listing.dataset, target, section.map, section.exclude)
+            found = map_classes(judged, target, section.map, section.exclude)
         except DataError as error:
             raise StudyFileError(error.what, where=f"data.sources.{at}", remedy=error.remedy) from None
         for words in found.notes:
             note(f"class map of {each.name}: {words}")
+        to = dict(zip(held, found.labels, strict=True))
         sources.append(
             Source(
-                name=f"{section.dataset}-{earlier + 1}" if earlier else section.dataset,
+                name=name,
                 listing=each.listing,
-                labels=found.labels,
+                labels=tuple(to.get(label) for label in range(len(dataset.classes))),
                 site=section.site,
                 site_column=each.column,
             )
@@ -140,10 +185,14 @@ def listed_images(study: Study) -> Iterator[Listed]:
     for at, source in enumerate(data.sources):
         where = f"data.sources.{at}"
         dataset = study_dataset(study, source.dataset, f"{where}.dataset")
-        own = None if dataset.classes else tuple(dict.fromkeys((*source.map, *source.exclude, *names)))
-        wanted = Wanted(Path(source.path), own, source.labels, source.slices, source.burned_in)
+        wanted = Wanted(Path(source.path), None, source.labels, source.slices, source.burned_in)
+        there = labels_there(dataset, wanted, (*source.map, *source.exclude, *names))
+        if not dataset.classes:
+            # A source may hold one class alone, or none that can be told; a data set is read for two at least.
+            more = () if len(there) > 1 else (*source.map, *source.exclude, *names)
+            wanted = replace(wanted, classes=unlike_names((*there, *more)))
         column = source.column or study.sites.column or None
-        yield Listed(f"{where} ({source.path})", list_images(dataset, wanted), column)
+        yield Listed(f"{where} ({source.path})", list_images(dataset, wanted), column, there)
 
 
 def with_prompts(dataset: Dataset, study: Study) -> Dataset:

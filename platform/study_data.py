@@ -14,7 +14,7 @@ from torch import Tensor
 from ..medical_datasets.cohort import Cohort, Skipped
 from ..medical_datasets.reading import DIRECT, Reader
 from .backbone import Backbone
-from .cohorts import Index, SitePlan, StudyPlan, check_subgroups, straddling_groups
+from .cohorts import Index, SitePlan, StudyPlan, check_subgroups, reference_overlap
 from .config import Study
 from .encoded import Encoded, encode_plan
 from .errors import StudyFileError
@@ -135,11 +135,14 @@ def encode_study(
     for told in check_subgroups(study, cohort):
         if note is not None:
             note(told)
-    if note is not None and (shared_groups := straddling_groups(plan)):
-        note(
-            f"{shared_groups} groups of related images lie at more than one site or in the reference set as well: "
-            "figures on test images may flatter the model"
-        )
+    if note is not None:
+        for told in plan.notes:
+            note(told)
+        if study.reference.source != "unseen" and (overlap := reference_overlap(plan)):
+            note(
+                f"{overlap} groups of related images are in the reference set and at a site as well: figures on test "
+                "images may flatter the model"
+            )
     encoded = encode_plan(plan, backbone, study.sites.feature_shift, cache, progress, note, withdrawn.rows, reader)
     labels = np.array([record.label for record in cohort.records], dtype=np.int64)
     with_pictures = method.consumes == "pixels"

@@ -7,8 +7,11 @@ that opens the study.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -17,8 +20,8 @@ from numpy.typing import NDArray
 from ..medical_datasets.cohort import Cohort, Dataset
 from ..medical_datasets.errors import SplitError
 from ..medical_datasets.split_file import read_split, write_split
-from ..medical_datasets.split_record import REFERENCE, SplitRecord
-from ..medical_datasets.splits import Split, split_by_group
+from ..medical_datasets.split_record import NO_ALIASES, REFERENCE, SIDES, Aliases, SplitRecord
+from ..medical_datasets.splits import Split, split_by_group, split_of_sides
 from ..medical_datasets.stable_splits import extend_split, stable_split
 from ..privacy.errors import HomeError
 from .config import Study
@@ -26,6 +29,7 @@ from .config import Study
 Index = NDArray[np.int64]
 SPLIT_FILE: Final = "split.json"
 """A site's own part of the split, in its state of a study."""
+NOTHING_SHARED: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 def known_split(study: Study, dataset: Dataset) -> SplitRecord | None:
@@ -45,7 +49,15 @@ def rule_of(study: Study) -> Callable[[Index, Sequence[str], tuple[float, float,
 
 
 def split_site(
-    study: Study, name: str, labels: Index, groups: Sequence[str], seed: int, known: SplitRecord | None
+    study: Study,
+    name: str,
+    labels: Index,
+    groups: Sequence[str],
+    seed: int,
+    known: SplitRecord | None = None,
+    *,
+    aliases: Aliases = NO_ALIASES,
+    shared: Mapping[str, int] = NOTHING_SHARED,
 ) -> Split:
     """Divide one site's records: groups that a former split knows keep their sides.
 
@@ -55,27 +67,77 @@ def split_site(
         labels, groups: of its records.
         seed: of the rule.
         known: the former split, or None.
+        aliases: names of groups that have several.
+        shared: sides of groups that other sites have as well, from :func:`shared_sides`.
 
     Raises:
         SplitError: there are too few groups; it names the site.
     """
-    sides = known.known_sides(name, groups) if known is not None and name in known.sites else {}
+    former = known.known_sides(name, groups, aliases) if known is not None and name in known.sites else {}
+    fixed = {group: shared[group] for group in dict.fromkeys(groups) if group in shared} | former
+    rest = np.array([group not in fixed for group in groups], dtype=bool)
     try:
-        if sides:
-            return extend_split(labels, groups, sides, study.data.split, seed)
-        return rule_of(study)(labels, groups, study.data.split, seed)
+        if not fixed:
+            return rule_of(study)(labels, groups, study.data.split, seed)
+        own = list(itertools.compress(groups, rest.tolist()))
+        if former or len(set(own)) < len(SIDES):
+            return extend_split(labels, groups, fixed, study.data.split, seed)
+        part = rule_of(study)(labels[rest], own, study.data.split, seed)
     except SplitError as error:
         raise SplitError(error.what, where=f"site '{name}'", remedy=error.remedy) from None
+    sides = np.array([fixed.get(group, -1) for group in groups], dtype=np.int64)
+    rows = np.flatnonzero(rest)
+    for side, indices in enumerate((part.train, part.validation, part.test)):
+        sides[rows[indices]] = side
+    return split_of_sides(sides)
 
 
-def reference_rows(known: SplitRecord, groups: Sequence[str]) -> NDArray[np.bool_]:
+def shared_sides(
+    study: Study,
+    labels: Index,
+    groups: Sequence[str],
+    sites: Sequence[str],
+    seed: int,
+    known: SplitRecord | None = None,
+    aliases: Aliases = NO_ALIASES,
+) -> dict[str, int]:
+    """One side for each group that the data give to several training sites: what one trains on, none tests on.
+
+    A simulation can see that a patient is at two hospitals; hospitals that may not compare patients cannot.
+
+    Args:
+        study: gives the fractions and the rule.
+        labels, groups, sites: of every record at a training site.
+        seed: of the rule.
+        known, aliases: as in :func:`split_site`.
+    """
+    places: dict[str, set[str]] = defaultdict(set)
+    for group, site in zip(groups, sites, strict=True):
+        places[group].add(site)
+    several = {group for group, found in places.items() if len(found) > 1}
+    sides: dict[str, int] = {}
+    for name in sorted(known.sites) if known is not None else ():
+        sides = (known.known_sides(name, several, aliases) if known is not None else {}) | sides
+    new = np.array([group in several and group not in sides for group in groups], dtype=bool)
+    fresh = list(itertools.compress(groups, new.tolist()))
+    if len(set(fresh)) < len(SIDES):
+        return sides | dict.fromkeys(fresh, 0)
+    split = rule_of(study)(labels[new], fresh, study.data.split, seed)
+    for side, rows in enumerate((split.train, split.validation, split.test)):
+        sides |= dict.fromkeys((fresh[row] for row in rows.tolist()), side)
+    return sides
+
+
+def reference_rows(known: SplitRecord, groups: Sequence[str], aliases: Aliases = NO_ALIASES) -> NDArray[np.bool_]:
     """Which records are of the former split's public reference set."""
     place = ("", REFERENCE)
-    inside = {group: place in known.places_of(group) for group in dict.fromkeys(groups)}
+    inside = {group: place in known.places_of(group, aliases) for group in dict.fromkeys(groups)}
     return np.array([inside[group] for group in groups], dtype=bool)
 
 
-def sites_of_groups(known: SplitRecord, groups: Iterable[str], names: Sequence[str]) -> dict[str, int]:
+def sites_of_groups(
+    known: SplitRecord, groups: Iterable[str], names: Sequence[str], aliases: Aliases = NO_ALIASES
+) -> dict[str, int]:
     """Index into ``names`` of the site of each group that the former split knows.
 
     Raises:
@@ -89,25 +151,27 @@ def sites_of_groups(known: SplitRecord, groups: Iterable[str], names: Sequence[s
             remedy="Use the count and the names that the split was made with, or make a new split",
         )
     number = {name: at for at, name in enumerate(names)}
-    places = {group: known.places_of(group) for group in dict.fromkeys(groups)}
+    places = {group: known.places_of(group, aliases) for group in dict.fromkeys(groups)}
     return {group: number[found[0][0]] for group, found in places.items() if found and found[0][0] in number}
 
 
-def check_owners(known: SplitRecord, groups: Sequence[str], owners: Sequence[str]) -> None:
+def check_owners(
+    known: SplitRecord, groups: Sequence[str], owners: Sequence[str], aliases: Aliases = NO_ALIASES
+) -> None:
     """Refuse a group that the data now give to a site where the former split does not have it.
 
     Raises:
-        SplitError: says how many, and one of them.
+        SplitError: says how many, and between which sites one of them moved.
     """
     moved = []
     for group, owner in dict.fromkeys(zip(groups, owners, strict=True)):
-        places = known.places_of(group)
+        places = known.places_of(group, aliases)
         if places and owner not in {site for site, _ in places}:
-            moved.append((group, places[0][0] or REFERENCE, owner))
+            moved.append((places[0][0] or REFERENCE, owner))
     if moved:
-        group, before, now = moved[0]
+        before, now = moved[0]
         raise SplitError(
-            f"{len(moved)} groups are at another site than in the split file; {group!r} was at {before}, is at {now}",
+            f"{len(moved)} groups are at another site than in the split, the first was at {before} and is at {now}",
             where="data.split_file",
             remedy="Restore the sites of these images, or make a new split",
         )
@@ -145,33 +209,69 @@ def record_split(
         unseen=None if unseen is None else (unseen[0], groups(unseen[1])),
         reference=() if reference is None else groups(reference),
         salt=salt,
+        aliases=cohort.aliases,
     )
 
 
-def keep_split(state: Path, study: Study, cohort: Cohort, name: str, parts: tuple[Index, Index, Index]) -> str:
-    """Write a site's part of the split into its state of the study, or hold the parts against what is there.
+def own_split(
+    study: Study, cohort: Cohort, name: str, parts: tuple[Index, Index, Index], salt: bytes | None
+) -> SplitRecord:
+    """The split of what one site has: records in training, validation and test."""
+    return record_split(study, cohort, [(name, *parts)], salt=salt)
+
+
+def kept_split(path: Path) -> SplitRecord | None:
+    """A split file of our own that may not be there, as in a run of an earlier version.
+
+    Raises:
+        SplitError: it is damaged.
+    """
+    return read_split(path) if path.exists() else None
+
+
+def keep_split(state: Path, own: Callable[[bytes | None], SplitRecord], whole: SplitRecord | None, ledger: str) -> str:
+    """Write a site's part of the split into its state of the study, or hold its images against what is there.
 
     Images may go while a study is under way, as those of a patient who withdraws. None may be added and none may
     change its side, because the ledger says which split was trained on.
+
+    Args:
+        state: the site's state of the study.
+        own: the split of the images that the site has now, under a salt; None draws one.
+        whole: the site's part of the study's whole split, where that is known.
+        ledger: what the ledger's entry that opened the study says of the split; empty: nothing.
 
     Returns:
         SHA-256 of the file, hexadecimal.
 
     Raises:
-        HomeError: a group is new or on another side. SplitError: the file is damaged. OSError: it cannot be written.
+        HomeError: the file is gone or is not the ledger's, or a group is new or on another side.
+        SplitError: the file is damaged. OSError: it cannot be written.
     """
     path = state / SPLIT_FILE
     if not path.exists():
-        return write_split(record_split(study, cohort, [(name, *parts)]), path)
-    kept = read_split(path, dataset=cohort.dataset.key, classes=cohort.dataset.class_names)
-    groups = [cohort.records[row].group for rows in parts for row in rows.tolist()]
-    sides = [side for side, rows in enumerate(parts) for _ in range(len(rows))]
-    before = kept.known_sides(name, groups)
-    changed = {group for group, side in zip(groups, sides, strict=True) if before.get(group) != side}
+        if ledger:
+            raise HomeError(
+                "the site's part of the split is gone, which its ledger names",
+                where=str(path),
+                remedy="Restore it from a backup, or start a new run",
+            )
+        return write_split(whole or own(None), path)
+    kept = read_split(path)
+    if ledger not in ("", kept.sha256):
+        raise HomeError(
+            "the site's part of the split is not the one that its ledger names",
+            where=str(path),
+            remedy="Restore it from a backup, or start a new run",
+        )
+    now = own(bytes.fromhex(kept.salt))
+    changed = 0
+    for name, part in now.sites.items():
+        for side in SIDES:
+            changed += len(set(getattr(part, side)) - set(getattr(kept.sites[name], side)))
     if changed:
         raise HomeError(
-            f"{len(changed)} groups of images at site '{name}' are new or on another side of the split than when the "
-            "study began",
+            f"{changed} groups of images are new or on another side of the split than when the study began",
             where=str(path),
             remedy="Restore the images that the study began with, or start a new run",
         )

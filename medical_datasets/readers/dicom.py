@@ -21,7 +21,8 @@ from pydicom.pixels.processing import apply_color_lut, convert_color_space
 from ..cohort import ImageRef
 from .dicom_file import Header, RefusedError, is_dicom, opened, refusing, text
 from .dicom_pixels import SHAPE_ELEMENTS, Shape, shape_of, stored_values
-from .dicom_tags import DicomFacts, facts, patient_group
+from .dicom_scan import facts, sound_frames
+from .dicom_tags import DicomFacts, patient_group
 from .pillow_pictures import MAX_PIXELS
 
 __all__ = ["RULES", "DicomFacts", "check_header", "facts", "is_dicom", "patient_group", "read_rgb"]
@@ -57,7 +58,7 @@ def read_rgb(ref: ImageRef) -> NDArray[np.uint8]:
     """
     with refusing(str(ref)), opened(ref.path, _TAGS) as header:
         shape = shape_of(header)
-        frame = _frame(ref.part, shape)
+        frame = _frame(ref.part, shape.frames)
         values, space = stored_values(header, shape, frame)
         if space == "PALETTE COLOR":
             picture = _palette(values, header)
@@ -77,20 +78,24 @@ def check_header(ref: ImageRef) -> None:
     Raises:
         UnreadableImageError: as :func:`read_rgb`, as far as the header shows it.
     """
-    with refusing(str(ref)), opened(ref.path, _TAGS) as header:
-        _frame(ref.part, shape_of(header))
+    with refusing(str(ref)):
+        frames = sound_frames(ref.path)
+        if frames is None:
+            with opened(ref.path, SHAPE_ELEMENTS) as header:
+                frames = shape_of(header).frames
+        _frame(ref.part, frames)
 
 
-def _frame(part: str, shape: Shape) -> int:
+def _frame(part: str, frames: int) -> int:
     if not part:
-        if shape.frames > 1:
-            raise RefusedError(f"the file holds {shape.frames} frames", "name one, from 0: frame=K")
+        if frames > 1:
+            raise RefusedError(f"the file holds {frames} frames", "name one, from 0: frame=K")
         return 0
     named = re.fullmatch(r"frame=([0-9]{1,9})", part)
     if named is None:
         raise RefusedError("the part is not frame=K", "name a frame, from 0: frame=K")
-    if int(named[1]) >= shape.frames:
-        raise RefusedError(f"the file holds {shape.frames} frames, and no frame {int(named[1])}", "frames count from 0")
+    if int(named[1]) >= frames:
+        raise RefusedError(f"the file holds {frames} frames, and no frame {int(named[1])}", "frames count from 0")
     return int(named[1])
 
 

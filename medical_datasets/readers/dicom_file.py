@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
+import stat
 import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -36,6 +38,9 @@ from ..errors import UnreadableImageError
 
 _MAX_INFLATED: Final = 1 << 29  # bytes; a deflated file may claim a thousand times its size
 _LARGE_READ: Final = 1 << 20
+Elements = Dataset | Mapping[str, Any]
+"""Elements by keyword: as pydicom reads them, or as :mod:`.dicom_walk` does."""
+
 _PIXEL_ELEMENTS: Final = {
     (0x7FE0, 0x0008): "FloatPixelData",
     (0x7FE0, 0x0009): "DoubleFloatPixelData",
@@ -67,7 +72,7 @@ class Header:
     """A file opened up to its pixel data.
 
     Attributes:
-        tags: the elements that were asked for.
+        tags: the elements that were asked for, :data:`Elements`.
         syntax: transfer syntax; where the file has none, the one that its elements are written in.
         stream: the open file (or what it inflates to), at the first byte of the pixel data.
         keyword: ``PixelData``, ``FloatPixelData`` or ``DoubleFloatPixelData``.
@@ -75,7 +80,7 @@ class Header:
         length: bytes of pixel data; None: written in fragments.
     """
 
-    tags: Dataset
+    tags: Any
     syntax: UID
     stream: BinaryIO
     keyword: str
@@ -89,7 +94,7 @@ def is_dicom(path: Path) -> bool:
     Raises:
         UnreadableImageError: it cannot be read.
     """
-    with refusing(str(path)), path.open("rb") as stream:
+    with refusing(str(path)), regular_file(path) as stream:
         start = stream.read(132)
     return start[128:] == b"DICM" or (start[:2] in (b"\x08\x00", b"\x02\x00") and start[3:4] == b"\x00")
 
@@ -128,10 +133,28 @@ def opened(path: Path, tags: Sequence[str]) -> Iterator[Header]:
         Exception: whatever pydicom makes of a damaged file.
     """
     quiet()
-    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+    with regular_file(path) as file:
+        yield read_header(file, tags)
+
+
+@contextmanager
+def regular_file(path: Path) -> Iterator[BinaryIO]:
+    """A file opened for reading, and nothing that would wait for ever or never end.
+
+    Raises:
+        RefusedError: it is a pipe, a device or a folder.
+        OSError: it cannot be opened.
+    """
+
+    def at_once(name: str, flags: int) -> int:  # a pipe would be waited for
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+    if path.is_dir():
         raise RefusedError("it is not a regular file")
-    with _Bounded(io.FileIO(path)) as file:
-        yield _header(file, tags)
+    with _Bounded(io.FileIO(path, opener=at_once)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise RefusedError("it is not a regular file")
+        yield file
 
 
 def quiet() -> None:
@@ -149,12 +172,12 @@ def quiet() -> None:
                 warnings.filterwarnings("ignore", module=name)
 
 
-def text(tags: Dataset, keyword: str) -> str:
+def text(tags: Elements, keyword: str) -> str:
     """The first value of an element as stripped text; empty where it is missing or cannot be decoded."""
     return next(iter(texts(tags, keyword)), "")
 
 
-def texts(tags: Dataset, keyword: str) -> tuple[str, ...]:
+def texts(tags: Elements, keyword: str) -> tuple[str, ...]:
     """All values of an element as :func:`text`."""
     try:
         value = tags.get(keyword)
@@ -178,7 +201,8 @@ class _Bounded(io.BufferedReader):
         return super().read(size)
 
 
-def _header(file: BinaryIO, tags: Sequence[str]) -> Header:
+def read_header(file: BinaryIO, tags: Sequence[str]) -> Header:
+    """The header of an open file; raises as :func:`opened`."""
     stream = _inflated(file)
     start = stream.read(132)
     stream.seek(0)
@@ -191,10 +215,19 @@ def _header(file: BinaryIO, tags: Sequence[str]) -> Header:
         raise RefusedError("it is a DICOMDIR, an index of other files", "name the folder with the images")
     if not whole and "SOPClassUID" not in found:
         raise RefusedError("the file is no DICOM file", "remove it from the folder")
+    syntax = meta.get("TransferSyntaxUID") or _guessed(*found.original_encoding)
+    return header_at(stream, found, syntax)
+
+
+def header_at(stream: BinaryIO, found: Elements, syntax: UID) -> Header:
+    """The header of a file that is read up to the element of its pixels.
+
+    Raises:
+        RefusedError: there is none, or the file ends within it.
+    """
     at = stream.tell()
     size = stream.seek(0, io.SEEK_END)
     stream.seek(at)
-    syntax = meta.get("TransferSyntaxUID") or _guessed(*found.original_encoding)
     element = stream.read(8)
     if len(element) < 8:
         raise RefusedError(f"the file holds no pixels{_kind(found)}", "leave it out; a picture has pixel data")
@@ -254,7 +287,7 @@ def _inflated(file: BinaryIO) -> BinaryIO:
     return io.BytesIO(meta.replace(name, plain) + body)
 
 
-def _kind(tags: Dataset) -> str:
+def _kind(tags: Elements) -> str:
     """What an object without pixels is, in the standard's words only."""
     sop = UID(text(tags, "SOPClassUID"))
     modality = text(tags, "Modality")

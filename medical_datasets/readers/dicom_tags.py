@@ -9,22 +9,21 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
-from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from .dicom_file import MODALITIES, opened, refusing, text, texts
+from .dicom_file import MODALITIES, Elements, text, texts
 
 _GROUP_LABEL: Final = "wardround dicom patient v1"
 _STUDY_LABEL: Final = "wardround dicom study v1"
 _ACCESSION_LABEL: Final = "wardround dicom accession v1"
-_ELEMENTS: Final = """
+_FACTS: Final = """
     SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID StudyDate AccessionNumber Modality ImageType
     Manufacturer ManufacturerModelName InstitutionName PatientName PatientID IssuerOfPatientID PatientBirthDate
     PatientSex PatientAge BodyPartExamined Laterality ImageLaterality NumberOfFrames BurnedInAnnotation
 """
+FACT_ELEMENTS: Final = tuple(_FACTS.split())
 _PSEUDONYM: Final = re.compile(r"\W*(anon|pseudo|unknown|no.?name|de.?ident|removed|redacted|subject|case|none|nil)")
 _NO_PATIENT: Final = re.compile(r"(anon[a-z]*|pseudo[a-z]*|unknown|none|null|nil|na|n/a|removed|redacted|[0x*?._ -]*)")
 
@@ -86,17 +85,8 @@ def accession_key(number: str) -> str:
     return _digest(_ACCESSION_LABEL, number.strip())
 
 
-def facts(path: Path) -> DicomFacts:
-    """What the tags of an image say; its pixels are not read.
-
-    Raises:
-        UnreadableImageError: missing, no DICOM, a DICOMDIR, or an object without pixels.
-    """
-    with refusing(str(path)), opened(path, _ELEMENTS.split()) as header:
-        return _facts(header.tags)
-
-
-def _facts(tags: Dataset) -> DicomFacts:
+def facts_of(tags: Elements) -> DicomFacts:
+    """What the elements :data:`FACT_ELEMENTS` of an image say."""
     patient = text(tags, "PatientID")
     if _NO_PATIENT.fullmatch(patient.lower()):  # shared by all patients of an export, it would make them one
         patient = ""

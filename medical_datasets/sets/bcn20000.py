@@ -13,7 +13,7 @@ from ..listed_images import Entry, Labels, LeftOut, Understand, list_table
 from ..listing import Listing, Wanted
 from ..tables import Row, Table
 from .skin_classes import DERMOSCOPY
-from .skin_rows import lesion_or_image, skin_subgroups, supplied_split
+from .skin_rows import patient_or_lesion, skin_subgroups, supplied_split
 
 _CLASSES: Final = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 _TABLES: Final = ("bcn_20k_train.csv", "BCN_20k_train.csv")
@@ -34,7 +34,7 @@ def read_bcn20000(dataset: Dataset, wanted: Wanted) -> Listing:
         return Entry(
             image,
             label,
-            group=lesion_or_image(row.cells, image),
+            group=patient_or_lesion(row.cells),
             split=supplied_split(row.cells.get("split", "")),
             subgroups=skin_subgroups(row.cells, age="age_approx", place="anatom_site_general"),
         )

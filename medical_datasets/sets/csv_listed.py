@@ -1,8 +1,9 @@
 """Images that a table lists by path, with the classes that a study names: the way to bring data of any layout.
 
-The table is a study's ``labels`` file. Paths are relative to its folder and stay below the data folder. Groups: the
-first of ``patient``, ``patient_id``, ``lesion_id``, ``near_duplicate_group`` and ``isic_id`` that is filled, else
-near-duplicates.
+The table is a study's ``labels`` file. Paths are relative to its folder and stay below the data folder. Groups: rows
+that share any of ``patient`` or ``patient_id``, ``lesion_id``, ``near_duplicate_group`` and ``isic_id``, named by the
+first of them that is filled. Without a patient, the tags of a DICOM file say whose it is, and slices of one NIfTI file
+are one group; else near-duplicates.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ CSV_LISTED: Final = Dataset(
         "optional columns: part, patient or patient_id, lesion_id, site, split, sex, age or age_band, source",
         "the images below the table's folder, in any format that is read: JPEG, PNG, TIFF, DICOM, NIfTI and others",
     ),
-    group_key="patient or lesion of the table, else near-duplicate group",
+    group_key="patient or lesion of the table or of DICOM tags, else volume, else near-duplicate group",
     site_key="the column site, or the column that the study names",
     subgroup_columns=("sex", "age_band", "source"),
     licence="that of the images",

@@ -15,7 +15,7 @@ from ..listed_images import Entry, Labels, LeftOut, Understand, list_table
 from ..listing import Listing, Wanted
 from ..tables import Row, Table
 from .skin_classes import BASAL_CELL_CARCINOMA_CODES, DERMATOFIBROMA_CODES, NAEVUS_CODES
-from .skin_rows import lesion_or_image, skin_subgroups
+from .skin_rows import patient_or_lesion, skin_subgroups
 
 _TABLES: Final = tuple(f"HAM10000_metadata{suffix}" for suffix in (".csv", ".tab", ".tsv", ""))
 
@@ -38,7 +38,7 @@ def read_ham10000(dataset: Dataset, wanted: Wanted) -> Listing:
         return Entry(
             image,
             label,
-            group=lesion_or_image(row.cells, image),
+            group=patient_or_lesion(row.cells),
             site=source or None,
             subgroups=skin_subgroups(row.cells, age="age", place="localization", source=source),
         )

@@ -14,7 +14,7 @@ from ..listing import Listing, Wanted
 from ..own_tables import join_rows
 from ..tables import Row, Table, read_table
 from .skin_classes import DERMOSCOPY
-from .skin_rows import lesion_or_image, one_hot
+from .skin_rows import patient_or_lesion, one_hot
 
 _COLUMNS: Final = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 _TABLES: Final = (
@@ -42,8 +42,7 @@ def read_isic_2018(dataset: Dataset, wanted: Wanted) -> Listing:
             label = labels.of(one_hot(row, one_hot_columns), row, image)
             if isinstance(label, LeftOut):
                 return label
-            group = lesion_or_image(row.cells, image) if groupings is not None else None
-            return Entry(image, label, group=group)
+            return Entry(image, label, group=patient_or_lesion(row.cells))
 
         return table, understand
 

@@ -3,9 +3,10 @@
 Groups: ``lesion_id`` of the metadata; 2,084 of 25,331 images have none and stand alone, under their ISIC id. Without
 the metadata, near-duplicate clusters. The unknown class ``UNK`` is no class here: it is empty in the training data.
 
-Sites: the source, by the prefix of the lesion (``HAM_``, ``BCN_``, ``MSK``). An image without a lesion is MSK's if its
-name ends in ``_downsampled`` or its number is below that of the first HAM10000 image (ISIC_0024306): HAM10000 (10,015
-images) and BCN20000 (12,413) have a lesion for every image, so that all others are MSK's. Else the source is unknown.
+Sites: the source, by the prefix of the lesion: ``ham10000`` (``HAM_``), ``bcn20000`` (``BCN_``) or ``msk`` (``MSK``).
+An image without a lesion is MSK's if its name ends in ``_downsampled`` or its number is below that of the first
+HAM10000 image (ISIC_0024306): HAM10000 (10,015 images) and BCN20000 (12,413) have a lesion for every image, so that all
+others are MSK's. An image that nothing tells of is at the site ``unknown``, as most are without the metadata.
 """
 
 from __future__ import annotations
@@ -19,23 +20,24 @@ from ..listing import Listing, Wanted
 from ..own_tables import join_rows
 from ..tables import Row, Table, read_table
 from .skin_classes import DERMOSCOPY, uncoded
-from .skin_rows import lesion_or_image, one_hot, skin_subgroups
+from .skin_rows import patient_or_lesion, one_hot, skin_subgroups
 
 _COLUMNS: Final = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 _TABLE: Final = "ISIC_2019_Training_GroundTruth.csv"
 _METADATA: Final = "ISIC_2019_Training_Metadata.csv"
-_SOURCES: Final = {"HAM": "HAM10000", "BCN": "BCN20000", "MSK": "MSK"}
+_SOURCES: Final = {"HAM": "ham10000", "BCN": "bcn20000", "MSK": "msk"}
+_UNKNOWN: Final = "unknown"
 _FIRST_HAM10000: Final = 24306
 _NUMBER: Final = re.compile(r"ISIC_(\d{7})", re.IGNORECASE)
 
 
 def source_of(image: str, lesion: str) -> str | None:
-    """``HAM10000``, ``BCN20000`` or ``MSK`` by the lesion, else by the image's id (see the module); None: unknown."""
+    """``ham10000``, ``bcn20000`` or ``msk`` by the lesion, else by the image's id (see the module); None: unknown."""
     if lesion:
         return _SOURCES.get(lesion[:3].upper())
     number = _NUMBER.match(image)
     if "_downsampled" in image.lower() or (number and int(number.group(1)) < _FIRST_HAM10000):
-        return "MSK"
+        return _SOURCES["MSK"]
     return None
 
 
@@ -63,8 +65,8 @@ def read_isic_2019(dataset: Dataset, wanted: Wanted) -> Listing:
             return Entry(
                 image,
                 label,
-                group=lesion_or_image(row.cells, image) if known else None,
-                site=source,
+                group=patient_or_lesion(row.cells),
+                site=source or _UNKNOWN,
                 subgroups=skin_subgroups(row.cells, age="age_approx", place="anatom_site_general", source=source or ""),
             )
 
@@ -85,7 +87,7 @@ ISIC_2019: Final = Dataset(
         "ISIC_2019_Training_Input/*.jpg, or anywhere below",
     ),
     group_key="lesion, else image; without the metadata, near-duplicate group",
-    site_key="source by the prefix of lesion_id, else by the ISIC id",
+    site_key="ham10000, bcn20000, msk or unknown, by the prefix of lesion_id, else by the ISIC id",
     subgroup_columns=("sex", "age_band", "localisation", "source"),
     licence="CC BY-NC 4.0",
     citation=(

@@ -16,7 +16,7 @@ from ..listed_images import Entry, Labels, LeftOut, Understand, list_table
 from ..listing import Listing, Wanted
 from ..pixels import IMAGE_SUFFIXES
 from ..tables import Row, Table, read_table
-from .skin_rows import lesion_or_image, skin_subgroups
+from .skin_rows import patient_or_lesion, skin_subgroups
 
 _TABLES: Final = (
     "ISIC_2020_Training_GroundTruth_v2.csv",
@@ -59,7 +59,7 @@ def read_isic_2020(dataset: Dataset, wanted: Wanted) -> Listing:
             return Entry(
                 image,
                 label,
-                group=lesion_or_image(row.cells, image),
+                group=patient_or_lesion(row.cells),
                 subgroups=skin_subgroups(row.cells, age="age_approx", place="anatom_site_general_challenge"),
             )
 

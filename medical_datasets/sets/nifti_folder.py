@@ -1,7 +1,8 @@
 """NIfTI volumes with a table: a hospital's own export. The study names the classes.
 
-Groups: ``patient`` or ``patient_id`` of the table. A row without one is its own group by file, so that the slices of a
-volume stay together; two volumes of one patient then do not, and images are not compared.
+Groups: ``patient`` or ``patient_id`` of the table, of whichever row of a file has one; rows of two patients for one
+file are a problem. A file without any is its own group, so that the slices of a volume stay together; two volumes of
+one patient then do not, and images are not compared.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ..errors import DataError, DatasetLayoutError, EmptyClassError, TableError,
 from ..grouping import group_of, subgroups_of
 from ..image_files import ImageFiles, check_root
 from ..listed_images import Labels, LeftOut
+from ..listed_patients import settled
 from ..listing import Item, Listing, Wanted
 from ..readers.nifti import AXES, Plane, thin_plane
 from ..readers.nifti_header import read_grid
@@ -117,12 +119,13 @@ def list_nifti_folder(dataset: Dataset, wanted: Wanted) -> Listing:
             continue
         taken |= {(one.relative, part): one.row.number for part in parts}
         items |= {(one.relative, part): _item(one, part) for part in parts}
+    whose = settled(root, [items[key] for key in sorted(items)])
     return Listing(
         root,
         dataset,
-        tuple(items[key] for key in sorted(items)),
+        whose.items,
         tuple(skipped),
-        tuple(problems),
+        (*problems, *whose.problems),
         columns=table.columns,
     )
 
@@ -193,7 +196,7 @@ def _item(one: _Asked, part: str) -> Item:
         relative=one.relative,
         label=one.label,
         part=part,
-        group=group_of(cells) or f"volume:{one.relative}",
+        group=group_of(cells),
         site=cells.get("site") or None,
         subgroups=subgroups_of(cells),
         cells=cells,

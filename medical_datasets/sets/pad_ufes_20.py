@@ -18,7 +18,7 @@ from .skin_classes import (
     NAEVUS_CODES,
     SEBORRHOEIC_KERATOSIS_CODES,
 )
-from .skin_rows import lesion_or_image, skin_subgroups
+from .skin_rows import patient_or_lesion, skin_subgroups
 
 
 def read_pad_ufes_20(dataset: Dataset, wanted: Wanted) -> Listing:
@@ -33,7 +33,7 @@ def read_pad_ufes_20(dataset: Dataset, wanted: Wanted) -> Listing:
         return Entry(
             image,
             label,
-            group=lesion_or_image(row.cells, image),
+            group=patient_or_lesion(row.cells),
             subgroups=skin_subgroups(row.cells, sex="gender", age="age", place="region", skin_type="fitspatrick"),
         )
 

@@ -7,8 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ..errors import TableError
-from ..grouping import group_of, isic_id, subgroups_of
-from ..image_files import image_id
+from ..grouping import PATIENT_COLUMNS, group_of, subgroups_of
 from ..tables import Row
 
 _UNKNOWN: Final = frozenset({"", "na", "n/a", "nan", "none", "null", "unknown"})
@@ -49,12 +48,13 @@ def one_hot(row: Row, columns: Sequence[str]) -> str:
     return ones[0]
 
 
-def lesion_or_image(cells: Mapping[str, str], image: str) -> str | None:
-    """The group of a row whose patient and lesion may be blank: the image then stands alone, under its ISIC id.
+def patient_or_lesion(cells: Mapping[str, str]) -> str | None:
+    """The group of a row by its patient, else its lesion; None where both are blank.
 
-    A blank lesion does not mean that the lesion has one image; it means that nobody wrote it down.
+    A blank lesion does not mean that the lesion has one image; it means that nobody wrote it down, so such an image is
+    compared with all others.
     """
-    return group_of({**cells, "near_duplicate_group": "", "isic_id": isic_id(image) or image_id(image)})
+    return group_of(cells, (*PATIENT_COLUMNS, "lesion_id"))
 
 
 def skin_subgroups(

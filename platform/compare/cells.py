@@ -78,7 +78,7 @@ class CellRecord(msgspec.Struct, frozen=True):
     Attributes:
         schema: version of this layout. wardround: version that ran the cell.
         study: the study's hash. values: the study itself.
-        backbone: fingerprint. cohort: hash of the list of images.
+        backbone: fingerprint. cohort: hash of the list of images, and of the split file where there is one.
         result: what came out.
         code: SHA-256 of the source that ran it; empty in records of versions that did not say.
     """
@@ -109,7 +109,7 @@ class CellStore:
     Attributes:
         root: the comparison's folder.
         backbone: fingerprint that every cell must have.
-        cohort: by cell identifier, the hash of its list of images.
+        cohort: by cell identifier, the hash of its list of images, and of the split file where there is one.
         code: SHA-256 of the source that cells are run with; empty: not known.
     """
 
@@ -165,7 +165,7 @@ class CellStore:
         if record.backbone != self.backbone:
             return f"another backbone, {record.backbone}; this one is {self.backbone}"
         if record.cohort != self.cohort[cell.key.identifier]:
-            return "another list of images"
+            return "another list of images, or another split file"
         return ""
 
     def write(self, cell: PlannedCell, result: Mapping[str, Any]) -> CellRecord:
@@ -227,7 +227,7 @@ def _changed(left: Mapping[str, Any], right: Mapping[str, Any], study: Study) ->
             keys |= {f"{name}.{key}" for key in a.keys() | b.keys() if a.get(key) != b.get(key)}
         else:
             keys.add(name)
-    return keys - {"data.path", "backbone.weights"}
+    return keys - {"data.path", "data.split_file", "backbone.weights"}
 
 
 def _is_evidence(path: Path) -> bool:

@@ -106,15 +106,17 @@ def compare(
     check_folder(out)
     code = source_sha256()  # at once: a file that is changed while the grid runs has mostly been imported before
     cohorts = CohortCache(out / "phantoms")
-    if request.study.data.source != "phantoms":
-        watch.stage("reading data")
-        cohorts.of(request.study)
-    cells = plan_grid(request, cohorts.sites(request.study))
+    features = cache or default_cache()
+    with image_index(request.study, features, note=watch.note) as reader:
+        if request.study.data.source != "phantoms":
+            watch.stage("reading data")
+            cohorts.of(request.study, reader=reader, note=watch.note)
+        cells = plan_grid(request, cohorts.sites(request.study))
+        digests = {cell.key.identifier: cohorts.digest(cell.study, reader=reader, note=watch.note) for cell in cells}
     watch.stage("backbone")
     backbone = study_backbone(request.study)
     with ExitStack() as stack:
         _open_folder(out, request, cells, stack)
-        digests = {cell.key.identifier: cohorts.digest(cell.study) for cell in cells}
         store = CellStore(out, backbone.fingerprint, digests, code)
         records = _finished(store, cells, watch)
         watch.planned(cost_of(cells, records))
@@ -122,7 +124,7 @@ def compare(
         left = [cell for cell in cells if cell.key.identifier not in records]
         for number, cell in enumerate(left, start=1):
             watch.cell_begins(cell, number, len(left))
-            outcome = _run(cell, store, cohorts, backbone, cache or default_cache(), watch, debug)
+            outcome = _run(cell, store, cohorts, backbone, features, watch, debug)
             if isinstance(outcome, Failure):
                 failures[cell.key.identifier] = outcome
             else:

@@ -32,6 +32,7 @@ class Study:
     Attributes:
         open: whether it was opened and not closed since.
         opened: number of its last ``open``. roster: SHA-256 of the roster that this names; empty where it names none.
+        split: SHA-256 of the site's split that it names, likewise.
         last_out: number of the last entry of something that left; -1 before the first.
         closed: number of its last ``close``; -1 before the first.
         round: newest round of what left. known: (peer, wire hash) of what left in it, to know repetitions.
@@ -45,6 +46,7 @@ class Study:
     open: bool = False
     opened: int = -1
     roster: str = ""
+    split: str = ""
     last_out: int = -1
     closed: int = -1
     round: int = -1
@@ -177,6 +179,7 @@ class Chain:
                 if roster != study.roster:
                     study.cosignature = None  # numbers of batches rise under one roster
                 study.open, study.opened, study.roster = True, entry.sequence, roster
+                study.split = str((entry.facts or {}).get("split", ""))
                 study.closing = set()
             case "close":
                 study.open, study.closed, study.closing = False, entry.sequence, set()

@@ -219,6 +219,10 @@ class Ledger:
         """Whether the study (hexadecimal hash) was opened here and not closed."""
         return self.knows(study) and self._chain.studies[study].open
 
+    def split_of(self, study: str) -> str:
+        """SHA-256, hexadecimal, of the owner's split as the study's last ``open`` names it; empty: it names none."""
+        return self._chain.studies[study].split if self.knows(study) else ""
+
     def was_sent(self, study: str, peer: str, sha256: str) -> bool:
         """Whether these bytes left for ``peer`` before, in the study's newest round; also before a restart."""
         return self.knows(study) and (peer, sha256) in self._chain.studies[study].known
@@ -228,7 +232,7 @@ class Ledger:
 
         Args:
             study: its hash, hexadecimal.
-            facts: ``roster``, ``identity``, ``coordinator``; see `entries.FACTS`.
+            facts: ``roster``, ``identity``, ``coordinator``, ``split``; see `entries.FACTS`.
         """
         if not self.is_open(study):
             self.append([Record(kind="open", study=study, outcome="noted", facts=dict(facts) or None)])

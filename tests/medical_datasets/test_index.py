@@ -269,7 +269,9 @@ def test_new_rules_forget_what_was_learnt_by_old_ones(
 
 
 @pytest.mark.parametrize("end", ["closed", "killed"])
-def test_an_index_with_thumbnails_loses_every_byte_of_them(paths: list[Path], tmp_path: Path, end: str) -> None:
+def test_an_index_with_thumbnails_loses_every_byte_of_them(
+    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
     folder = tmp_path / "index"
     thumbnails = [np.random.default_rng(number).bytes(1024) for number in range(500)]
     with opened(folder) as index:
@@ -296,12 +298,22 @@ def test_an_index_with_thumbnails_loses_every_byte_of_them(paths: list[Path], tm
     size = sum(file.stat().st_size for file in folder.iterdir())
     before = every_byte(folder)
     assert all(thumbnail[:64] in before for thumbnail in thumbnails)
-    kept = folder / DATABASE
-    inode = kept.stat().st_ino
-    with kept.open("rb") as stream, opened(folder) as index:
-        for content in (every_byte(folder), stream.read()):
+    at_vacuum: list[bytes] = []
+
+    class Watched(sqlite3.Connection):
+        def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+            if statement == "VACUUM":
+                at_vacuum.append(every_byte(folder))
+            return super().execute(statement, *values)
+
+    real = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *asked, **options: real(*asked, factory=Watched, **options))
+    with opened(folder) as index:
+        monkeypatch.undo()
+        assert len(at_vacuum) == 1
+        assert len(at_vacuum[0]) > 500 * 1024  # what is cut off afterwards was overwritten before
+        for content in (at_vacuum[0], every_byte(folder)):
             assert not any(part in content for thumbnail in thumbnails for part in (thumbnail[:16], thumbnail[-32:]))
-        assert kept.stat().st_ino == inode  # written over, not put aside
         assert index.counts().images == 0
         assert index.counts().size < size / 5
         assert index.notes == []

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from wardround.medical_datasets.catalog import DATASETS
 from wardround.medical_datasets.cohort import Cohort, Record
 from wardround.medical_datasets.errors import DataError, SplitError
-from wardround.platform.cohorts import StudyPlan, deal, straddling_groups
+from wardround.platform.cohorts import StudyPlan, deal, reference_overlap
 from wardround.platform.config import Study
 from wardround.platform.errors import StudyFileError
 from wardround.platform.study_cohort import phantom_study, read_cohort
@@ -120,10 +120,37 @@ def test_columns_keep_sites_whole_and_a_site_may_be_the_reference(toy_study: Mak
     assert {data.records[row].site for row in plan.unseen.test} == {"away"}
 
 
-def test_groups_at_several_sites_are_counted(toy_study: Make) -> None:
+@pytest.mark.parametrize("rule", ["stable", "balanced"])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 10_000), shared=st.floats(0.0, 0.5))
+def test_no_group_is_trained_on_at_one_site_and_tested_on_at_another(
+    toy_study: Make, rule: str, seed: int, shared: float
+) -> None:
+    draw = np.random.default_rng(seed)
+    rows = list(cohort(200, seed, SITES).records)
+    for record in list(rows):
+        if draw.random() < shared:  # the same patient somewhere else as well
+            rows.append(replace(record, path=Path(f"again-{len(rows)}.png"), site=SITES[draw.integers(0, 5)]))
+    data = replace(cohort(), records=tuple(rows))
+    study = toy_study(sites=COLUMN, data={"split_rule": rule}, method="fedclip", reference={"source": "none"})
+    plan = deal(study, data)
+    sides: dict[str, set[str]] = {}
+    for name, pile in parts(plan).items():
+        for row in pile:
+            sides.setdefault(data.records[row].group, set()).add(name.partition("/")[2] or name)
+    assert max(len(found) for found in sides.values()) == 1
+    left_out = len(rows) - sum(len(pile) for pile in parts(plan).values())
+    assert (left_out > 0) == any("left out" in note for note in plan.notes)
+    assert plan.unseen is not None
+    trained = {data.records[row].group for site in plan.sites for row in (*site.train, *site.validation, *site.test)}
+    assert not trained & {data.records[row].group for row in plan.unseen.test}
+
+
+def test_what_was_done_about_groups_at_several_sites_is_said(toy_study: Make) -> None:
     clean = cohort(sites=SITES)
     study = toy_study(sites=COLUMN, reference={"source": "site", "site": "public"})
-    assert straddling_groups(deal(study, clean)) == 0
+    assert deal(study, clean).notes == ()
+    assert reference_overlap(deal(study, clean)) == 0
     moved = {"patient-0": "away", "patient-1": "public", "patient-4": "ash"}  # one picture of each, elsewhere as well
     rows = list(clean.records)
     for group, site in moved.items():
@@ -131,8 +158,11 @@ def test_groups_at_several_sites_are_counted(toy_study: Make) -> None:
         assert rows[mine[0]].site != site
         extra = replace(rows[mine[0]], path=Path(f"copy-of-{group}.png"), site=site)
         rows.append(extra)
-    assert straddling_groups(deal(study, replace(clean, records=tuple(rows)))) == len(moved)
-    assert straddling_groups(deal(toy_study(), clean)) == 0
+    plan = deal(study, replace(clean, records=tuple(rows)))
+    assert reference_overlap(plan) == 1
+    lost = 1 + sum(record.group == "patient-4" and record.site == "away" for record in rows)
+    assert any(note.startswith(f"{lost} images of away are of groups that a training") for note in plan.notes)
+    assert reference_overlap(deal(toy_study(), clean)) == 0
 
 
 def test_without_an_unseen_name_every_column_trains(toy_study: Make) -> None:

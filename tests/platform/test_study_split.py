@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from wardround.medical_datasets.catalog import DATASETS
 from wardround.medical_datasets.cohort import Cohort, Record
@@ -18,7 +19,7 @@ from wardround.medical_datasets.split_file import read_split, write_split
 from wardround.platform.cohorts import StudyPlan, deal, plan_split
 from wardround.platform.config import Study
 from wardround.platform.consortium import open_consortium
-from wardround.platform.study_split import SPLIT_FILE, keep_split
+from wardround.platform.study_split import SPLIT_FILE, keep_split, own_split
 from wardround.privacy.errors import HomeError
 from wardround.privacy.ledger.reading import read_entries
 
@@ -81,8 +82,8 @@ def test_a_split_that_is_used_again_moves_no_group_however_many_are_added(
     known, now = places(before), places(grown)
     assert {group: now[group] for group in known} == known
     assert len(now) == 120 + more
-    # What was added is dealt out and not put on one side.
-    assert len({side for group, (_, side) in now.items() if group not in known and side != "reference"}) >= (more > 40)
+    added = {side for group, (_, side) in now.items() if group not in known and side != "reference"}
+    assert len(added) >= 2 or more <= 40  # dealt out, and not put on one side
     again = plan_split(with_file(study, path), grown)
     assert (again == read_split(path)) == (more == 0)
 
@@ -123,28 +124,82 @@ def test_a_group_that_is_at_another_site_now_is_named(tmp_path: Path, toy_study:
     write_split(plan_split(study, deal(study, made)), path)
     first = next(record for record in made.records if record.site == "ash")
     records = tuple(replace(each, site="beech") if each.group == first.group else each for each in made.records)
-    with pytest.raises(SplitError, match=f"'{first.group}' was at ash, is at beech"):
+    with pytest.raises(SplitError, match="the first was at ash and is at beech"):
         deal(with_file(study, path), replace(made, records=records))
+
+
+def kept(folder: Path, study: Study, plan: StudyPlan, parts: Any, ledger: str = "") -> str:
+    return keep_split(folder, partial(own_split, study, plan.cohort, "ash", parts), None, ledger)
 
 
 def test_a_site_keeps_its_part_and_holds_later_ones_against_it(tmp_path: Path, toy_study: Make) -> None:
     study = toy_study(method="fedclip", sites=COLUMN, reference={"source": "none"})
     plan = deal(study, cohort(80))
     site = plan.sites[0]
+    assert site.name == "ash"
     parts = (site.train, site.validation, site.test)
-    kept = keep_split(tmp_path, study, plan.cohort, site.name, parts)
-    assert keep_split(tmp_path, study, plan.cohort, site.name, parts) == kept
-    assert read_split(tmp_path / SPLIT_FILE).sha256 == kept
+    first = kept(tmp_path, study, plan, parts)
+    assert kept(tmp_path, study, plan, parts, first) == first
+    assert read_split(tmp_path / SPLIT_FILE).sha256 == first
     assert b"patient_id" not in (tmp_path / SPLIT_FILE).read_bytes()
-
-    gone = (site.train[3:], site.validation, site.test)
-    assert keep_split(tmp_path, study, plan.cohort, site.name, gone) == kept  # withdrawn since
-    swapped = (np.append(site.train, site.test[-1]), site.validation, site.test[:-1])
+    group = plan.cohort.records[site.test[-1]].group
+    moved = np.array([row for row in site.test.tolist() if plan.cohort.records[row].group == group])
+    swapped = (np.append(site.train, moved), site.validation, np.setdiff1d(site.test, moved))
     with pytest.raises(HomeError, match="new or on another side"):
-        keep_split(tmp_path, study, plan.cohort, site.name, swapped)
+        kept(tmp_path, study, plan, swapped)
     foreign = (np.append(site.train, plan.sites[1].train[0]), site.validation, site.test)
-    with pytest.raises(HomeError, match="1 groups of images at site 'ash' are new"):
-        keep_split(tmp_path, study, plan.cohort, site.name, foreign)
+    with pytest.raises(HomeError, match="1 groups of images are new"):
+        kept(tmp_path, study, plan, foreign)
+
+
+def test_a_part_that_is_not_the_ledgers_is_refused(tmp_path: Path, toy_study: Make) -> None:
+    study = toy_study(method="fedclip", sites=COLUMN, reference={"source": "none"})
+    plan = deal(study, cohort(80))
+    site = plan.sites[0]
+    parts = (site.train, site.validation, site.test)
+    first = kept(tmp_path, study, plan, parts)
+    (tmp_path / SPLIT_FILE).unlink()
+    with pytest.raises(HomeError, match="is gone, which its ledger names"):
+        kept(tmp_path, study, plan, parts, first)
+    assert not (tmp_path / SPLIT_FILE).exists()
+    swapped = (site.test, site.validation, site.train)
+    assert kept(tmp_path, study, plan, swapped) != first
+    with pytest.raises(HomeError, match="is not the one that its ledger names"):
+        kept(tmp_path, study, plan, swapped, first)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rule=st.sampled_from(["balanced", "stable"]),
+    partition=st.sampled_from(["dirichlet", "column"]),
+    gone=st.sets(st.integers(0, 119), max_size=6),
+    seed=st.integers(0, 50),
+)
+def test_a_study_goes_on_when_files_of_patients_were_deleted(
+    tmp_path_factory: pytest.TempPathFactory,
+    toy_study: Make,
+    rule: str,
+    partition: str,
+    gone: set[int],
+    seed: int,
+) -> None:
+    sites = {"partition": partition, "unseen": "away"}
+    study = toy_study(
+        method="fedclip", seed=seed, data={"split_rule": rule}, sites=sites, reference={"source": "fraction"}
+    )
+    before, folder = deal(study, cohort(120)), tmp_path_factory.mktemp("state")
+    whole = plan_split(study, before)
+    records = tuple(each for each in before.cohort.records if int(each.group.partition(":")[2]) not in gone)
+    known = places(before)
+    left = {place for group, place in known.items() if int(group.partition(":")[2]) not in gone}
+    assume(left == set(known.values()))  # a site without any test image cannot go on
+    after = deal(study, replace(before.cohort, records=records), whole)
+    assert all(known[group] == place for group, place in places(after).items())
+    for was, now in zip(before.sites, after.sites, strict=True):
+        (folder / was.name).mkdir()
+        for plan, site in ((before, was), (after, now)):
+            own = partial(own_split, study, plan.cohort, site.name, (site.train, site.validation, site.test))
+            assert keep_split(folder / was.name, own, whole.of_site(was.name), "") == whole.of_site(was.name).sha256
 
 
 def test_the_split_of_each_site_stands_in_its_ledger_by_hash(tmp_path: Path, toy: Any, BACKBONE: str) -> None:

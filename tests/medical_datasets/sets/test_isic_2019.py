@@ -42,19 +42,19 @@ def test_lesions_sources_and_subgroups(tmp_path: Path) -> None:
         row[0]: row[1] for row in ROWS[:-1]
     }
     assert {stem: (item.group, item.site) for stem, item in items.items()} == {
-        "ISIC_0000000": ("isic_id:ISIC_0000000", "MSK"),
-        "ISIC_0000002_downsampled": ("isic_id:ISIC_0000002", "MSK"),
-        "ISIC_0024306": ("lesion_id:HAM_0000550", "HAM10000"),
-        "ISIC_0024307": ("lesion_id:HAM_0000550", "HAM10000"),
-        "ISIC_0053453": ("lesion_id:BCN_0000001", "BCN20000"),
-        "ISIC_0011402": ("lesion_id:MSK4_0011402", "MSK"),
-        "ISIC_0060000": ("isic_id:ISIC_0060000", None),
+        "ISIC_0000000": ("isic_id:ISIC_0000000", "msk"),
+        "ISIC_0000002_downsampled": ("isic_id:ISIC_0000002", "msk"),
+        "ISIC_0024306": ("lesion_id:HAM_0000550", "ham10000"),
+        "ISIC_0024307": ("lesion_id:HAM_0000550", "ham10000"),
+        "ISIC_0053453": ("lesion_id:BCN_0000001", "bcn20000"),
+        "ISIC_0011402": ("lesion_id:MSK4_0011402", "msk"),
+        "ISIC_0060000": ("isic_id:ISIC_0060000", "unknown"),
     }
     assert dict(items["ISIC_0053453"].subgroups) == {
         "sex": "female",
         "age_band": "80+",
         "localisation": "palms/soles",
-        "source": "BCN20000",
+        "source": "bcn20000",
     }
     assert dict(items["ISIC_0060000"].subgroups) == {}
     assert reasons(listing) == {"ISIC_0060001.jpg": "marked UNK, which is no class"}
@@ -77,8 +77,8 @@ def test_without_metadata_groups_are_unknown_but_names_still_tell_some_sources(t
     (root / METADATA).unlink()
     items = by_stem(listed(ISIC_2019, root))
     assert {item.group for item in items.values()} == {None}
-    assert items["ISIC_0000002_downsampled"].site == "MSK"
-    assert items["ISIC_0024306"].site is None
+    assert items["ISIC_0000002_downsampled"].site == "msk"
+    assert items["ISIC_0024306"].site == "unknown"
 
 
 def test_a_table_without_the_unknown_column(tmp_path: Path) -> None:
@@ -91,10 +91,10 @@ def test_a_table_without_the_unknown_column(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("image", "lesion", "source"),
     [
-        ("ISIC_0024305", "", "MSK"),
+        ("ISIC_0024305", "", "msk"),
         ("ISIC_0024306", "", None),
-        ("ISIC_0070000_downsampled", "", "MSK"),
-        ("ISIC_0000001", "ham_1", "HAM10000"),
+        ("ISIC_0070000_downsampled", "", "msk"),
+        ("ISIC_0000001", "ham_1", "ham10000"),
         ("ISIC_0000001", "XYZ_1", None),
         ("photo", "", None),
     ],
