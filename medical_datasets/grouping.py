@@ -23,11 +23,10 @@ _ISIC_ID: Final = re.compile(r"ISIC_\d{7}", re.IGNORECASE)
 _AGE_BANDS: Final = ((20, "0-19"), (40, "20-39"), (60, "40-59"), (80, "60-79"), (131, "80+"))
 _SEXES: Final = {"f": "female", "female": "female", "m": "male", "male": "male"}
 _UNKNOWN: Final = frozenset(
-    """
-    na n/a n.a. #n/a <na> nan none null nil unknown unk undefined missing anon anonymous anonymised anonymized
-    deidentified de-identified removed redacted not-available not-known ? - -- . -1 -1.0
-    """.split()
-) | {"", "not available", "not known"}
+    {"", "na", "n/a", "n.a.", "#n/a", "<na>", "nan", "none", "null", "nil", "unknown", "unk", "undefined", "missing"}
+    | {"anon", "anonymous", "anonymised", "anonymized", "removed", "redacted", "not available", "not known"}
+    | {"?", "-", "--", ".", "-1", "-1.0"}
+)
 _ZERO: Final = re.compile(r"0+(\.0*)?")  # a number like others, or what stands where there is none: it joins nothing
 PATIENT_COLUMNS: Final = ("patient", "patient_id")
 SIMILAR: Final = "similar"
@@ -61,13 +60,13 @@ class Told:
         group: its group by its own data set, or None.
         cells: its row; the columns of ``GROUP_COLUMNS`` count.
         volume: the file, where all pictures in it are of one patient; else empty.
-        tags: its group by the tags of its file; empty: not known.
+        tags: what the tags of its file say, as ``column:value``; the first is its group by them.
     """
 
     group: str | None
     cells: Mapping[str, str]
     volume: str = ""
-    tags: str = ""
+    tags: tuple[str, ...] = ()
 
 
 def known_value(cells: Mapping[str, str], column: str) -> str:
@@ -94,8 +93,9 @@ def linked_groups(told: Sequence[Told]) -> tuple[str | None, ...]:
     """Groups of images whose rows share a unit, whichever columns each of them fills; None where nothing is known.
 
     Rows of one patient, one near-duplicate group, one ISIC id or one volume are one group. So are rows of one lesion,
-    and of one second patient's name (``patient_id`` where ``patient`` is filled too, or the tags'), unless rows give
-    it to several patients: such names are counted within each patient, or stand for "unknown". The widest unit names
+    of one second patient's name (``patient_id`` where ``patient`` is filled too, or the tags') and of what else the
+    tags say, unless rows give it to several patients: such names are counted within each patient, or stand for
+    "unknown". The widest unit names
     the group (a patient before a lesion), of equal ones the first by name.
     """
     owners = [_owner(each) for each in told]
@@ -117,8 +117,11 @@ def _owner(told: Told) -> Unit | None:
     patient = patient_of(told.cells)
     if patient:
         return ("patient", patient)
-    column, _, value = (told.tags or told.group or "").partition(":")
-    return ("patient", value) if column in PATIENT_COLUMNS else None
+    for said in (told.group or "", *told.tags[:1]):
+        column, _, value = said.partition(":")
+        if column in PATIENT_COLUMNS:
+            return ("patient", value)
+    return None
 
 
 def _sure(told: Told, owner: Unit | None) -> set[Unit]:
@@ -133,8 +136,8 @@ def _sure(told: Told, owner: Unit | None) -> set[Unit]:
 def _hints(told: Told) -> set[Unit]:
     found = {("patient", known_value(told.cells, column)) for column in PATIENT_COLUMNS}
     found.add(("lesion_id", known_value(told.cells, "lesion_id")))
-    column, _, value = told.tags.partition(":")
-    found.add(("patient" if column in PATIENT_COLUMNS else column, value))
+    for column, _, value in (tag.partition(":") for tag in told.tags):
+        found.add(("patient" if column in PATIENT_COLUMNS else column, value))
     return {(column, value) for column, value in found if value and not _ZERO.fullmatch(value)}
 
 

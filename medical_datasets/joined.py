@@ -10,21 +10,19 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-import numpy as np
-
 from .cohort import Cohort, Dataset, Record, Skipped
 from .errors import DataError, DatasetLayoutError, EmptyClassError
-from .grouping import complete_groups, isic_id, widest_first
+from .grouping import Groups, complete_groups, isic_id, join_by_keys
 from .listing import Item, Listing
-from .loading import check_site_column, readable_items, site_of
-from .near_duplicates import clusters
+from .loading import check_site_column, left_out, readable_items, site_of
 from .reading import DIRECT, Reader
+from .sets.brats import edition_of
 
 ISIC_FAMILY: Final = frozenset({"ham10000", "isic", "isic-2018", "isic-2019", "isic-2020", "bcn20000", "dermamnist"})
 """Keys of data sets whose pictures are in the ISIC archive."""
@@ -57,17 +55,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A readable image of one source; ``twin`` says of whom it is a second copy, in words."""
+    """A readable image of one source; of a second copy ``twin`` says so in words, and ``of`` names the first."""
 
     source: Source
     item: Item
     path: Path
     label: int
     twin: str = ""
-
-    @property
-    def name(self) -> str:
-        return f"{self.source.name}/{self.item.name}"
+    of: str = ""
 
 
 def join(target: Dataset, sources: Sequence[Source], *, allow_empty: bool = False, reader: Reader = DIRECT) -> Cohort:
@@ -89,7 +84,8 @@ def join(target: Dataset, sources: Sequence[Source], *, allow_empty: bool = Fals
 
     Raises:
         DataError: the first problem of a listing, with the source's name.
-        DatasetLayoutError: there is no source, or a source's name or map does not fit.
+        DatasetLayoutError: there is no source, a source's name or map does not fit, or sources hold two editions of
+            BraTS.
         EmptyClassError: a class of the target has no readable image.
         TableError: a source has no such site column, or it is empty for an image.
     """
@@ -100,21 +96,19 @@ def join(target: Dataset, sources: Sequence[Source], *, allow_empty: bool = Fals
         readable, left_out = _of_source(source, reader)
         found += readable
         skipped += left_out
+    _refuse_editions(found)
     found = _marked_twins(found, target)
     # Twins are grouped too: what one source knows of a picture counts for the copy that is kept.
-    groups = _known_groups(found)
+    known = _known_groups(found)
     kept = sorted(
-        ((image, group) for image, group in zip(found, groups, strict=True) if not image.twin),
+        ((image, group) for image, group in zip(found, known.names, strict=True) if not image.twin),
         key=lambda pair: (pair[0].path.as_posix(), pair[0].item.part),
     )
-    skipped += [Skipped(_shown(image), image.twin) for image in found if image.twin]
-    complete, undecodable = complete_groups(
-        [image.item.image(_root(image.source)) for image, _ in kept],
-        [group for _, group in kept],
-        [image.name for image, _ in kept],
-        reader,
+    skipped += [Skipped(_shown(image), image.twin, image.of) for image in found if image.twin]
+    complete = complete_groups(
+        [image.item.image(_root(image.source)) for image, _ in kept], [group for _, group in kept], reader
     )
-    skipped += undecodable
+    skipped += complete.skipped
     records = tuple(
         Record(
             path=image.path,
@@ -124,7 +118,7 @@ def join(target: Dataset, sources: Sequence[Source], *, allow_empty: bool = Fals
             subgroups=MappingProxyType({**image.item.subgroups, "source": image.source.name}),
             part=image.item.part,
         )
-        for (image, _), group in zip(kept, complete, strict=True)
+        for (image, _), group in zip(kept, complete.names, strict=True)
         if group is not None
     )
     cohort = Cohort(
@@ -133,6 +127,7 @@ def join(target: Dataset, sources: Sequence[Source], *, allow_empty: bool = Fals
         records=records,
         synthetic=any(source.listing.synthetic for source in sources),
         skipped=tuple(sorted(skipped, key=lambda each: str(each.path))),
+        aliases=_aliases(known, complete),
     )
     if not allow_empty:
         _refuse_empty(cohort, sources)
@@ -210,32 +205,44 @@ def _marked_twins(found: Sequence[_Found], target: Dataset) -> list[_Found]:
                 first.setdefault(key, image)
             marked.append(image)
             continue
-        words = f"the same picture as {earlier.item.name} in {earlier.source.name}, which is kept"
+        words = f"the same picture is in {earlier.source.name}, where it is kept"
         if earlier.label != image.label:
             there, here = target.class_names[earlier.label], target.class_names[image.label]
             words += f"; the class there is {there!r}, here {here!r}"
-        marked.append(replace(image, twin=words))
+        marked.append(replace(image, twin=words, of=earlier.item.name))
     return marked
 
 
-def _known_groups(found: Sequence[_Found]) -> list[str | None]:
+def _refuse_editions(found: Sequence[_Found]) -> None:
+    """Editions of BraTS hold the same patients under names that do not show it."""
+    first: dict[str, str] = {}
+    for image in found:
+        edition = edition_of(image.item.relative.rpartition("/")[2])
+        if edition:
+            first.setdefault(edition, image.source.name)
+    if len(first) > 1:
+        held = " and ".join(f"{edition} (source {first[edition]!r})" for edition in sorted(first))
+        raise DatasetLayoutError(
+            f"the sources hold BraTS cases of {held}, which are partly the same patients under other names",
+            where="sources",
+            remedy="keep one edition",
+        )
+
+
+def _known_groups(found: Sequence[_Found]) -> Groups:
     """Group names of the images, None where nothing is known; what shares any id has one name."""
-    last: dict[str, int] = {}
-    pairs: list[tuple[int, int]] = []
-    names: list[str | None] = []
-    for index, image in enumerate(found):
-        own = _group_name(image)
-        names.append(own)
-        for key in (*_shared_ids(image), *([] if own is None else [own])):
-            if key in last:
-                pairs.append((last[key], index))
-            last[key] = index
-    numbers = clusters(len(found), np.array(pairs, dtype=np.int64).reshape(-1, 2)).tolist()
-    best: dict[int, str] = {}
-    for number, name in zip(numbers, names, strict=True):
-        if name is not None:
-            best[number] = min(best.get(number, name), name, key=widest_first)
-    return [best.get(number) for number in numbers]
+    return join_by_keys([_group_name(image) for image in found], [tuple(_shared_ids(image)) for image in found])
+
+
+def _aliases(known: Groups, complete: Groups) -> Mapping[str, tuple[str, ...]]:
+    """All names of groups that ids and likeness joined; of those that still have an image."""
+    aliases = {}
+    for name in dict.fromkeys(name for name in complete.names if name is not None):
+        own = complete.aliases.get(name, (name,))
+        every = {alias for part in own for alias in known.aliases.get(part, (part,))}
+        if len(every) > 1:
+            aliases[name] = tuple(sorted(every))
+    return MappingProxyType(aliases)
 
 
 def _group_name(image: _Found) -> str | None:
@@ -294,9 +301,10 @@ def _refuse_empty(cohort: Cohort, sources: Sequence[Source]) -> None:
     present = {record.label for record in cohort.records}
     empty = [name for label, name in enumerate(cohort.dataset.class_names) if label not in present]
     if empty:
+        words, remedy = left_out(cohort.skipped, every=not present)
         raise EmptyClassError(
             f"no readable image of {', '.join(repr(name) for name in empty)} in any of "
-            f"{', '.join(source.name for source in sources)}",
+            f"{', '.join(source.name for source in sources)}{words}",
             where=str(cohort.root),
-            remedy="map a class of a source to it, add images, or leave the class out with the key classes",
+            remedy=remedy + "map a class of a source to it, add images, or leave the class out with the key classes",
         )

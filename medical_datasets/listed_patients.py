@@ -13,8 +13,8 @@ from .errors import TableError, UnreadableImageError
 from .grouping import PATIENT_COLUMNS, Told, known_value, linked_groups
 from .listing import Item
 from .pixels import DICOM_SUFFIXES
-from .reading import each
 from .readers.dicom import DicomFacts, facts
+from .reading import each
 
 BURNED_IN: Final = "text is burned into the picture, as its tag BurnedInAnnotation says"
 
@@ -84,11 +84,22 @@ def _is_dicom(relative: str) -> bool:
 
 
 def _told(item: Item, tags: DicomFacts | None) -> Told:
-    group, said = item.group, (tags.group or "") if tags else ""
-    if group is None or (said.startswith("patient_id:") and group.partition(":")[0] not in PATIENT_COLUMNS):
-        group = said or group
+    group, said = item.group, () if tags is None else _said(tags)
+    if said and (group is None or (said[0].startswith("patient_id:") and _column(group) not in PATIENT_COLUMNS)):
+        group = said[0]
     whole = item.relative.lower().endswith((".nii", ".nii.gz")) or (tags is not None and tags.frames > 1)
     return Told(group, item.cells, item.relative if whole else "", said)
+
+
+def _said(tags: DicomFacts) -> tuple[str, ...]:
+    """Patient or study by its group first; the identifier without its issuer and the study, which files may lack."""
+    if tags.group is None:
+        return ()
+    return tuple(filter(None, (tags.group, tags.patient, tags.study and f"study:{tags.study}")))
+
+
+def _column(group: str) -> str:
+    return group.partition(":")[0]
 
 
 def _two_patients(items: Sequence[Item], told: Sequence[Told]) -> Iterable[TableError]:

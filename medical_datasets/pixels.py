@@ -83,8 +83,9 @@ def check_header(image: Picture) -> None:
 def content_hash(image: Picture) -> str:
     """What a picture is known by, 64 hexadecimal digits: equal for equal pixels by the same rules.
 
-    Of an ordinary picture it is the SHA-256 of the file. Of other files it is the SHA-256 of the file's, the part, and
-    the version of the rules by which the reader makes a picture of it.
+    Of an ordinary picture it is the SHA-256 of the file, with the version of the rules only where these have changed
+    for such a picture (:func:`.readers.pillow_pictures.changed_rules`). Of other files it is the SHA-256 of the file's,
+    the part, and the version of the rules by which the reader makes a picture of it.
 
     Raises:
         UnreadableImageError: the file cannot be read.
@@ -92,7 +93,9 @@ def content_hash(image: Picture) -> str:
     ref = _ref(image)
     reader = _reader(ref)
     if reader is pillow_pictures:
-        return hashlib.sha256(read_bytes(ref.path)).hexdigest()
+        data = read_bytes(ref.path)
+        rules, content = pillow_pictures.changed_rules(data), hashlib.sha256(data).hexdigest()
+        return hashlib.sha256(f"{rules}\n{ref.part}\n{content}".encode()).hexdigest() if rules else content
     return hashlib.sha256(f"{reader.RULES}\n{ref.part}\n{_file_hash(ref.path)}".encode()).hexdigest()
 
 

@@ -1,7 +1,7 @@
 """A split as a file: to be kept, named by its SHA-256, and used again.
 
-The bytes are the canonical JSON (RFC 8785) of a :class:`..split_record.SplitRecord`, and no others are read, so that
-one split has one SHA-256, and a changed file is either refused or another split.
+The bytes are the canonical JSON (RFC 8785) of a :class:`..split_record.SplitRecord` with a checksum, and no others are
+read, so that one split has one SHA-256, and a damaged file is refused.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sites: dict[str, _Part]
     unseen: dict[str, tuple[str, ...]] | None
     reference: tuple[str, ...]
+    checksum: str
 
 
 def parse(data: bytes, where: str, *, dataset: str | None = None, classes: Sequence[str] | None = None) -> SplitRecord:
@@ -103,7 +104,7 @@ def parse(data: bytes, where: str, *, dataset: str | None = None, classes: Seque
         raise SplitError(f"this is no split file ({damaged})", where=where, remedy=_MAKE_ANEW) from damaged
     if record.to_bytes() != data:
         raise SplitError(
-            "the split file was changed after it was written: its bytes are not canonical",
+            "the split file was changed after it was written",
             where=where,
             remedy=_MAKE_ANEW,
         )

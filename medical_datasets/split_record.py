@@ -137,6 +137,8 @@ class SplitRecord:
         plain["format"] = FORMAT
         plain["sites"] = {name: {side: getattr(part, side) for side in SIDES} for name, part in self.sites.items()}
         plain["unseen"] = None if self.unseen is None else {self.unseen[0]: self.unseen[1]}
+        # Against a slip or a bad disk, which would deal a group anew without a word; not against a forger.
+        plain["checksum"] = hashlib.sha256(rfc8785.dumps(plain)).hexdigest()
         return rfc8785.dumps(plain)
 
     @property

@@ -114,8 +114,9 @@ def deal(study: Study, cohort: Cohort, kept: SplitRecord | None = None) -> Study
         return SitePlan(name, rows[split.train], rows[split.validation], rows[split.test])
 
     sites = tuple(site(name) for name in training)
-    notes = [f"{len(shared)} groups of related images lie at several sites: each is on one side at all of them"]
-    notes = notes if shared else []
+    notes = [_reuse(known, cohort)] if known is not None and kept is None else []
+    if shared:
+        notes.append(f"{len(shared)} groups of related images lie at several sites: each is on one side at all of them")
     empty = np.zeros(0, dtype=np.int64)
     unseen = None
     if unseen_name in names:
@@ -144,6 +145,13 @@ def plan_split(study: Study, plan: StudyPlan) -> SplitRecord:
         reference=plan.reference,
         salt=None if known is None else bytes.fromhex(known.salt),
     )
+
+
+def _reuse(known: SplitRecord, cohort: Cohort) -> str:
+    """How far a split file fits the data, in words."""
+    groups = {record.group for record in cohort.records}
+    found = sum(bool(known.places_of(group, cohort.aliases)) for group in groups)
+    return f"split file: {found} groups keep their places, {len(groups) - found} are new and were dealt out"
 
 
 def reference_overlap(plan: StudyPlan) -> int:

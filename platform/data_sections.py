@@ -10,6 +10,7 @@ from .section import Section
 
 PHANTOM_DATASETS = ("brain-mri", "ham10000")
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+Sentences = Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class SourceSection(Section):
@@ -17,7 +18,10 @@ class SourceSection(Section):
 
     dataset: str = Field(description="key of the data set that the folder holds")
     path: str = Field(description="folder of images, relative to the study file")
-    site: str = Field(default="", description="the site that holds all of it; empty: each image's own site")
+    site: str = Field(
+        default="",
+        description="the site that holds all of it: a-z, 0-9, dot, dash, underscore; empty: each image's own site",
+    )
     column: str = Field(default="", description="column of its table that names the site; empty: the data set's own")
     map: dict[str, str] = Field(
         default={}, description="class of the source = class of the study, where they are not the same by name"
@@ -46,15 +50,19 @@ class DataSection(Section):
         description="keep these classes only; empty: all of the data set. A data set without classes of its own takes "
         "them from here, in this order",
     )
-    prompts: dict[str, tuple[str, ...]] = Field(
-        default={}, strict=False, description="class = sentences that describe it, instead of the data set's"
+    prompts: dict[str, Sentences] = Field(
+        default={}, description="class = sentences that describe it, instead of the data set's"
     )
     labels: str = Field(
-        default="labels.csv", description="table of a data set that has none of its own, relative to `path`"
+        default="labels.csv",
+        description="table of a data set that has none of its own (csv, dicom-folder, nifti-folder), relative to "
+        "`path`",
     )
-    slices: int = Field(default=1, ge=1, le=1000, description="pictures taken of each volume")
+    slices: int = Field(default=1, ge=1, le=1000, description="pictures taken of each volume (nifti-folder, brats)")
     burned_in: bool = Field(
-        default=False, description="take DICOM images whose tag says that text is burned into the picture"
+        default=False,
+        description="take DICOM images whose tag says that text is burned into the picture (dicom-folder, csv, "
+        "isic-2020)",
     )
     sources: tuple[SourceSection, ...] = Field(
         default=(), strict=False, description="`joined` only: the folders, each a table `[[data.sources]]`"
@@ -113,7 +121,8 @@ class SitesSection(Section):
 
     partition: Literal["dirichlet", "column"] = Field(
         default="dirichlet",
-        description="`dirichlet` deals groups with label skew; `column` takes the site each image came with",
+        description="`dirichlet` deals groups with label skew; `column` takes the site each image came with, in lower "
+        "case with `_` for spaces",
     )
     count: int = Field(default=3, ge=3, le=100, description="training sites; `dirichlet` and phantoms only")
     alpha: float = Field(default=0.6, gt=0.0, le=1000.0, description="Dirichlet concentration; smaller is more skewed")

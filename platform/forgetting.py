@@ -13,47 +13,32 @@ all of it stays: it is what noisy releases gave, epsilon covers it, and it is se
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from ..medical_datasets.camera_shift import CameraShift
+from ..medical_datasets.reading import Reader, each
 from ..privacy.atomic import sync_folder, write_atomic
 from ..privacy.forgotten import Forgotten, Pending, Withdrawal, sorted_marks
 from .cases_file import remove_cases
 from .cohorts import SitePlan, StudyPlan, deal
 from .config import Study
-from .errors import PlatformError, RunFolderError, StudyFileError
+from .errors import RunFolderError, StudyFileError
 from .feature_cache import cached_names, remove_rows, shards_with
+from .group_names import UnknownGroupError as UnknownGroupError
+from .group_names import is_withdrawn, meant_group
 from .held_home import HeldHome
-from .image_index import forget_images
+from .image_index import forget_images, image_index
 from .means_memory import MEANS_FILE
 from .run_folder import RunFolder
 from .state_files import read_state
-from .study_cohort import read_cohort
+from .study_cohort import read_cohort, source_names
 from .study_file import load_study
 from .trainer import outdated_updates, without_moments
-from .withdrawn import content_of, rows_of_site
+from .withdrawn import rows_of_site
 
 NEAR = 3
-
-
-class UnknownGroupError(PlatformError):
-    """The site's data have no such group.
-
-    Attributes:
-        near: names of groups that are like it. They name patients: for the local terminal only, in no log.
-    """
-
-    def __init__(self, study: str, near: tuple[str, ...]) -> None:
-        self.near = near
-        super().__init__(
-            "the study's data at this site have no such group",
-            where=study,
-            remedy="Give the group as the data's table names it, with its prefix (patient_id:…, lesion_id:…); of DICOM "
-            "files patient_id: and the identifier in them",
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +129,23 @@ def find_group(held: HeldHome, study: Study, group: str, cache: Path, *, where: 
         where: the study's file, for messages.
 
     Raises:
-        UnknownGroupError: the site does not hold it, and never withdrew it.
+        UnknownGroupError: the site does not hold it, and never withdrew it; or several groups may be meant.
         StudyFileError: the site is none of the study's, or its phantoms are not there.
         HomeError, CheckpointError, CacheError: list, stored state or cache are damaged or cannot be read.
     """
-    plan = _plan(held, study, where)
-    site = _site(held, plan, where)
     forgotten = Forgotten.read(held.folder)
-    records = plan.cohort.records
-    contents = {row: content_of(records[row].image) for row in rows_of_site(site).tolist()}
-    group = _as_recorded(group, {records[row].group for row in contents}, forgotten)
-    known = bool(forgotten.withdrawals) and bool(forgotten.holding(forgotten.group_mark(group)))
+    # Of what was withdrawn before, by this home or by one beside it, the index keeps nothing.
+    with image_index(study, cache, held.folder.parent) as reader:
+        plan = _plan(held, study, where, reader)
+        site = _site(held, plan, where)
+        records = plan.cohort.records
+        rows = rows_of_site(site).tolist()
+        hashes = each([records[row].image for row in rows], reader.content_hash)
+        contents = {row: found if isinstance(found, str) else "" for row, found in zip(rows, hashes, strict=True)}
+    group = meant_group(
+        group, {records[row].group: records[row].image for row in rows}, forgotten, source_names(study), where
+    )
+    known = is_withdrawn(group, forgotten)
     of_group = {row for row in contents if records[row].group == group}
     if not of_group and not known:
         names = sorted({records[row].group for row in contents})
@@ -229,7 +220,7 @@ def settle(held: HeldHome, cache: Path) -> Removed:
     return Removed(rows, updates, moments, noted)
 
 
-def _plan(held: HeldHome, study: Study, where: str) -> StudyPlan:
+def _plan(held: HeldHome, study: Study, where: str, reader: Reader) -> StudyPlan:
     phantoms = Path() if held.run is None else held.run.phantoms
     if study.data.source == "phantoms" and (held.run is None or not phantoms.is_dir()):
         raise StudyFileError(
@@ -237,7 +228,7 @@ def _plan(held: HeldHome, study: Study, where: str) -> StudyPlan:
             where=where,
             remedy="Give the home of a run: RUN/homes/SITE",
         )
-    return deal(study, read_cohort(study, phantoms))
+    return deal(study, read_cohort(study, phantoms, reader=reader))
 
 
 def _site(held: HeldHome, plan: StudyPlan, where: str) -> SitePlan:
@@ -256,27 +247,6 @@ def _through_camera(image: str, study: Study, plan: StudyPlan, site: SitePlan) -
     colour = not plan.cohort.dataset.grey
     tag = CameraShift(site.name, study.sites.feature_shift, colour).tag()
     return sha256(f"{image} {tag}".encode()).hexdigest() if tag else image
-
-
-def _as_recorded(named: str, groups: Collection[str], forgotten: Forgotten) -> str:
-    """The group that a person means by a patient's identifier, which the loader of DICOM files keeps as a digest only.
-
-    ``patient_id:17`` and, with an issuer, ``patient_id:17^^^ISSUER`` stand for the digest; in a joined study the
-    digest comes after the source's name.
-    """
-    column, _, value = named.partition(":")
-    if named in groups or column != "patient_id" or not value:
-        return named
-    from ..medical_datasets.readers.dicom_tags import patient_group
-
-    identifier, _, issuer = value.partition("^^^")
-    digest = patient_group(identifier, issuer)
-    joined = f"/{digest.partition(':')[2]}"
-    found = [group for group in groups if group == digest or group.endswith(joined)]
-    if found:
-        return min(found)
-    withdrawn = bool(forgotten.withdrawals) and bool(forgotten.holding(forgotten.group_mark(digest)))
-    return digest if withdrawn else named
 
 
 def _stored(held: HeldHome) -> tuple[list[Path], list[Path]]:

@@ -43,10 +43,10 @@ from .run_folder import RunFolder
 from .site_calibration import fit_site
 from .study_cohort import read_cohort
 from .study_data import Part, StudyData, encode_study
-from .study_split import kept_split
+from .study_split import check_unchanged, kept_split
 from .training import served_state
 from .watching import Silent, Watcher, left_out
-from .withdrawn import withdrawn_records
+from .withdrawn import rows_of_site, withdrawn_records
 
 
 def simulate(
@@ -108,7 +108,9 @@ def simulate(
                 watch.stage("drawing phantoms")
                 drawn = read_cohort(study, run.phantoms, lambda done, total: watch.progress(done, total, "images"))
                 plan = deal(study, drawn, kept)
-            if not run.split.exists():
+            if kept is not None:
+                check_unchanged(kept, plan.cohort, [(site.name, rows_of_site(site)) for site in plan.sites], run.split)
+            elif not run.split.exists():
                 write_split(plan_split(study, plan), run.split)
             watch.stage("encoding images")
             if published is not None and previous is not None:

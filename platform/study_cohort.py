@@ -62,21 +62,29 @@ def study_dataset(study: Study, key: str = "", where: str = "data.dataset") -> D
     Raises:
         StudyFileError: there is none of that name.
     """
-    key = key or study.data.dataset
+    return known_dataset(key or study.data.dataset, where)
+
+
+def known_dataset(key: str, where: str = "dataset") -> Dataset:
+    """The data set of a key.
+
+    Raises:
+        StudyFileError: there is none of that name; the nearest is named, or why it is not read.
+    """
+    if key in DATASETS:
+        return DATASETS[key]
     if key.lower() in REFUSED:
         raise StudyFileError(
             f"the data set '{key}' is not read: {REFUSED[key.lower()]}",
             where=where,
             remedy="Choose another: `wardround data list` describes those that are read",
         )
-    if key not in DATASETS:
-        near = difflib.get_close_matches(key, DATASETS, n=1)
-        raise StudyFileError(
-            f"unknown data set '{key}'" + (f"; did you mean '{near[0]}'?" if near else ""),
-            where=where,
-            remedy=f"Known: {', '.join(DATASETS)}; `wardround data list` describes them",
-        )
-    return DATASETS[key]
+    near = difflib.get_close_matches(key.lower(), DATASETS, n=1)
+    raise StudyFileError(
+        f"unknown data set '{key}'" + (f"; did you mean '{near[0]}'?" if near else ""),
+        where=where,
+        remedy=f"Known: {', '.join(DATASETS)}; `wardround data list` describes them",
+    )
 
 
 def read_cohort(

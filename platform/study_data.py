@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -186,6 +186,11 @@ def encode_study(
         )
     tested = [site.test.rows for site in (*sites, *((unseen,) if unseen else ()))]
     transductive = _overlaps(study, encoded, reference.rows, np.concatenate(tested))
+    if note is not None and (doubled := _doubled(encoded, sites, unseen)):
+        note(
+            f"{doubled} pictures that are validated or tested on are byte for byte training pictures as well, under "
+            "other patients or lesions: figures flatter the model; wardround data check names them"
+        )
     shared = _shared(study, method, cohort, backbone, reference)
     skipped = cohort.skipped + encoded.skipped
     rows = tuple(int(row) for row in reference.rows)
@@ -218,6 +223,14 @@ def _subset(study: Study, site: str, rows: Index, labels: Index) -> Index:
     share[np.argsort(share - exact, kind="stable")[: most - int(share.sum())]] += 1
     chosen = [draw.choice(rows[labels[rows] == c], size=k, replace=False) for c, k in zip(names, share, strict=True)]
     return np.sort(np.concatenate(chosen))
+
+
+def _doubled(encoded: Encoded, sites: Sequence[SiteData], unseen: SiteData | None) -> int:
+    """Pictures outside training whose content is trained on at some site."""
+    trained = {content for site in sites for content in encoded.contents_of(site.train.rows)}
+    held = [part for site in sites for part in (site.validation, site.test)]
+    held += [] if unseen is None else [unseen.test]
+    return sum(content in trained for part in held for content in encoded.contents_of(part.rows))
 
 
 def _overlaps(study: Study, encoded: Encoded, reference: Index, tested: Index) -> bool:

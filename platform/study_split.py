@@ -229,6 +229,31 @@ def kept_split(path: Path) -> SplitRecord | None:
     return read_split(path) if path.exists() else None
 
 
+def check_unchanged(known: SplitRecord, cohort: Cohort, sites: Iterable[tuple[str, Index]], where: Path) -> None:
+    """Refuse images of groups that a run that goes on did not begin with.
+
+    Args:
+        known: the split that the run began with.
+        cohort: the images that there are now.
+        sites: name and records of each training site.
+        where: the file of ``known``, for the message.
+
+    Raises:
+        HomeError: names each site and its number of new groups.
+    """
+    new = []
+    for name, rows in sites:
+        groups = {cohort.records[row].group for row in rows.tolist()}
+        count = sum(all(site != name for site, _ in known.places_of(group, cohort.aliases)) for group in groups)
+        new += [f"{count} at {name}"] if count else []
+    if new:
+        raise HomeError(
+            f"images of groups that this run did not begin with were added since: {', '.join(new)}",
+            where=str(where),
+            remedy="Take them out again to go on, or start a new run; data.split_file keeps the old sides in it",
+        )
+
+
 def keep_split(state: Path, own: Callable[[bytes | None], SplitRecord], whole: SplitRecord | None, ledger: str) -> str:
     """Write a site's part of the split into its state of the study, or hold its images against what is there.
 

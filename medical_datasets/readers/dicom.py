@@ -20,6 +20,7 @@ from pydicom.pixels.processing import apply_color_lut, convert_color_space
 
 from ..cohort import ImageRef
 from .dicom_file import Header, RefusedError, is_dicom, opened, refusing, text
+from .dicom_lookup import LookupTable
 from .dicom_pixels import SHAPE_ELEMENTS, Shape, shape_of, stored_values
 from .dicom_scan import facts, sound_frames
 from .dicom_tags import DicomFacts, patient_group
@@ -27,7 +28,7 @@ from .pillow_pictures import MAX_PIXELS
 
 __all__ = ["RULES", "DicomFacts", "check_header", "facts", "is_dicom", "patient_group", "read_rgb"]
 
-RULES: Final = "dicom 1"
+RULES: Final = "dicom 2"
 _ELEMENTS: Final = """
     Modality RescaleSlope RescaleIntercept ModalityLUTSequence VOILUTSequence WindowCenter WindowWidth VOILUTFunction
     PresentationLUTShape PixelPaddingValue PixelPaddingRangeLimit FloatPixelPaddingValue FloatPixelPaddingRangeLimit
@@ -81,7 +82,7 @@ def check_header(ref: ImageRef) -> None:
     with refusing(str(ref)):
         frames = sound_frames(ref.path)
         if frames is None:
-            with opened(ref.path, SHAPE_ELEMENTS) as header:
+            with opened(ref.path, (*SHAPE_ELEMENTS, "Modality")) as header:
                 frames = shape_of(header).frames
         _frame(ref.part, frames)
 
@@ -119,7 +120,8 @@ def _grey(values: NDArray[Any], header: Header, shape: Shape, frame: int) -> NDA
         raise RefusedError("every pixel is padding", "leave the image out")
     transform = _within(header.tags, frame, "PixelValueTransformationSequence")
     voi = _within(header.tags, frame, "FrameVOILUTSequence")
-    shown = _windowed(_modality(codes, transform, shape), _modality(real, transform, shape), voi, shape)
+    values, real = _modality(codes, real, transform, shape)
+    shown = _windowed(values, real, voi, _signed_output(transform, shape, real))
     inverse = text(header.tags, "PresentationLUTShape").upper() == "INVERSE"
     if shape.photometric == "MONOCHROME1" or inverse:  # a file that says both means one inversion
         shown = 1.0 - shown
@@ -130,24 +132,43 @@ def _grey(values: NDArray[Any], header: Header, shape: Shape, frame: int) -> NDA
     return grey
 
 
-def _modality(stored: NDArray[np.float64], tags: Dataset, shape: Shape) -> NDArray[np.float64]:
-    """Modality LUT, else rescale: m = slope * SV + intercept (PS3.3 C.11.1.1)."""
+def _modality(
+    stored: NDArray[np.float64], real: NDArray[np.float64], tags: Dataset, shape: Shape
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both through the modality LUT, else the rescale: m = slope * SV + intercept (PS3.3 C.11.1.1)."""
     if tags.get("ModalityLUTSequence"):
-        return _looked_up(stored, tags.ModalityLUTSequence[0], shape)[0]
+        table = LookupTable(tags.ModalityLUTSequence[0], shape.signed)
+        table.refuse_one_entry(real)
+        return table.of(stored), table.of(real)
     slope, intercept = _number(tags, "RescaleSlope"), _number(tags, "RescaleIntercept")
-    return stored * (1.0 if slope is None else slope) + (intercept or 0.0)
+    slope = 1.0 if slope is None else slope
+    return stored * slope + (intercept or 0.0), real * slope + (intercept or 0.0)
+
+
+def _signed_output(tags: Dataset, shape: Shape, real: NDArray[np.float64]) -> bool:
+    """Whether the modality step can give negative numbers; a modality LUT never does."""
+    if tags.get("ModalityLUTSequence"):
+        return False
+    if real.size and float(real.min()) < 0:
+        return True
+    span = 1 << shape.stored
+    ends = (-(span >> 1), (span >> 1) - 1) if shape.signed else (0, span - 1)
+    slope, intercept = _number(tags, "RescaleSlope"), _number(tags, "RescaleIntercept")
+    return any(end * (1.0 if slope is None else slope) + (intercept or 0.0) < 0 for end in ends)
 
 
 def _windowed(
-    values: NDArray[np.float64], real: NDArray[np.float64], tags: Dataset, shape: Shape
+    values: NDArray[np.float64], real: NDArray[np.float64], tags: Dataset, signed: bool
 ) -> NDArray[np.float64]:
     """Values from 0 to 1 by VOI LUT, else window, else the range of the picture's ``real`` values.
 
-    A width of 0 or less means no window. A LINEAR one below 1, which PS3.3 forbids, is taken as LINEAR_EXACT.
+    ``signed``: the values can be negative. A width of 0 or less means no window. A LINEAR one below 1, which PS3.3
+    forbids, is taken as LINEAR_EXACT.
     """
     if tags.get("VOILUTSequence"):
-        found, bits = _looked_up(values, tags.VOILUTSequence[0], shape)
-        return np.clip(found / (2.0**bits - 1.0), 0.0, 1.0)
+        table = LookupTable(tags.VOILUTSequence[0], signed)
+        table.refuse_one_entry(real)
+        return np.clip(table.of(values) / (2.0**table.bits - 1.0), 0.0, 1.0)
     centre, width = _number(tags, "WindowCenter"), _number(tags, "WindowWidth")
     if centre is None or width is None or width <= 0:
         low, high = float(real.min()), float(real.max())
@@ -164,28 +185,6 @@ def _windowed(
     if width == 0:
         return (values > centre).astype(np.float64)
     return np.clip((values - centre) / width + 0.5, 0.0, 1.0)  # C.11.2.1.3.2
-
-
-def _looked_up(values: NDArray[np.float64], item: Dataset, shape: Shape) -> tuple[NDArray[np.float64], int]:
-    """Values through a lookup table (PS3.3 C.11.1.1.1, C.11.2.1.1), and the table's bits."""
-    entries, first, bits = (int(each) for each in item.LUTDescriptor)
-    entries = entries or 65536
-    if shape.signed and first > 32767:  # written as unsigned
-        first -= 65536
-    if not 1 <= bits <= 16:
-        raise RefusedError(f"a lookup table has {bits} bits, not 1 to 16", "export the image again")
-    data = item.LUTData
-    if isinstance(data, bytes):
-        width = 1 if len(data) < 2 * entries else 2
-        order = "<" if item.is_little_endian is not False else ">"
-        table = np.frombuffer(data[: width * entries], dtype=f"{order}u{width}").astype(np.float64)
-    else:
-        table = np.atleast_1d(np.asarray(data, dtype=np.float64))[:entries]
-    if table.size < entries:
-        raise RefusedError(
-            f"a lookup table is truncated: {table.size} of {entries} entries", "copy the file again from its source"
-        )
-    return table[np.clip(np.rint(values) - first, 0, entries - 1).astype(np.int64)], bits
 
 
 def _padding(values: NDArray[Any], header: Header, shape: Shape) -> NDArray[np.bool_]:

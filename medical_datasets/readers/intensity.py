@@ -41,16 +41,18 @@ def grey_window(values: NDArray[Any]) -> tuple[float, float] | None:
     Returns:
         ``(low, high)`` with ``low <= high``, equal if all values are; None when no value is finite.
     """
-    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values.ravel(order="K")
-    if finite.size == 0:
-        return None
+    # A volume can have a gigabyte: one copy is made of it, and put in order where it lies.
+    keep = np.isfinite(values) if values.dtype.kind == "f" else None
     ground = background_value(values)
-    shown = finite if ground is None else finite[finite != ground]
+    if ground is not None:
+        keep = (values != ground) if keep is None else keep & (values != ground)
+    shown = values.flatten(order="K") if keep is None else values[keep]
     if shown.size:
         low, high = _percentiles(shown)
         if low < high:
             return low, high
-    return float(finite.min()), float(finite.max())
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    return (float(finite.min()), float(finite.max())) if finite.size else None
 
 
 def to_grey(values: NDArray[np.float64], window: tuple[float, float]) -> NDArray[np.uint8]:
@@ -73,13 +75,16 @@ def three_equal(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _percentiles(values: NDArray[Any]) -> tuple[float, float]:
-    """Linear percentiles of a flat array (R. J. Hyndman, Y. Fan, Sample Quantiles, 1996, definition 7)."""
+    """Linear percentiles of a flat array, whose order is changed.
+
+    R. J. Hyndman, Y. Fan, Sample Quantiles, 1996, definition 7.
+    """
     ranks = [percent / 100 * (values.size - 1) for percent in (LOW_PERCENTILE, HIGH_PERCENTILE)]
     places = sorted({at for rank in ranks for at in (math.floor(rank), math.ceil(rank))})
-    ordered = np.partition(values, places)
+    values.partition(places)
 
     def at(rank: float) -> float:
-        below, above = float(ordered[math.floor(rank)]), float(ordered[math.ceil(rank)])
+        below, above = float(values[math.floor(rank)]), float(values[math.ceil(rank)])
         share = rank - math.floor(rank)
         return below * (1 - share) + above * share  # in doubles: int8 would overflow in a difference
 

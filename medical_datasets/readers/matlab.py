@@ -42,12 +42,10 @@ class Facts:
 
     Attributes:
         label: 1 meningioma, 2 glioma, 3 pituitary tumour; other numbers as they are written.
-        has_mask: whether a tumour mask of the picture's size is there.
         patient: the patient's key, None where it is empty; not shown when the facts are printed.
     """
 
     label: int
-    has_mask: bool
     patient: str | None = field(repr=False)
 
 
@@ -78,7 +76,7 @@ def check_header(ref: ImageRef) -> None:
 
 
 def facts(path: Path) -> Facts:
-    """Label, patient and mask of a file, read once for each state of it.
+    """Label and patient of a file, read once for each state of it.
 
     Raises:
         UnreadableImageError: as :func:`check_header`; or the label is no whole number, or the patient no text.
@@ -90,14 +88,13 @@ def facts(path: Path) -> Facts:
 def _facts_of_state(state: FileState) -> Facts:
     ref = ImageRef(Path(state[0]))
     with _opened(ref) as cjdata:
-        shape = _numbers(cjdata, "image", ref).shape
+        _numbers(cjdata, "image", ref)
         label = _numbers(cjdata, "label", ref)
         number = float(label[()].ravel()[0]) if label.size == 1 else float("nan")
         patient = _text(cjdata, "PID", ref)
-        has_mask = _has(cjdata, "tumorMask") and _numbers(cjdata, "tumorMask", ref).shape == shape
     if not number.is_integer():
         raise UnreadableImageError("cjdata/label is no whole number", where=str(ref), remedy=_COPY)
-    return Facts(label=int(number), has_mask=has_mask, patient=patient)
+    return Facts(label=int(number), patient=patient)
 
 
 @contextmanager

@@ -13,6 +13,8 @@ The grey scale is that of the whole volume (:func:`..intensity.grey_window`), so
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -26,7 +28,7 @@ from ..errors import UnreadableImageError
 from .intensity import grey_window, three_equal, to_grey
 from .nifti_header import DECODING_ERRORS, NIBABEL, Grid, open_unpacked, read_grid, refused
 from .pillow_pictures import MAX_PIXELS
-from .recent import FileState, Recent, file_state
+from .recent import FileState, InUse, Recent, file_state
 
 RULES: Final = "nifti ras+ radiological p0.5-p99.5 1"
 
@@ -38,6 +40,7 @@ CACHE_BYTES: Final = 1 << 28  # some 14 volumes of BraTS; a larger volume is kep
 _MAX_STRETCH: Final = 1.01  # voxels closer to square than this are shown as they are
 _PART: Final = re.compile(r"(?:(sagittal|coronal|axial)=(\d{1,9}))?(?:(?:^|(?<=\d),)volume=(\d{1,9}))?", re.ASCII)
 _READ: Final = 1 << 20
+_WORK: Final = 2  # a volume and the copy of it that its window is found in
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +67,7 @@ class Volume:
 
 
 _recent: Final[Recent[tuple[FileState, int], Volume]] = Recent(CACHE_BYTES)
+_in_use: Final[InUse[tuple[FileState, int]]] = InUse(CACHE_BYTES)
 
 
 def read_rgb(ref: ImageRef) -> NDArray[np.uint8]:
@@ -86,10 +90,11 @@ def read_rgb(ref: ImageRef) -> NDArray[np.uint8]:
             finite voxel; or over ``MAX_PIXELS``.
     """
     plane, index, volume = _locate(ref, read_grid(ref.path))
-    shown = load_volume(ref.path, volume)
+    with loaded_volume(ref.path, volume) as shown:
+        grey = to_grey(shown.cut(plane, index), shown.window)
+        height, width = _square(shown.grid, plane)
     # Both axes rise away from where a radiologist begins to read: to the right hand and up, or forward and up.
-    grey = to_grey(shown.cut(plane, index), shown.window)[::-1, ::-1].T
-    height, width = _square(shown.grid, plane)
+    grey = grey[::-1, ::-1].T
     if (height, width) != grey.shape:
         picture = Image.fromarray(np.ascontiguousarray(grey)).resize((width, height), Image.Resampling.BILINEAR)
         grey = np.asarray(picture, dtype=np.uint8)
@@ -101,8 +106,11 @@ def check_header(ref: ImageRef) -> None:
     _locate(ref, read_grid(ref.path))
 
 
-def load_volume(path: Path, volume: int = 0, *, remember: bool = True) -> Volume:
+@contextmanager
+def loaded_volume(path: Path, volume: int = 0, *, remember: bool = True) -> Iterator[Volume]:
     """A volume, unpacked once while it is among the last that were read (``CACHE_BYTES`` of them); safe for threads.
+
+    Threads that would together work on more than ``CACHE_BYTES`` wait for each other. A thread may hold one at a time.
 
     Args:
         path: the file.
@@ -117,7 +125,9 @@ def load_volume(path: Path, volume: int = 0, *, remember: bool = True) -> Volume
         loaded = _load(path, volume)
         return loaded, loaded.grid.volume_bytes
 
-    return _recent.get((file_state(path), volume), make) if remember else make()[0]
+    key = (file_state(path), volume)
+    with _in_use.holding(key, _WORK * read_grid(path).volume_bytes):
+        yield _recent.get(key, make) if remember else make()[0]
 
 
 def _load(path: Path, volume: int) -> Volume:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .intensity import background_value
-from .nifti import AXES, Plane, load_volume
+from .nifti import AXES, Plane, loaded_volume
 from .nifti_header import Grid, read_grid, refused
 from .recent import FileState, file_state
 
@@ -56,7 +56,10 @@ def choose_slices(
 
 
 def in_threads(work: Callable[[_Task], _Result], tasks: Sequence[_Task]) -> list[_Result]:
-    """Results in the order of the tasks; unpacking gives the other threads time to run."""
+    """Results in the order of the tasks; unpacking gives the other threads time to run.
+
+    The volumes that they hold stay within a bound (:func:`.nifti.loaded_volume`).
+    """
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         return list(pool.map(work, tasks))
 
@@ -67,11 +70,11 @@ def _chosen(volume: FileState, mask: FileState | None, count: int, plane: Plane,
     if mask is not None:
         _check_same_grid(read_grid(path), read_grid(Path(mask[0])), Path(mask[0]))
         return spread(_areas(Path(mask[0]), plane), count)
-    loaded = load_volume(path, which)
-    size = loaded.grid.shape[AXES[plane]]
-    ground = background_value(loaded.voxels)
-    slices = (np.take(loaded.voxels, index, axis=AXES[plane]) for index in range(size))
-    return central([index for index, values in enumerate(slices) if _holds(values, ground)], count)
+    with loaded_volume(path, which) as loaded:
+        size = loaded.grid.shape[AXES[plane]]
+        ground = background_value(loaded.voxels)
+        slices = (np.take(loaded.voxels, index, axis=AXES[plane]) for index in range(size))
+        return central([index for index, values in enumerate(slices) if _holds(values, ground)], count)
 
 
 def spread(areas: Sequence[int], count: int) -> tuple[int, ...]:
@@ -100,8 +103,8 @@ def central(holding: Sequence[int], count: int) -> tuple[int, ...]:
 
 
 def _areas(path: Path, plane: Plane) -> list[int]:
-    mask = load_volume(path, remember=False)
-    return [int(np.count_nonzero(mask.cut(plane, index) > 0)) for index in range(mask.grid.shape[AXES[plane]])]
+    with loaded_volume(path, remember=False) as mask:
+        return [int(np.count_nonzero(mask.cut(plane, index) > 0)) for index in range(mask.grid.shape[AXES[plane]])]
 
 
 def _holds(values: NDArray[Any], ground: float | None) -> bool:

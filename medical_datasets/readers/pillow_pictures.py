@@ -26,6 +26,10 @@ _FORMATS: Final = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 # 64 million pixels are 192 MB as RGB; a dermoscopy camera stays below 30 million.
 MAX_PIXELS: Final = 64_000_000
 
+_TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"II\0*", b"MM*\0")
+_BITS: Final = 258  # TIFF 6.0, section 8
+_PHOTOMETRIC: Final = 262  # 0: WhiteIsZero
+
 _DECODER_ERRORS: Final = (
     OSError,
     SyntaxError,
@@ -69,7 +73,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
     Orientation from EXIF is applied, palettes are looked up, transparency is laid over black, CMYK is converted;
     one-channel pictures of more than 8 bits are scaled linearly from their own smallest and largest value to 0 and
-    255, because MR intensities have no unit.
+    255, because MR intensities have no unit; where a TIFF says WhiteIsZero, the smallest value is white.
 
     Args:
         path: the image file.
@@ -88,8 +92,7 @@ def decode_rgb(data: bytes, path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _refuse_header(image, path)
-            image.load()
-            return _to_rgb(_upright(image), path)
+            return _shown(image, path)
     except _DECODER_ERRORS as problem:
         raise _unreadable(problem, path) from problem
 
@@ -113,10 +116,40 @@ def read_grey_thumbnail(path: Path, side: int = 32) -> NDArray[np.float32]:
             _refuse_header(image, path)
             # JPEG only; a no-op for the others. Four times the side keeps the averaging below accurate.
             image.draft(None, (4 * side, 4 * side))
-            image.load()
-            return grey_thumbnail(_to_rgb(_upright(image), path), side)
+            return grey_thumbnail(_shown(image, path), side)
     except _DECODER_ERRORS as problem:
         raise _unreadable(problem, path) from problem
+
+
+def changed_rules(data: bytes) -> str:
+    """The version of the rules for a picture that is read otherwise than it was before; empty: as ever.
+
+    Only such pictures have the rules in their content hash, so that features of all others stay valid.
+    """
+    if data[:4] not in _TIFF:
+        return ""
+    try:
+        tags = _first_directory(data)
+    except struct.error:  # cut short: it is refused when it is read
+        return ""
+    return "white is zero 1" if tags.get(_PHOTOMETRIC) == 0 and tags.get(_BITS, 1) > 8 else ""
+
+
+def _first_directory(data: bytes) -> dict[int, int]:
+    """The whole numbers that stand in the first directory of a TIFF or BigTIFF itself, by tag (TIFF 6.0, section 2)."""
+    order = "<" if data[:2] == b"II" else ">"
+    big = 43 in data[2:4]
+    (at,) = struct.unpack_from(f"{order}Q" if big else f"{order}L", data, 8 if big else 4)
+    (count,) = struct.unpack_from(f"{order}Q" if big else f"{order}H", data, at)
+    at += 8 if big else 2
+    head, step = (f"{order}HHQ", 20) if big else (f"{order}HHL", 12)
+    found: dict[int, int] = {}
+    for place in range(at, min(at + step * count, len(data)), step):
+        tag, kind, values = struct.unpack_from(head, data, place)
+        if values == 1 and kind in (3, 4):
+            written = f"{order}H" if kind == 3 else f"{order}L"
+            found.setdefault(tag, struct.unpack_from(written, data, place + (12 if big else 8))[0])
+    return found
 
 
 def grey_thumbnail(rgb: NDArray[np.uint8], side: int = 32) -> NDArray[np.float32]:
@@ -158,6 +191,21 @@ def _refuse_header(image: Image.Image, path: Path) -> None:
         raise UnreadableImageError(f"the file holds {frames} frames", where=str(path), remedy="export one frame a file")
 
 
+def _shown(image: Image.Image, path: Path) -> NDArray[np.uint8]:
+    inverted = _deep(image) and _white_is_zero(image)  # Pillow itself inverts up to 8 bits
+    image.load()
+    return _to_rgb(_upright(image), path, inverted)
+
+
+def _deep(image: Image.Image) -> bool:
+    """One channel of more than 8 bits."""
+    return image.mode in {"I", "F"} or image.mode.startswith("I;")
+
+
+def _white_is_zero(image: Image.Image) -> bool:
+    return image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
+
+
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
@@ -166,9 +214,10 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
-    if image.mode in {"I", "F"} or image.mode.startswith("I;"):
-        return _scaled(np.asarray(image, dtype=np.float64), path)
+def _to_rgb(image: Image.Image, path: Path, inverted: bool) -> NDArray[np.uint8]:
+    if _deep(image):
+        values = np.asarray(image, dtype=np.float64)
+        return _scaled(-values if inverted else values, path)
     if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
         rgba = image.convert("RGBA")
         black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -81,12 +82,6 @@ class Recent(Generic[Key, Value]):
                 self._forget(slot)
             return slot.value
 
-    @property
-    def held_bytes(self) -> int:
-        """Bytes that are remembered now."""
-        with self._lock:
-            return sum(slot.size for slot in self._slots.values())
-
     def _forget(self, newest: _Slot[Value]) -> None:
         with self._lock:
             total = sum(slot.size for slot in self._slots.values())
@@ -97,3 +92,37 @@ class Recent(Generic[Key, Value]):
                 if slot is not newest and slot.size:
                     total -= slot.size
                     del self._slots[key]
+
+
+class InUse(Generic[Key]):
+    """Keeps the values that threads work on at the same time within a bound of bytes; the others wait.
+
+    A value that several threads work on counts once. One that is over the bound is worked on alone. A thread that
+    waits must hold none.
+
+    Args:
+        max_bytes: the bound.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._changed = threading.Condition()
+        self._held: dict[Key, tuple[int, int]] = {}  # bytes and threads
+
+    @contextmanager
+    def holding(self, key: Key, size: int) -> Iterator[None]:
+        """While this lasts, the value of a key takes ``size`` bytes."""
+        with self._changed:
+            self._changed.wait_for(lambda: key in self._held or self._fits(size))
+            self._held[key] = (size, self._held.get(key, (0, 0))[1] + 1)
+        try:
+            yield
+        finally:
+            with self._changed:
+                users = self._held.pop(key)[1] - 1
+                if users:
+                    self._held[key] = (size, users)
+                self._changed.notify_all()
+
+    def _fits(self, size: int) -> bool:
+        return not self._held or sum(held for held, _ in self._held.values()) + size <= self._max_bytes

@@ -1,7 +1,7 @@
 """BCN20000: dermoscopy of the Hospital Clínic de Barcelona, lesions as they came, hard places included.
 
-Groups: ``lesion_id``. A part of it is in ISIC 2019 under other names: a study that joins the two shows a model the same
-lesions twice.
+Groups: ``lesion_id``, else near-duplicate clusters. A part of it is in ISIC 2019 under other names: a study that joins
+the two shows a model the same lesions twice.
 """
 
 from __future__ import annotations

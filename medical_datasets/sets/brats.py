@@ -4,8 +4,8 @@ Read is the contrast-enhanced T1 (``t1ce``, since 2023 ``t1c``). What the segmen
 the choice of slices: necrosis 1, oedema 2, enhancing tumour 4 up to 2021 and 3 since 2023.
 
 Groups: the patient. Of ``BraTS-GLI-00000-001`` it is ``BraTS-GLI-00000``, because the last number counts his
-examinations; ``BraTS2021_00000`` is one. The training cases of 2023 are those of 2021 under other names, so both in one
-folder are refused.
+examinations; ``BraTS2021_00000`` is one. Every edition holds patients of the one before under other names (the
+training cases of 2023 are those of 2021, which hold those of 2020), so two editions in one folder or study are refused.
 
 Every case is a glioma: the set is a source of a study with others. Cases of the sister challenges for meningioma and
 metastases (``BraTS-MEN``, ``BraTS-MET``) look alike on disk and are left out by name.
@@ -32,8 +32,7 @@ _FILE: Final = re.compile(
     r"(?P<case>.+)[_-](?P<kind>flair|t1|t1ce|t2|t1n|t1c|t2w|t2f|seg)\.nii(\.gz)?", re.IGNORECASE | re.ASCII
 )
 _EXAMINATION: Final = re.compile(r"(BraTS-[A-Za-z]+-\d+)-\d+", re.IGNORECASE | re.ASCII)
-_OF_2021: Final = re.compile(r"BraTS2021_\d+", re.IGNORECASE | re.ASCII)
-_OF_2023: Final = re.compile(r"BraTS-GLI-\d+-\d+", re.IGNORECASE | re.ASCII)
+_EDITION: Final = re.compile(r"BraTS(?:20)?(?P<year>[12]\d)_|(?P<since>BraTS-GLI-\d+-)", re.IGNORECASE | re.ASCII)
 _OTHER_TUMOURS: Final = {"men": "a meningioma", "met": "a metastasis", "goat": "a tumour of any kind"}
 _NIFTI: Final = frozenset({".nii", ".gz"})
 
@@ -42,6 +41,17 @@ def subject_of(case: str) -> str:
     """The patient of a case: its name without the number of the examination, where it has one."""
     found = _EXAMINATION.fullmatch(case)
     return found[1] if found else case
+
+
+def edition_of(case: str) -> str:
+    """The edition that a case or file is named by, in words; empty: named in no way of BraTS.
+
+    ``BraTS2021_00000`` and ``BraTS20_Training_001`` tell the year, ``BraTS-GLI-00000-000`` that it is 2023 or later.
+    """
+    found = _EDITION.match(case)
+    if found is None:
+        return ""
+    return "2023 or later" if found["since"] else f"20{found['year']}"
 
 
 def list_brats(dataset: Dataset, wanted: Wanted) -> Listing:
@@ -118,11 +128,12 @@ def _problems(root: Path, cases: list[str], any_case: bool, dataset: Dataset) ->
                 remedy=f"give the folder of the cases: {dataset.obtain}",
             ),
         )
-    if any(map(_OF_2021.fullmatch, cases)) and any(map(_OF_2023.fullmatch, cases)):
+    editions = sorted({edition_of(case) for case in cases} - {""})
+    if len(editions) > 1:
         return (
             DatasetLayoutError(
-                "the folder holds cases of 2021 and of 2023 or later, which are partly the same patients under other "
-                "names",
+                f"the folder holds cases of {' and of '.join(editions)}, which are partly the same patients under "
+                "other names",
                 where=str(root),
                 remedy="keep one edition in the folder",
             ),

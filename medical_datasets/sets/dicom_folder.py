@@ -6,7 +6,8 @@ says which images a row means: ``path``, ``sop_instance_uid``, ``series_instance
 by series, study or patient labels all its images. ``frame``, from 0, names a frame of a file that holds several;
 without it the middle one is taken. ``site``, ``patient``, ``sex``, ``age`` and ``age_band`` win over the tags.
 
-Groups: the digest of the patient's identifier and its issuer, else that of the study. Sites: the column ``site``. The
+Groups: the digest of the patient's identifier and its issuer, for all images of his studies; of a study without a
+patient the digest of the study. Sites: the column ``site``. The
 institution in the tags is never used unless the study names it, because it is the place of the scan and often a
 department: ``sites.column = "institutionname"``.
 """
@@ -24,6 +25,7 @@ from typing import Final
 from ..classes import named_classes, nearest_class, suggestion
 from ..cohort import Dataset, Skipped
 from ..dicom_labels import KEYS, DicomImage, key_column, patient_of, patients_problem, rows_by_image
+from ..dicom_patients import with_patients
 from ..errors import DataError, DatasetLayoutError, EmptyClassError, TableError, UnknownClassError, UnreadableImageError
 from ..grouping import subgroups_of
 from ..listing import Item, Listing, Wanted
@@ -59,7 +61,7 @@ def list_dicom_folder(dataset: Dataset, wanted: Wanted) -> Listing:
     """Find DICOM images and join the table of labels; headers are read, pixels are not.
 
     Raises:
-        DatasetLayoutError: the folder is not there.
+        DatasetLayoutError: the folder is not there, or cannot be listed.
         TableError: the table is not there, cannot be read, or has no label or no key column.
     """
     root = wanted.root
@@ -86,10 +88,12 @@ def list_dicom_folder(dataset: Dataset, wanted: Wanted) -> Listing:
     unnamed = patients_problem(table, work.key)
     work.problems += [unnamed] if unnamed else []
     items = [item for image in images for item in _items(image, rows.get(image.relative, ()), work)]
+    items, torn = with_patients([*_without_copies(items, images, work)], images)
+    work.problems += torn
     return Listing(
         root=root,
         dataset=dataset,
-        items=tuple(sorted(_without_copies(items, images, work), key=lambda item: (item.relative, item.part))),
+        items=tuple(sorted(items, key=lambda item: (item.relative, item.part))),
         skipped=tuple(sorted(work.skipped, key=lambda each: str(each.path))),
         problems=tuple(work.problems),
         columns=tuple(dict.fromkeys([*(c for c in table.columns if c not in _IDENTIFIERS), *_FROM_TAGS])),
@@ -99,7 +103,7 @@ def list_dicom_folder(dataset: Dataset, wanted: Wanted) -> Listing:
 def _find(root: Path, table: Path, work: _Work) -> list[DicomImage]:
     """The images below the root by path; other files are skipped."""
     images: list[DicomImage] = []
-    for path in _files(root):
+    for path in _files(root, work):
         relative = path.relative_to(root).as_posix()
         if path == table:
             continue
@@ -119,18 +123,21 @@ def _find(root: Path, table: Path, work: _Work) -> list[DicomImage]:
     return images
 
 
-def _files(root: Path) -> Iterator[Path]:
-    """Visible files at any depth by path; links to folders are not followed."""
+def _files(root: Path, work: _Work) -> Iterator[Path]:
+    """Visible files at any depth by path; links to folders are not followed, and named like folders left out."""
 
     def refuse(problem: OSError) -> None:
-        raise DatasetLayoutError(
-            f"a folder cannot be listed ({problem.strerror})",
-            where=str(problem.filename),
-            remedy="check that this user may read it",
-        )
+        folder = Path(problem.filename)
+        reason = f"the folder cannot be listed ({problem.strerror})"
+        if folder == root:
+            raise DatasetLayoutError(reason, where=str(root), remedy="check that this user may read it")
+        work.skipped.append(Skipped(folder, reason))
 
     for folder, below, names in os.walk(root, onerror=refuse):
         below[:] = sorted(name for name in below if not name.startswith((".", "__MACOSX")))
+        for name in below:
+            if os.path.islink(os.path.join(folder, name)):
+                work.skipped.append(Skipped(Path(folder, name), "a link to a folder; links are not followed"))
         yield from (Path(folder) / name for name in sorted(names) if not name.startswith("."))
 
 
@@ -242,7 +249,7 @@ def _item(image: DicomImage, part: str, row: Row, label: int, key: str) -> Item:
         relative=image.relative,
         label=label,
         part=part,
-        group=patient_group(patient) if patient else found.group,
+        group=patient_group(patient) if patient else None,
         site=cells.get("site") or None,
         subgroups=MappingProxyType(subgroups),
         cells=MappingProxyType(cells),

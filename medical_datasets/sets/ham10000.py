@@ -1,6 +1,7 @@
 """HAM10000: dermoscopy of seven kinds of pigmented skin lesion, several images of one lesion.
 
-Groups: ``lesion_id``; 10,015 images show 7,470 lesions, so a split by image leaks. Sites: the column ``dataset``, which
+Groups: ``lesion_id``; 10,015 images show 7,470 lesions, so a split by image leaks. An image whose lesion is blank is
+compared with all others. Sites: the column ``dataset``, which
 the copy of Harvard Dataverse has and the Kaggle copy lacks. Without a metadata table in the root, the images are read
 from class folders named by the codes of the ``dx`` column, optionally under one folder a site.
 """

@@ -1,6 +1,7 @@
 """ISIC 2018, task 3: the images of HAM10000 as the challenge published them, classes in one-hot columns.
 
-Groups: ``lesion_id`` of the supplementary lesion groupings; without them, near-duplicate clusters. Known trap: the
+Groups: ``lesion_id`` of the supplementary lesion groupings; where it is blank or they are not there, near-duplicate
+clusters. Known trap: the
 order of the columns is not the alphabetical order of HAM10000's codes.
 """
 
@@ -14,7 +15,7 @@ from ..listing import Listing, Wanted
 from ..own_tables import join_rows
 from ..tables import Row, Table, read_table
 from .skin_classes import DERMOSCOPY
-from .skin_rows import patient_or_lesion, one_hot
+from .skin_rows import one_hot, patient_or_lesion
 
 _COLUMNS: Final = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 _TABLES: Final = (
@@ -60,7 +61,7 @@ ISIC_2018: Final = Dataset(
         "ISIC2018_Task3_Training_Input/*.jpg, or anywhere below",
         "optional ISIC2018_Task3_Training_LesionGroupings.csv: image, lesion_id",
     ),
-    group_key="lesion; without the lesion groupings, near-duplicate group",
+    group_key="lesion, else near-duplicate group",
     site_key="",
     subgroup_columns=(),
     licence="CC BY-NC 4.0",

@@ -1,7 +1,7 @@
 """ISIC 2019: HAM10000, a part of BCN20000 and images of Memorial Sloan Kettering (MSK) in one set of eight classes.
 
-Groups: ``lesion_id`` of the metadata; 2,084 of 25,331 images have none and stand alone, under their ISIC id. Without
-the metadata, near-duplicate clusters. The unknown class ``UNK`` is no class here: it is empty in the training data.
+Groups: ``lesion_id`` of the metadata; 2,084 of 25,331 images have none and, as all do without the metadata, get
+near-duplicate clusters. The unknown class ``UNK`` is no class here: it is empty in the training data.
 
 Sites: the source, by the prefix of the lesion: ``ham10000`` (``HAM_``), ``bcn20000`` (``BCN_``) or ``msk`` (``MSK``).
 An image without a lesion is MSK's if its name ends in ``_downsampled`` or its number is below that of the first
@@ -20,7 +20,7 @@ from ..listing import Listing, Wanted
 from ..own_tables import join_rows
 from ..tables import Row, Table, read_table
 from .skin_classes import DERMOSCOPY, uncoded
-from .skin_rows import patient_or_lesion, one_hot, skin_subgroups
+from .skin_rows import one_hot, patient_or_lesion, skin_subgroups
 
 _COLUMNS: Final = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 _TABLE: Final = "ISIC_2019_Training_GroundTruth.csv"
@@ -48,8 +48,7 @@ def read_isic_2019(dataset: Dataset, wanted: Wanted) -> Listing:
     metadata = wanted.root / _METADATA
 
     def understanding(table: Table) -> tuple[Table, Understand]:
-        known = metadata.is_file()
-        if known:
+        if metadata.is_file():
             table = join_rows(table, read_table(metadata, ("image", "lesion_id")), "image")
         columns = (*one_hot_columns, "unk") if "unk" in table.columns else one_hot_columns
 
@@ -86,7 +85,7 @@ ISIC_2019: Final = Dataset(
         f"{_METADATA}: image, age_approx, anatom_site_general, lesion_id, sex",
         "ISIC_2019_Training_Input/*.jpg, or anywhere below",
     ),
-    group_key="lesion, else image; without the metadata, near-duplicate group",
+    group_key="lesion, else near-duplicate group",
     site_key="ham10000, bcn20000, msk or unknown, by the prefix of lesion_id, else by the ISIC id",
     subgroup_columns=("sex", "age_band", "localisation", "source"),
     licence="CC BY-NC 4.0",

@@ -1,7 +1,8 @@
 """ISIC 2020 (SIIM-ISIC): 33,126 images of 2,056 patients, benign or malignant; 1.8 % are malignant.
 
-Groups: ``patient_id``. The published list of duplicates is applied: of images that it joins one stays, the others are
-left out by name. Most benign images were never biopsied; their diagnosis is "unknown".
+Groups: ``patient_id``, else the tags' patient of a DICOM file or ``lesion_id``, else near-duplicate clusters. The
+published list of duplicates is applied: of images that it joins one stays, the others are left out by name. Most benign
+images were never biopsied; their diagnosis is "unknown".
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """PAD-UFES-20: 2,298 photographs taken with telephones in Espírito Santo, Brazil, of 1,373 patients.
 
-Groups: ``patient_id``. The column of skin types is spelled ``fitspatrick`` in the data. Some PNG files have an alpha
-channel. All skin cancers are biopsied and few of the other classes are, so that ``biopsed`` tells the class.
+Groups: ``patient_id``, else ``lesion_id``, else near-duplicate clusters. The column of skin types is spelled
+``fitspatrick`` in the data. Some PNG files have an alpha channel. All skin cancers are biopsied and few of the other
+classes are, so that ``biopsed`` tells the class.
 """
 
 from __future__ import annotations

@@ -63,8 +63,8 @@ def _interrupted() -> None:
     show_error(
         "interrupted",
         "",
-        "A run that was under way continues: wardround run DIR/study.toml --out DIR --resume; "
-        "a comparison, with the same command again",
+        "Give the same command again; a run that had begun its rounds continues with "
+        "wardround run DIR/study.toml --out DIR --resume",
     )
 
 

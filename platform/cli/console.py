@@ -63,8 +63,8 @@ def show_error(what: str, where: str, remedy: str) -> None:
         ERR.print(Text("error: " if first else "       ", style="bold red").append(one_line(line), style="default"))
     if where:
         ERR.print(Text("where: ", style="bold").append(one_line(where), style="default"))
-    if remedy:
-        ERR.print(Text("do:    ", style="bold green").append(remedy, style="default"))
+    for line, first in zip(remedy.splitlines(), [True] + [False] * remedy.count("\n"), strict=False):
+        ERR.print(Text("do:    " if first else "       ", style="bold green").append(one_line(line), style="default"))
 
 
 def percent(value: float | None) -> str:

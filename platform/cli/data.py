@@ -16,6 +16,9 @@ from .data_check import check
 if TYPE_CHECKING:
     from ...medical_datasets.cohort import Dataset
 
+WIDE = 150
+"""Columns of a terminal from which the list shows all that it shows in a file."""
+
 app = typer.Typer(no_args_is_help=True, help="Look at data before a study does. Example: wardround data list")
 app.command("check")(check)
 
@@ -29,21 +32,28 @@ def list_datasets(
 
     Example: wardround data list ham10000
     """
-    from ...medical_datasets.catalog import DATASETS, find_dataset
+    from ...medical_datasets.catalog import DATASETS
+    from ..study_cohort import known_dataset
 
     if json_:
-        print_json(_as_json(find_dataset(key)) if key else [_as_json(data) for data in DATASETS.values()])
+        print_json(_as_json(known_dataset(key)) if key else [_as_json(data) for data in DATASETS.values()])
         return
     if key:
-        _describe(find_dataset(key))
+        _describe(known_dataset(key))
         return
     table = Table(title=f"{len(DATASETS)} data sets", title_justify="left", box=SIMPLE_HEAD)
-    for column in ("key", "pictures", "classes", "grouped by", "site"):
-        table.add_column(column, no_wrap=column == "key")
+    # What a narrow terminal has no room for stands in the description of each.
+    narrow = OUT.is_terminal and OUT.width < WIDE
+    for column in ("key", "classes", "pictures") if narrow else ("key", "classes", "pictures", "grouped by", "site"):
+        table.add_column(column, no_wrap=column in ("key", "classes"))
     for data in DATASETS.values():
         classes = str(len(data.classes)) if data.classes else "the study's"
-        table.add_row(data.key, data.title, classes, data.group_key, data.site_key or "–")
-    print_table(table)
+        cells = (data.key, classes, data.title, data.group_key, data.site_key or "–")
+        table.add_row(*cells[: len(table.columns)])
+    if OUT.is_terminal:
+        OUT.print(table, soft_wrap=False)
+    else:
+        print_table(table)
     OUT.print("wardround data list KEY describes one: its folders, classes, codes, licence and where to get it.")
 
 
@@ -112,6 +122,7 @@ def split_data(
     from ..image_index import image_index
     from ..study_cohort import read_cohort
     from ..study_file import load_study
+    from ..watching import left_out
 
     study = load_study(study_file)
     if study.data.source == "phantoms":
@@ -122,10 +133,19 @@ def split_data(
         )
     if out.exists():
         raise StudyFileError("there is a file of that name already", where=str(out), remedy="Give another --out")
+    if not out.resolve().parent.is_dir():
+        raise StudyFileError("there is no such folder", where=str(out.resolve().parent), remedy="Make it first")
     with RichWatcher() as watcher:
         watcher.stage("reading data")
         with image_index(study, default_cache(), note=watcher.note) as reader:
             plan = deal(study, read_cohort(study, Path(), reader=reader, note=watcher.note))
+        for told in plan.notes:
+            watcher.note(told)
+        skipped = plan.cohort.skipped
+        for words in left_out([(skip.path, skip.reason) for skip in skipped], brief=watcher.brief):
+            watcher.note(words)
+        if skipped:
+            watcher.note(f"{len(skipped)} files or rows were left out, {len(plan.cohort.records)} images are divided")
     record = plan_split(study, plan)
     digest = write_split(record, out)
     records = plan.cohort.records
@@ -142,7 +162,7 @@ def split_data(
         for name, sides in parts.items()
     }
     if json_:
-        print_json({"file": str(out), "sha256": digest, "rule": record.rule, "parts": counts})
+        print_json({"file": str(out), "sha256": digest, "rule": record.rule, "left_out": len(skipped), "parts": counts})
         return
     table = Table(title=f"{study.name} · rule {record.rule} · groups (images)", title_justify="left", box=SIMPLE_HEAD)
     for column in ("site", "train", "validation", "test"):

@@ -15,6 +15,8 @@ from wardround.medical_datasets.errors import (
 )
 
 from .pictures import brain_tree, save
+from .readers.dicom_files import dataset, grey
+from .readers.dicom_files import write as dicom
 
 BRAIN = ("glioma", "meningioma", "notumor", "pituitary")
 
@@ -368,3 +370,51 @@ def test_pipes_and_dead_links_are_skipped_not_opened(tmp_path: Path) -> None:
     cohort = load_cohort("brain-mri", root)
     assert [item.path.name for item in cohort.skipped] == ["dead.jpg", "pipe.jpg"]
     assert len(cohort.records) == 8
+
+
+def test_where_every_class_is_empty_the_reason_is_said(tmp_path: Path) -> None:
+    for name in BRAIN:
+        write(tmp_path / name / "a.jpg", "no picture")
+        write(tmp_path / name / "b.jpg", "no picture")
+    (tmp_path / "glioma" / "a.jpg").write_bytes(b"")
+    with pytest.raises(EmptyClassError) as caught:
+        load_cohort("brain-mri", tmp_path)
+    assert "classes = [" not in str(caught.value)
+    assert "; 7 files were left out: " in caught.value.what
+
+
+def test_images_left_out_for_burned_in_text_are_said_with_the_key_that_takes_them(tmp_path: Path) -> None:
+    lines = ["path,label"]
+    for number, label in enumerate(("ill", "well", "well")):
+        tags = {"PatientID": f"P{number}", "BurnedInAnnotation": "YES"}
+        dicom(dataset(grey((8, 8)), **tags), tmp_path / f"{number}.dcm")
+        lines.append(f"{number}.dcm,{label}")
+    write(tmp_path / "labels.csv", *lines)
+    for key in ("csv", "dicom-folder"):
+        with pytest.raises(EmptyClassError) as caught:
+            load_cohort(key, tmp_path, classes=["ill", "well"])
+        assert "; 3 files were left out: " in caught.value.what
+        assert "burned" in caught.value.what
+        assert "set burned_in = true" in caught.value.remedy
+        assert "classes = [" not in str(caught.value)
+    save(tmp_path / "3.png", 1)
+    write(tmp_path / "labels.csv", *lines, "3.png,well")
+    with pytest.raises(EmptyClassError) as caught:
+        load_cohort("csv", tmp_path, classes=["ill", "well"])
+    assert "set burned_in = true" in caught.value.remedy
+
+
+def test_a_patient_counts_for_every_row_of_a_lesion_in_class_folders(tmp_path: Path) -> None:
+    for number, name in enumerate(("glioma", "glioma", "meningioma", "notumor", "pituitary")):
+        save(tmp_path / name / f"{number}.png", number)
+    write(
+        tmp_path / "metadata.csv",
+        "path,label,patient,patient_id,lesion_id",
+        "glioma/0.png,glioma,P1,,L1",
+        "glioma/1.png,glioma,,,L1",
+        "meningioma/2.png,meningioma,,P1,",
+        "notumor/3.png,notumor,P2,,L2",
+        "pituitary/4.png,pituitary,P3,,L2",
+    )
+    group = [record.group for record in load_cohort("brain-mri", tmp_path).records]
+    assert group == ["patient:P1", "patient:P1", "patient:P1", "patient:P2", "patient:P3"]

@@ -105,9 +105,9 @@ def test_archive_ids_are_one_lesion_and_one_picture_everywhere(tmp_path: Path) -
     }
     assert reasons(cohort) == {
         "skin/ISIC_0000001_downsampled.jpg": (
-            "the same picture as ISIC_0000001.jpg in ham, which is kept; the class there is 'mel', here 'nv'"
+            "the same picture is in ham, where it is kept; the class there is 'mel', here 'nv'"
         ),
-        "skin/ISIC_0000002.jpg": "the same picture as ISIC_0000002.jpg in ham, which is kept",
+        "skin/ISIC_0000002.jpg": "the same picture is in ham, where it is kept",
     }
     # The order of sources is the order of precedence.
     assert "ham/ISIC_0000001.jpg" in reasons(join(TWO, [skin, ham]))
@@ -131,6 +131,28 @@ def test_what_a_skipped_copy_tells_of_its_lesion_is_not_lost(tmp_path: Path) -> 
     }
 
 
+def test_all_names_of_joined_groups_are_told(tmp_path: Path) -> None:
+    for name, seed in (("a/1.png", 1), ("a/2.png", 2), ("b/1.jpg", 1)):
+        save(tmp_path / name, seed)
+    first = source("first", tmp_path / "a", [item("1.png", 0, lesion_id="IL_0000009"), item("2.png", 1)], SKIN)
+    second = source("second", tmp_path / "b", [item("1.jpg", 0)], HOSPITAL)
+    third = source("third", tmp_path / "c", [item("x.png", 1, lesion_id="IL_0000009", patient_id="IP_0000001")], SKIN)
+    cohort = join(TWO, [first, second, third])
+    found = groups(cohort)
+    assert found["a/1.png"] == found["b/1.jpg"] == found["c/x.png"] == "patient_id:IP_0000001"
+    mark = DIRECT.content_hash(tmp_path / "b/1.jpg")[:32]
+    expected = ("lesion_id:IL_0000009", "patient_id:IP_0000001", f"similar:{mark}")
+    assert cohort.aliases == {"patient_id:IP_0000001": expected}
+
+
+def test_editions_of_brats_do_not_meet(tmp_path: Path) -> None:
+    old = source("old", tmp_path / "a", [item("BraTS2021_00000_t1ce.png", 0, patient_id="BraTS2021_00000")])
+    new = source("new", tmp_path / "b", [item("c/BraTS-GLI-00000-000-t1c.png", 1, patient_id="BraTS-GLI-00000")])
+    with pytest.raises(DatasetLayoutError, match=r"2021 \(source 'old'\) and 2023 or later \(source 'new'\)"):
+        join(TWO, [old, new])
+    assert len(join(TWO, [old], allow_empty=True).records) == 1
+
+
 def test_a_picture_made_from_an_archive_picture_is_joined_and_kept(tmp_path: Path) -> None:
     first = source("first", tmp_path / "a", [item("ISIC_0000001.jpg", 0, lesion_id="IL_0000009")], SKIN)
     second = source("second", tmp_path / "b", [item("ISIC_0000001_turned.jpg", 1, patient_id="p")], HOSPITAL)
@@ -152,7 +174,9 @@ def test_one_unknown_group_compares_all_sources(tmp_path: Path) -> None:
     unknown = join(TWO, [source("a", tmp_path / "a", a), source("b", tmp_path / "b", [*b, item("3.png", 0)])])
     found = groups(unknown)
     assert found["a/1.png"] == found["b/1.png"] == "patient_id:a/1"
-    assert found["b/3.png"] == "similar:b/3.png"
+    assert found["b/3.png"].startswith("similar:")
+    assert unknown.aliases == {"patient_id:a/1": ("patient_id:a/1", "patient_id:b/1")}
+    assert not known.aliases
     assert len(set(found.values())) == 4
 
 
@@ -175,11 +199,14 @@ def test_classes_left_out_and_damaged_files_are_named(tmp_path: Path) -> None:
 def test_one_source_with_every_class_is_the_cohort_that_loading_gives(tmp_path: Path) -> None:
     """The joined way beside the plain one."""
     brain_tree(tmp_path, 2)
-    save(tmp_path / "Testing/glioma/again.jpg", 0)
+    save(tmp_path / "Testing/glioma/again.jpg", 0, quality=60)
     plain = load_cohort("brain-mri", tmp_path)
     joined = join(BRAIN_MRI, [Source("k", list_class_folders(BRAIN_MRI, Wanted(tmp_path)), (0, 1, 2, 3))])
     assert [(r.path, r.label, r.site) for r in plain.records] == [(r.path, r.label, r.site) for r in joined.records]
-    assert [r.group.replace("similar:", "similar:k/") for r in plain.records] == [r.group for r in joined.records]
+    assert [r.group for r in plain.records] == [r.group for r in joined.records]
+    assert plain.aliases == joined.aliases
+    (names,) = plain.aliases.values()
+    assert len(names) == 2
 
 
 def test_the_same_file_in_two_sources_is_read_once(tmp_path: Path) -> None:
@@ -187,7 +214,8 @@ def test_the_same_file_in_two_sources_is_read_once(tmp_path: Path) -> None:
     part = source("part", tmp_path / "part", [item("1.png", 0, patient_id="1")])
     cohort = join(TWO, [all_of_it, part])
     assert set(groups(cohort)) == {"part/1.png", "2.png"}
-    assert reasons(cohort) == {"part/1.png": "the same picture as part/1.png in all, which is kept"}
+    assert reasons(cohort) == {"part/1.png": "the same picture is in all, where it is kept"}
+    assert [skipped.of for skipped in cohort.skipped] == ["part/1.png"]
 
 
 def test_a_repeated_id_within_one_source_is_one_group_and_stays(tmp_path: Path) -> None:

@@ -48,3 +48,10 @@ def test_rows_without_a_partner_and_doubled_keys_are_refused(tmp_path: Path) -> 
         join_rows(table, a_table(tmp_path / "m.csv", "image,sex\na,male\n"), "image")
     with pytest.raises(TableError, match=r"two rows have the same 'image'.*row 3, and row 2"):
         join_rows(table, a_table(tmp_path / "m.csv", "image,sex\na,male\nA.jpg,male\n"), "image")
+
+
+@pytest.mark.parametrize("header", ["image,label,image", "image,Label, label "])
+def test_two_columns_of_one_name_are_refused(tmp_path: Path, header: str) -> None:
+    with pytest.raises(TableError, match=r"two columns '(image|label)'"):
+        a_table(tmp_path / "t.csv", header + "\n1,a,b\n")
+    assert a_table(tmp_path / "t.csv", "image,label,,\n1,a,,\n").rows[0].cells["label"] == "a"

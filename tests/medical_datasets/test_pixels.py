@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from wardround.medical_datasets.errors import UnreadableImageError
 from wardround.medical_datasets.pixels import (
     check_header,
@@ -21,6 +21,7 @@ from wardround.medical_datasets.pixels import (
     read_grey_thumbnail,
     read_rgb,
 )
+from wardround.medical_datasets.readers import pillow_pictures
 
 from .pictures import pattern, save
 
@@ -199,3 +200,33 @@ def test_photograph_with_a_preview_is_read(tmp_path: Path) -> None:
     picture.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[preview], quality=95)
     check_header(tmp_path / "a.jpg")
     assert np.abs(read_rgb(tmp_path / "a.jpg").astype(int) - pattern(1, 64)).mean() < 3
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_white_is_zero_is_inverted_at_every_depth(dtype: type, tmp_path: Path) -> None:
+    values = np.linspace(0, 255 if dtype is np.uint8 else 3000, 32 * 40).reshape(32, 40).astype(dtype)
+    black = tmp_path / "black.tif"
+    white = tmp_path / "white.tif"
+    Image.fromarray(values).save(black, tiffinfo={262: 1})
+    raw = black.read_bytes()
+    entry = struct.pack("<HHLHH", 262, 3, 1, 1, 0)
+    assert raw.count(entry) == 1
+    white.write_bytes(raw.replace(entry, struct.pack("<HHLHH", 262, 3, 1, 0, 0)))
+    plain, inverted = read_rgb(black).astype(int), read_rgb(white).astype(int)
+    assert plain[0, 0, 0] == 0
+    assert np.abs(inverted - (255 - plain)).max() <= (0 if dtype is np.uint8 else 1)  # halves are rounded to even
+    assert np.abs(read_grey_thumbnail(white) - (255 - read_grey_thumbnail(black))).max() <= 1
+    # Features of pictures that are read otherwise than before must not be found again; all others must.
+    assert content_hash(black) == hashlib.sha256(black.read_bytes()).hexdigest()
+    as_ever = content_hash(white) == hashlib.sha256(white.read_bytes()).hexdigest()
+    assert as_ever == (dtype is np.uint8)
+    (tmp_path / "same.tif").write_bytes(white.read_bytes())
+    assert content_hash(tmp_path / "same.tif") == content_hash(white)
+
+
+def test_rules_of_damaged_files_named_tiff_do_not_matter(tmp_path: Path) -> None:
+    assert set(TiffImagePlugin.PREFIXES) == set(pillow_pictures._TIFF)
+    for head in pillow_pictures._TIFF:
+        path = tmp_path / "a.tif"
+        path.write_bytes(head + b"\x08\0\0\0\xff\xff")
+        assert content_hash(path) == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -302,6 +302,10 @@ def test_the_hash_changes_with_every_key_but_path_and_device(key: str) -> None:
     table = key.split(".")[0]
     if key == "data.sources":
         together = {"data.source": "joined", "data.path": "", "data.sources": ({"dataset": "isic", "path": "c"},)}
+    if key in ("data.labels", "data.slices", "data.burned_in"):
+        together = {"data.dataset": "nifti-folder" if key == "data.slices" else "dicom-folder"}
+    if key == "sites.column":
+        together = {"sites.partition": "column"}
     if table == "privacy":
         together = {"facmic.normalisation": "layer"} | ({"privacy.epsilon": 2.0} if key != "privacy.epsilon" else {})
     if "fourier" in key:

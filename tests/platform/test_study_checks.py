@@ -196,3 +196,64 @@ def test_a_key_of_differential_privacy_that_nothing_looks_at_is_refused(
 ) -> None:
     with pytest.raises(StudyFileError, match=re.escape(told)):
         toy_study(method=method, privacy={"epsilon": 8.0, **changes})
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+JOINED: dict[str, Any] = {"dataset": "isic-2019", "source": "joined", "path": ""}
+COLUMN: dict[str, Any] = {"partition": "column"}
+
+
+def joined(**source: Any) -> dict[str, Any]:
+    return {**JOINED, "sources": [{"dataset": "ham10000", "path": "a", **source}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "told"),
+    [
+        ({"sites": {"column": "ward"}}, "sites.column", "set sites.partition = 'column'"),
+        ({"data": {"labels": "l.csv"}}, "data.labels", "only dicom-folder, nifti-folder, csv do"),
+        ({"data": {"slices": 3}}, "data.slices", "only nifti-folder, brats do"),
+        ({"data": {"burned_in": True}}, "data.burned_in", "only dicom-folder, csv, isic-2020 do"),
+        ({"data": {**joined(), "slices": 3}}, "data.slices", "set data.sources.slices"),
+        ({"data": {**joined(), "labels": "l.csv"}}, "data.labels", "set data.sources.labels"),
+        ({"data": joined(slices=3)}, "data.sources.0.slices", "'ham10000' does not look at it"),
+        ({"data": joined(burned_in=True)}, "data.sources.0.burned_in", "'ham10000' does not look at it"),
+        ({"data": joined(site="a", column="b"), "sites": COLUMN}, "data.sources.0.column", "either site or column"),
+        ({"data": joined(site="St Mary"), "sites": COLUMN}, "data.sources.0.site", "write 'st_mary'"),
+        ({"data": joined(site="Köln/2"), "sites": COLUMN}, "data.sources.0.site", "as 'koln_2'"),
+        ({"data": joined(site="a")}, "data.sources.0.site", "set sites.partition = 'column'"),
+        ({"data": joined(column="a")}, "data.sources.0.column", "set sites.partition = 'column'"),
+        ({"data": joined(site="a"), "sites": {**COLUMN, "column": "b"}}, "sites.column", "of its own"),
+        (
+            {"data": {"source": "phantoms", "path": ""}, "sites": {**COLUMN, "column": "b"}},
+            "sites.column",
+            "phantoms come with their sites",
+        ),
+        ({"data": {"source": "phantoms", "path": "", "slices": 2}}, "data.slices", "phantoms have none"),
+    ],
+)
+def test_a_key_that_the_data_do_not_look_at_is_refused(
+    toy_study: Make, changes: dict[str, Any], key: str, told: str
+) -> None:
+    said = refused(toy_study, changes)
+    assert said.startswith(f"{key}: ")
+    assert told in said
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sites": {**COLUMN, "column": "ward"}},
+        {"sites": {"column": "ward"}, "reference": {"source": "site", "site": "a"}},
+        {"data": {"dataset": "csv", "labels": "l.csv", "burned_in": True}},
+        {"data": {"dataset": "brats", "slices": 3}},
+        {"data": {"dataset": "nifti-folder", "slices": 3, "labels": "l.csv"}},
+        {"data": {"dataset": "no-such-set", "slices": 3}},  # its name is what is wrong, and is said later
+        {"data": joined(dataset="dicom-folder", burned_in=True, labels="l.csv")},
+        {"data": joined(site="st_mary"), "sites": COLUMN},
+        {"data": joined(), "sites": {**COLUMN, "column": "ward"}},
+    ],
+)
+def test_a_key_that_the_data_look_at_is_accepted(toy_study: Make, changes: dict[str, Any]) -> None:
+    assert toy_study(**changes).digest() != toy_study().digest()

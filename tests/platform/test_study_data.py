@@ -348,3 +348,20 @@ def test_unreadable_images_do_not_count(encoded: Encode, unreadable: set[int]) -
     assert [len(site.train) for site in data.sites] == [35, 35, 35]
     assert data.sites[0].train.rows.min() >= 30
     assert data.sites[0].skipped == 30
+
+
+def test_a_picture_that_is_trained_on_and_tested_on_under_another_name_is_told(
+    contents: dict[int, str], unreadable: set[int], toy_study: Callable[..., Any]
+) -> None:
+    told: list[str] = []
+    study, alone = toy_study(), replace(plan(), reference=index())
+
+    def notes() -> list[str]:
+        told.clear()
+        encode_study(study, method_of(study), alone, StandIn(), Path("/cache"), None, told.append)  # type: ignore[arg-type]
+        return [note for note in told if "byte for byte" in note]
+
+    assert notes() == []
+    contents |= {0: "same", 9: "same", 16: "same"}  # trained on at ash; tested on at beech and at the unseen site
+    (note,) = notes()
+    assert note.startswith("2 pictures")

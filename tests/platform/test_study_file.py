@@ -128,6 +128,7 @@ def test_the_dump_writes_every_key_with_its_meaning() -> None:
     alpha=st.floats(0.0, 1000.0, exclude_min=True),
     test=FRACTIONS,
     through=st.booleans(),
+    prompts=st.dictionaries(TEXT, st.lists(TEXT.filter(str.strip), min_size=1, max_size=3), max_size=3),
 )
 def test_a_dumped_study_is_read_back_equal(**drawn: Any) -> None:
     rest = (1.0 - drawn["test"]) / 2
@@ -139,6 +140,7 @@ def test_a_dumped_study_is_read_back_equal(**drawn: Any) -> None:
             "dataset": "brain-mri",
             "path": "/pictures",
             "classes": drawn["classes"],
+            "prompts": drawn["prompts"],
             "split": [rest, rest, drawn["test"]] if rest > 0 else [0.8, 0.1, 0.1],
         },
         "sites": {"alpha": drawn["alpha"]},

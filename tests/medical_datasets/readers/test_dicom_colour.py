@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -276,6 +279,72 @@ def test_lossless_jpeg_in_threads(tmp_path: Path) -> None:
         found = list(pool.map(lambda number: read_rgb(ImageRef(paths[number % 3])).tobytes(), range(30)))
     assert found == expected * 10
     assert len(dicom_gdcm._IDLE[os.getpid()]) <= 4
+
+
+def test_gdcm_that_never_answers_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = lossless(dataset(TWELVE, bits=12), tmp_path / "a.dcm")
+    started = []
+    popen = subprocess.Popen
+
+    def silent(command: list[str], **pipes: Any) -> Any:
+        started.append(popen([command[0], "-c", "import time; time.sleep(600)"], **pipes))
+        return started[-1]
+
+    monkeypatch.setattr(dicom_gdcm, "_IDLE", {})
+    monkeypatch.setattr(dicom_gdcm, "DEADLINE", 0.3)
+    with monkeypatch.context() as patched:
+        patched.setattr(dicom_gdcm.subprocess, "Popen", silent)
+        with pytest.raises(UnreadableImageError, match=r"did not answer within 0\.3 seconds"):
+            read_rgb(ImageRef(path))
+    (process,) = started
+    assert process.returncode == -signal.SIGKILL
+    assert process not in dicom_gdcm._ALL[os.getpid()]
+    monkeypatch.setattr(dicom_gdcm, "DEADLINE", 60.0)
+    assert read_rgb(ImageRef(path)).shape == (*SIZE, 3)
+
+
+def test_an_interrupted_decoder_and_one_that_ended_are_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = lossless(dataset(TWELVE, bits=12), tmp_path / "a.dcm")
+    expected = read_rgb(ImageRef(path))
+    (*_, process) = dicom_gdcm._IDLE[os.getpid()]
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dicom_gdcm, "_receive", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            read_rgb(ImageRef(path))
+    assert process.poll() is not None
+    assert (read_rgb(ImageRef(path)) == expected).all()
+    for waiting in dicom_gdcm._IDLE[os.getpid()]:
+        waiting.kill()
+        waiting.wait()
+    assert (read_rgb(ImageRef(path)) == expected).all()
+
+
+def test_no_decoder_is_left_behind(tmp_path: Path) -> None:
+    path = lossless(dataset(TWELVE, bits=12), tmp_path / "a.dcm")
+    script = """
+import os, sys
+from pathlib import Path
+from wardround.medical_datasets.cohort import ImageRef
+from wardround.medical_datasets.readers import dicom_gdcm
+from wardround.medical_datasets.readers.dicom import read_rgb
+read_rgb(ImageRef(Path(sys.argv[1])))
+busy = dicom_gdcm._start()  # as one that a thread has not got back
+print(*(process.pid for process in dicom_gdcm._ALL[os.getpid()]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True, timeout=60
+    )
+    left = [int(word) for word in done.stdout.split()]
+    assert len(left) == 2
+    for process in left:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
 
 
 def test_gdcm_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 from wardround.medical_datasets.cohort import ImageRef
+from wardround.medical_datasets.errors import UnreadableImageError
 from wardround.medical_datasets.readers.dicom import check_header, read_rgb
+from wardround.medical_datasets.readers.dicom_lookup import LookupTable
 
 from .dicom_files import dataset, grey, item, write
 
@@ -210,6 +213,59 @@ def test_modality_lut_with_a_negative_first_value_before_the_window(tmp_path: Pa
     made = dataset(SIGNED, ModalityLUTSequence=lut, WindowCenter=600, WindowWidth=500)
     looked = np.array([[table[min(max(int(x) + 700, 0), 1499)] for x in row] for row in SIGNED])
     assert close(shown(made, tmp_path), each(looked, lambda x: linear(x, 600, 500)))
+
+
+def ramp(keyword: str, first: int, entries: int, kind: str) -> Dataset:
+    """An image of 12 bits with a lookup table whose descriptor has the representation ``kind``."""
+    made = dataset(TWELVE, bits=12, RescaleSlope=1, RescaleIntercept=-1024)
+    lut = item()
+    lut[0].add_new(0x00283002, kind, [entries, first, 12])
+    lut[0].add_new(0x00283006, "OW", (np.arange(entries) * 4095 // (entries - 1)).astype("<u2").tobytes())
+    setattr(made, keyword, lut)
+    return made
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+@pytest.mark.parametrize("first", [-1024, -30, 0, 100])
+def test_voi_lut_of_values_below_nothing_is_the_same_in_implicit_and_explicit_representation(
+    syntax: Any, first: int, tmp_path: Path
+) -> None:
+    made = ramp("VOILUTSequence", first, 3000, "SS")
+    made.file_meta.TransferSyntaxUID = syntax
+    table = [x * 4095 // 2999 for x in range(3000)]
+    expected = each(TWELVE.astype(np.int32) - 1024, lambda x: table[min(max(int(x) - first, 0), 2999)] / 4095)
+    assert close(shown(made, tmp_path), expected)
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+def test_first_value_follows_the_sign_of_what_goes_into_the_table(syntax: Any, tmp_path: Path) -> None:
+    high = grey(low=39000, high=65000, dtype=np.uint16)
+    lut = item()
+    lut[0].add_new(0x00283002, "US", [20000, 40000, 16])  # not -25536: neither stored nor shown values are negative
+    lut[0].add_new(0x00283006, "OW", np.arange(20000, dtype="<u2").tobytes())
+    expected = each(high, lambda x: min(max(int(x) - 40000, 0), 19999) / 65535)
+    assert close(shown(dataset(high, syntax=syntax, VOILUTSequence=lut), tmp_path), expected)
+    made = dataset(high, syntax=syntax, ModalityLUTSequence=lut, WindowCenter=10000, WindowWidth=20000)
+    looked = np.clip(high.astype(np.int32) - 40000, 0, 19999)
+    assert close(shown(made, tmp_path), each(looked, lambda x: linear(x, 10000, 20000)))
+
+
+def test_a_table_of_many_entries_whose_number_was_read_as_signed() -> None:
+    data = np.arange(40000, dtype="<u2").tobytes()
+    written = SimpleNamespace(LUTDescriptor=[40000 - 65536, -20000, 16], LUTData=data, is_little_endian=True)
+    table = LookupTable(written, signed=True)  # type: ignore[arg-type]
+    values = np.array([-30000.0, -20000.0, 0.0, 19999.0, 30000.0])
+    assert table.of(values).tolist() == [0, 0, 20000, 39999, 39999]
+
+
+@pytest.mark.parametrize("keyword", ["VOILUTSequence", "ModalityLUTSequence"])
+def test_a_table_with_one_entry_for_all_values_is_refused(keyword: str, tmp_path: Path) -> None:
+    path = write(ramp(keyword, 20000, 100, "US"), tmp_path / "a.dcm")
+    with pytest.raises(UnreadableImageError, match="one entry for all values"):
+        read_rgb(ImageRef(path))
+    flat = ramp(keyword, 20000, 100, "US")
+    flat.PixelData = np.full((24, 32), 7, dtype="<u2").tobytes()
+    assert (shown(flat, tmp_path) == shown(flat, tmp_path)[0, 0]).all()  # nothing is lost of a picture of one value
 
 
 @pytest.mark.parametrize(

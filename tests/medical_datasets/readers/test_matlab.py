@@ -68,8 +68,8 @@ def test_constant_and_not_finite_pictures(tmp_path: Path) -> None:
 @pytest.mark.parametrize("patient", ["100360", "MR025463A", "größe 1", "x"])
 def test_facts(tmp_path: Path, patient: str) -> None:
     found = matlab.facts(write_mat(tmp_path / "1.mat", picture(), 3, patient))
-    assert (found.label, found.patient, found.has_mask) == (3, patient, True)
-    assert patient not in repr(found).replace("label=3", "").replace("Facts(", "").replace("has_mask=True", "")
+    assert (found.label, found.patient) == (3, patient)
+    assert patient not in repr(found).replace("label=3", "").replace("Facts(", "")
 
 
 def test_facts_of_odd_files(tmp_path: Path) -> None:
@@ -77,10 +77,6 @@ def test_facts_of_odd_files(tmp_path: Path) -> None:
     assert matlab.facts(write_mat(tmp_path / "2.mat", picture(), 7)).label == 7
     with pytest.raises(UnreadableImageError, match="no whole number"):
         matlab.facts(write_mat(tmp_path / "3.mat", picture(), 1.5))
-    other = write_mat(tmp_path / "4.mat", picture())
-    with h5py.File(other, "r+") as file:
-        del file["cjdata/tumorMask"]
-    assert not matlab.facts(other).has_mask
     long = write_mat(tmp_path / "5.mat", picture(), patient="1" * 300)
     with pytest.raises(UnreadableImageError, match="not a short text"):
         matlab.facts(long)
@@ -139,8 +135,13 @@ def test_links_and_data_elsewhere_are_refused(tmp_path: Path) -> None:
     with h5py.File(masked, "r+") as file:
         del file["cjdata/tumorMask"]
         file["cjdata/tumorMask"] = h5py.ExternalLink("nowhere.mat", "/cjdata/image")
+    assert matlab.facts(masked).label == 1  # nobody asks for the mask
+    labelled = write_mat(tmp_path / "labelled.mat", picture())
+    with h5py.File(labelled, "r+") as file:
+        del file["cjdata/label"]
+        file["cjdata/label"] = h5py.ExternalLink("nowhere.mat", "/cjdata/image")
     with pytest.raises(UnreadableImageError, match="is a link to another place"):
-        matlab.facts(masked)
+        matlab.facts(labelled)
     whole = tmp_path / "whole.mat"
     with h5py.File(whole, "w") as file:
         file["cjdata"] = h5py.ExternalLink(str(secret), "/cjdata")

@@ -3,6 +3,8 @@ from __future__ import annotations
 import gzip
 import itertools
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,10 @@ from numpy.typing import NDArray
 from wardround.medical_datasets import pixels
 from wardround.medical_datasets.cohort import ImageRef
 from wardround.medical_datasets.errors import UnreadableImageError
-from wardround.medical_datasets.readers import nifti, nifti_header
+from wardround.medical_datasets.readers import nifti, nifti_header, nifti_slices
 from wardround.medical_datasets.readers.intensity import background_value, grey_window, to_grey
-from wardround.medical_datasets.readers.nifti_slices import central, choose_slices, spread
-from wardround.medical_datasets.readers.recent import Recent
+from wardround.medical_datasets.readers.nifti_slices import central, choose_slices, in_threads, spread
+from wardround.medical_datasets.readers.recent import InUse, Recent
 
 PLANES = ("sagittal", "coronal", "axial")
 
@@ -139,7 +141,8 @@ def test_monai_sees_the_same_voxels(tmp_path: Path) -> None:
     tensor = Orientation("RAS", labels=None)(MetaTensor(array[None], affine=meta["affine"]))
     theirs = np.asarray(tensor)[0]
     assert (theirs == values).all()
-    assert (nifti.load_volume(path).voxels == theirs).all()
+    with nifti.loaded_volume(path) as volume:
+        assert (volume.voxels == theirs).all()
 
 
 def test_square_pixels_where_spacing_differs(tmp_path: Path) -> None:
@@ -174,7 +177,8 @@ def test_slope_and_intercept_are_applied(tmp_path: Path) -> None:
     raw[112:120] = np.array([-2.0, 1000.0], dtype="<f4").tobytes()
     (tmp_path / "b.nii").write_bytes(raw)
     ref = ImageRef(tmp_path / "b.nii", "axial=4")
-    assert nifti.load_volume(ref.path).cut("axial", 4)[3, 3] == 1000.0 - 2.0 * values[3, 3, 4]
+    with nifti.loaded_volume(ref.path) as volume:
+        assert volume.cut("axial", 4)[3, 3] == 1000.0 - 2.0 * values[3, 3, 4]
     turned = nifti.read_rgb(ref)[:, :, 0]
     inside = plain[1:-1, 1:-1].astype(int)
     assert np.abs(255 - inside - turned[1:-1, 1:-1]).max() <= 1
@@ -402,9 +406,11 @@ def test_what_is_remembered_is_bounded() -> None:
     assert made == [1, 2, 3]
     make(2, 40)
     assert made == [1, 2, 3, 2]  # 2 had been forgotten, the least recently used
-    assert recent.held_bytes == 80
     make(4, 1000)
-    assert recent.held_bytes == 1000  # the last one is kept alone
+    make(4, 1000)
+    assert made == [1, 2, 3, 2, 4]  # it is over the bound, and the last one is kept
+    make(2, 40)
+    assert made[-1] == 2  # alone
     with pytest.raises(ZeroDivisionError):
         recent.get(5, lambda: (bytes(1 // 0), 1))
     make(5, 10)
@@ -521,3 +527,56 @@ def test_a_mask_on_another_grid_is_refused(tmp_path: Path) -> None:
             choose_slices(volume, seg, 1)
         assert name
     assert nifti_header.read_grid(volume).shape == (12, 10, 8)
+
+
+def test_volumes_in_use_stay_within_the_bound() -> None:
+    in_use: InUse[int] = InUse(100)
+    lock = threading.Lock()
+    now: dict[int, int] = {}
+    largest: list[int] = []
+
+    def work(key: int, size: int) -> None:
+        with in_use.holding(key, size):
+            with lock:
+                now[threading.get_ident()] = key
+                largest.append(sum({each: 40 if each < 9 else 500 for each in now.values()}.values()))
+                assert 9 not in now.values() or set(now.values()) == {9}  # one over the bound is alone
+            time.sleep(0.002)
+            with lock:
+                del now[threading.get_ident()]
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(work, key, 500 if key == 9 else 40) for key in [1, 2, 3, 3, 4, 9, 2, 2] * 5]:
+            done.result()
+    assert max(each for each in largest if each != 500) == 80
+    assert not in_use._held
+
+
+def test_choosing_slices_in_threads_unpacks_few_volumes_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = body().nbytes
+    monkeypatch.setattr(nifti, "_in_use", InUse(5 * size))  # two of them, each with its working copy
+    monkeypatch.setattr(nifti_slices.os, "cpu_count", lambda: 8)
+    pairs = [(write(tmp_path / f"{k}.nii", body()), write(tmp_path / f"{k}-seg.nii", body(seed=k))) for k in range(8)]
+    running = 0
+    most = 0
+    lock = threading.Lock()
+    load = nifti._load
+
+    def counted(path: Path, volume: int) -> nifti.Volume:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.01)
+        try:
+            return load(path, volume)
+        finally:
+            with lock:
+                running -= 1
+
+    monkeypatch.setattr(nifti, "_load", counted)
+    chosen = in_threads(lambda pair: choose_slices(pair[0], pair[1], 2), pairs)
+    assert [len(each) for each in chosen] == [2] * 8
+    assert most == 2

@@ -34,7 +34,7 @@ def test_the_published_layout(tmp_path: Path) -> None:
     assert {stem[-1]: (BCN20000.class_names[item.label], item.group, item.split) for stem, item in items.items()} == {
         "1": ("MEL", "lesion_id:BCN_0003884", "train"),
         "3": ("MEL", "lesion_id:BCN_0003884", "train"),
-        "4": ("SCC", "isic_id:bcn_0000000004", "validation"),
+        "4": ("SCC", None, "validation"),
         "6": ("BCC", "lesion_id:BCN_0004730", "test"),
     }
     assert dict(items["BCN_0000000001"].subgroups) == {

@@ -11,7 +11,7 @@ from wardround.medical_datasets.errors import DatasetLayoutError, EmptyClassErro
 from wardround.medical_datasets.listing import Listing, Wanted
 from wardround.medical_datasets.loading import cohort_of
 from wardround.medical_datasets.pixels import read_rgb
-from wardround.medical_datasets.sets.brats import BRATS, subject_of
+from wardround.medical_datasets.sets.brats import BRATS, edition_of, subject_of
 
 SHAPE = (16, 14, 20)
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # as BraTS has it
@@ -126,6 +126,29 @@ def test_two_editions_in_one_folder_are_refused(tmp_path: Path) -> None:
     case(tmp_path, "BraTS-GLI-00000-000", enhancing=3)
     with pytest.raises(DatasetLayoutError, match="same patients under other names"):
         cohort_of(listed(tmp_path))
+
+
+def test_2020_and_2021_in_one_folder_are_refused(tmp_path: Path) -> None:
+    case(tmp_path, "BraTS2021_00000")
+    case(tmp_path, "BraTS20_Training_001")
+    with pytest.raises(DatasetLayoutError, match="cases of 2020 and of 2021"):
+        cohort_of(listed(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "edition"),
+    [
+        ("BraTS20_Training_001", "2020"),
+        ("BraTS2021_00000_t1ce.nii.gz", "2021"),
+        ("Brats18_CBICA_AAB_1", "2018"),
+        ("BraTS-GLI-00000-000-t1c.nii.gz", "2023 or later"),
+        ("BraTS-MEN-00000-000", ""),
+        ("xBraTS2021_00000", ""),
+        ("ISIC_2021_1", ""),
+    ],
+)
+def test_editions(name: str, edition: str) -> None:
+    assert edition_of(name) == edition
 
 
 def test_folders_of_something_else(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from wardround.medical_datasets.errors import DatasetLayoutError, EmptyClassError, TableError
 from wardround.medical_datasets.listing import Listing, Wanted
 from wardround.medical_datasets.loading import cohort_of
+from wardround.medical_datasets.readers.dicom import patient_group
 from wardround.medical_datasets.sets.csv_listed import CSV_LISTED
 
 from ..pictures import save
+from ..readers.dicom_files import dataset, grey, write
 
 
 def table(root: Path, *lines: str, name: str = "labels.csv") -> Path:
@@ -117,7 +120,90 @@ def test_unknown_patients_are_joined_by_likeness(tmp_path: Path) -> None:
     save(tmp_path / "3.png", 3)
     table(tmp_path, "path,label,patient_id", "1.png,ill,p", "2.jpg,well,", "3.png,well,unknown")
     group = [record.group for record in cohort_of(read(tmp_path)).records]
-    assert group == ["patient_id:p", "patient_id:p", "similar:3.png"]
+    assert group[:2] == ["patient_id:p", "patient_id:p"]
+    assert group[2].startswith("similar:")
+
+
+def test_a_patient_counts_for_every_row_of_a_lesion(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        save(tmp_path / f"{number}.png", number)
+    table(tmp_path, "path,label,patient_id,lesion_id", "1.png,unsure,p,L", "2.png,well,,L", "3.png,ill,,M")
+    # Row 2 is left out for its class, and yet tells the patient.
+    assert [item.group for item in read(tmp_path).items] == ["patient_id:p", "lesion_id:M"]
+
+
+def test_slices_of_a_volume_are_one_group_and_members_of_an_archive_are_not(tmp_path: Path) -> None:
+    for name in ("1.nii.gz", "2.nii", "3.npz"):
+        (tmp_path / name).write_bytes(b"x")
+    table(
+        tmp_path,
+        "path,label,part,patient",
+        "1.nii.gz,ill,axial=1,",
+        "1.nii.gz,well,axial=2,unknown",
+        "2.nii,ill,axial=1,",
+        "2.nii,well,axial=2,p",
+        "3.npz,ill,images/0,",
+        "3.npz,well,images/1,",
+    )
+    assert [item.group for item in read(tmp_path).items] == [
+        "volume:1.nii.gz", "volume:1.nii.gz", "patient:p", "patient:p", None, None,
+    ]  # fmt: skip
+
+
+def test_one_file_of_two_patients_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "1.nii").write_bytes(b"x")
+    table(tmp_path, "path,label,part,patient", "1.nii,ill,axial=1,p", "1.nii,ill,axial=2,", "1.nii,well,axial=3,q")
+    (problem,) = read(tmp_path).problems
+    assert isinstance(problem, TableError)
+    assert "two patients" in problem.what
+    assert "row 2" in problem.where
+    assert "row 4" in problem.where
+
+
+def test_tags_of_dicom_files_tell_the_patient_and_burned_in_text(tmp_path: Path) -> None:
+    for name, tags in {
+        "1.dcm": {"PatientID": "A", "StudyInstanceUID": "1.2.1"},
+        "2": {"PatientID": "A", "StudyInstanceUID": "1.2.2"},
+        "3.dcm": {"PatientID": "", "StudyInstanceUID": "1.2.3"},
+        "4.dcm": {"PatientID": "", "StudyInstanceUID": "1.2.3"},
+        "5.dcm": {"PatientID": "B", "BurnedInAnnotation": "YES"},
+        "6.dcm": {"PatientID": "C"},
+        "7.dcm": {"PatientID": "C"},
+    }.items():
+        write(dataset(grey((8, 8)), **tags), tmp_path / name)
+    rows = [f"{name},ill," for name in ("1.dcm", "2", "3.dcm", "4.dcm", "5.dcm")]
+    table(tmp_path, "path,label,patient", *rows, "6.dcm,well,named", "7.dcm,well,")
+    listing = read(tmp_path)
+    group = {item.relative: item.group for item in listing.items}
+    assert group["1.dcm"] == group["2"] == patient_group("A")
+    assert group["3.dcm"] == group["4.dcm"]
+    assert str(group["3.dcm"]).startswith("study:")
+    assert group["6.dcm"] == group["7.dcm"] == "patient:named"
+    assert "burned into" in reasons(listing)["5.dcm"]
+    taken = CSV_LISTED.read(CSV_LISTED, Wanted(tmp_path, ("ill", "well"), burned_in=True))
+    assert {item.relative: item.group for item in taken.items}["5.dcm"] == patient_group("B")
+
+
+def test_files_that_lack_the_patient_or_the_issuer_belong_to_the_others_of_their_study(tmp_path: Path) -> None:
+    for name, tags in {
+        "1.dcm": {"PatientID": "A", "IssuerOfPatientID": "N", "StudyInstanceUID": "1.2.1"},
+        "2.dcm": {"PatientID": "", "StudyInstanceUID": "1.2.1"},
+        "3.dcm": {"PatientID": "A", "StudyInstanceUID": "1.2.3"},
+        "4.dcm": {"PatientID": "B", "IssuerOfPatientID": "N"},
+        "5.dcm": {"PatientID": "B", "IssuerOfPatientID": "S"},
+    }.items():
+        write(dataset(grey((8, 8)), **tags), tmp_path / name)
+    table(tmp_path, "path,label", *(f"{number}.dcm,ill" for number in range(1, 6)))
+    group = [item.group for item in read(tmp_path).items]
+    assert len(set(group[:3])) == 1
+    assert group[3:] == [patient_group("B", "N"), patient_group("B", "S")]
+
+
+def test_frames_of_a_file_without_any_name_are_one_group(tmp_path: Path) -> None:
+    made = dataset(np.stack([grey((8, 8))] * 3), PatientID="", StudyInstanceUID="")
+    write(made, tmp_path / "1.dcm")
+    table(tmp_path, "path,label,part", "1.dcm,ill,frame=0", "1.dcm,well,frame=2")
+    assert [item.group for item in read(tmp_path).items] == ["volume:1.dcm"] * 2
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.uid import BasicTextSRStorage
+from wardround.medical_datasets.dicom_labels import DicomImage
+from wardround.medical_datasets.dicom_patients import with_patients
 from wardround.medical_datasets.errors import DatasetLayoutError, TableError
-from wardround.medical_datasets.listing import Listing, Wanted
+from wardround.medical_datasets.listing import Item, Listing, Wanted
 from wardround.medical_datasets.loading import cohort_of
-from wardround.medical_datasets.readers.dicom import patient_group
+from wardround.medical_datasets.readers.dicom import DicomFacts, is_dicom, patient_group
+from wardround.medical_datasets.sets import dicom_folder
 from wardround.medical_datasets.sets.dicom_folder import DICOM_FOLDER
 
 from ..readers.dicom_files import dataset, grey, write
@@ -229,19 +234,176 @@ def test_folder_and_table_must_be_there(tmp_path: Path) -> None:
         listed(tmp_path, labels="other.csv")
 
 
-def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     two(tmp_path)
     table(tmp_path, "path,label", "a/1.dcm,nodule")
     scandir = os.scandir
 
     def deny(folder: str) -> object:
-        if str(folder).endswith("/b"):
+        if str(folder).endswith(denied):
             raise PermissionError(13, "Permission denied", folder)
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", deny)
+    denied = "/b"
+    found = listed(tmp_path)
+    assert not found.problems
+    assert skipped(found) == {"b": "the folder cannot be listed (Permission denied)"}
+    assert [each.relative for each in found.items] == ["a/1.dcm"]
+    denied = str(tmp_path)
     with pytest.raises(DatasetLayoutError, match="Permission denied"):
         listed(tmp_path)
+
+
+def test_pipes_loops_and_linked_folders_do_not_hold_a_listing_up(tmp_path: Path) -> None:
+    two(tmp_path)
+    os.mkfifo(tmp_path / "x.dcm")
+    (tmp_path / "round.dcm").symlink_to(tmp_path / "round.dcm")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    table(tmp_path, "path,label", "a/1.dcm,nodule", "b/IM0001,normal")
+    found = listed(tmp_path)
+    assert not found.problems
+    assert len(found.items) == 2
+    reasons = skipped(found)
+    assert set(reasons) == {"x.dcm", "round.dcm", "up"}
+    assert "not a regular file" in reasons["x.dcm"]
+    assert "links are not followed" in reasons["up"]
+
+
+def test_files_that_vanish_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two(tmp_path)
+    put(tmp_path, "c.dcm", 3)
+    table(tmp_path, "path,label", "a/1.dcm,nodule", "b/IM0001,normal", "c.dcm,normal")
+    found = listed(tmp_path)
+    (tmp_path / "c.dcm").unlink()
+    cohort = cohort_of(found)
+    assert [each.path.name for each in cohort.skipped] == ["c.dcm"]
+    put(tmp_path, "c.dcm", 3)
+    monkeypatch.setattr(dicom_folder, "is_dicom", lambda path: is_dicom(path) and (path.name != "c.dcm" or gone(path)))
+    again = listed(tmp_path)
+    assert not again.problems
+    assert "cannot be read" in skipped(again)["c.dcm"]
+
+
+def gone(path: Path) -> bool:
+    path.unlink()
+    return True
+
+
+def groups(found: Listing) -> list[str | None]:
+    assert not found.problems
+    return [item.group for item in found.items]
+
+
+def halves(root: Path, *images: dict[str, object]) -> None:
+    """Images ``0.dcm`` …, each with a row."""
+    for number, elements in enumerate(images):
+        put(root, f"{number}.dcm", number, **elements)
+    table(root, "path,label", *(f"{number}.dcm,{CLASSES[number % 2]}" for number in range(len(images))))
+
+
+def test_a_study_is_of_one_patient_though_half_of_its_files_do_not_say_whose(tmp_path: Path) -> None:
+    of = {"StudyInstanceUID": "1.2.9"}
+    halves(
+        tmp_path,
+        {**of, "PatientID": "P1"},
+        {**of, "PatientID": ""},
+        {**of, "PatientID": "anonymous"},
+        {"PatientID": "P1", "StudyInstanceUID": "1.2.8"},
+        {"PatientID": "", "StudyInstanceUID": "1.2.7"},
+        {"PatientID": "", "StudyInstanceUID": "1.2.7"},
+        {"PatientID": "", "StudyInstanceUID": None},
+    )
+    found = groups(listed(tmp_path))
+    assert found[:4] == [patient_group("P1")] * 4
+    assert found[4] == found[5]
+    assert str(found[4]).startswith("study:")
+    assert found[6] is None
+
+
+def test_an_image_without_a_row_says_whose_its_study_is(tmp_path: Path) -> None:
+    put(tmp_path, "a.dcm", 1, StudyInstanceUID="1.2.9", PatientID="")
+    put(tmp_path, "b.dcm", 2, StudyInstanceUID="1.2.9", PatientID="P1")
+    put(tmp_path, "c.dcm", 3)
+    table(tmp_path, "path,label", "a.dcm,nodule", "c.dcm,normal")
+    assert groups(listed(tmp_path)) == [patient_group("P1"), patient_group("P3")]
+
+
+def test_a_missing_issuer_is_that_of_the_same_patient(tmp_path: Path) -> None:
+    halves(
+        tmp_path,
+        {"PatientID": "P1", "IssuerOfPatientID": "A"},
+        {"PatientID": "P1"},
+        {"PatientID": "P2", "IssuerOfPatientID": "A"},
+        {"PatientID": "P2", "IssuerOfPatientID": "B"},
+        {"PatientID": "P3"},
+    )
+    assert groups(listed(tmp_path)) == [
+        patient_group("P1", "A"),
+        patient_group("P1", "A"),
+        patient_group("P2", "A"),
+        patient_group("P2", "B"),
+        patient_group("P3"),
+    ]
+
+
+def test_of_two_issuers_the_study_says_which_or_it_is_a_problem(tmp_path: Path) -> None:
+    halves(
+        tmp_path,
+        {"PatientID": "P2", "IssuerOfPatientID": "A", "StudyInstanceUID": "1.2.9"},
+        {"PatientID": "P2", "IssuerOfPatientID": "B"},
+        {"PatientID": "P2", "StudyInstanceUID": "1.2.9"},
+    )
+    assert groups(listed(tmp_path)) == [patient_group("P2", each) for each in "ABA"]
+    put(tmp_path, "2.dcm", 2, PatientID="P2", StudyInstanceUID="1.2.7")
+    (problem,) = listed(tmp_path).problems
+    assert "1 images could be of several patients" in problem.what
+    assert "'2.dcm'" in problem.what
+    assert "row 4" in problem.where
+
+
+def test_a_study_of_two_patients_is_a_problem_that_names_files_and_rows(tmp_path: Path) -> None:
+    of = {"StudyInstanceUID": "1.2.9"}
+    halves(tmp_path, {**of, "PatientID": "MRN4711"}, {**of, "PatientID": ""}, {**of, "PatientID": "MRN4712"})
+    problems = listed(tmp_path).problems
+    words = " ".join(str(problem) for problem in problems)
+    assert "1 studies" in words
+    assert "'0.dcm' and '2.dcm'" in words
+    assert "row 2 and" in words
+    assert "'1.dcm'" in words  # whose it is cannot be told
+    assert "MRN" not in words
+    table(tmp_path, "path,label,patient", "0.dcm,nodule,X", "1.dcm,normal,X", "2.dcm,nodule,X")
+    assert groups(listed(tmp_path)) == [patient_group("X")] * 3
+    table(tmp_path, "path,label,patient", "0.dcm,nodule,X", "1.dcm,normal,Y", "2.dcm,nodule,X")
+    (problem,) = listed(tmp_path).problems
+    assert "'0.dcm' and '1.dcm'" in problem.what
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["", "P", "Q"]), st.sampled_from(["", "A", "B"]), st.sampled_from(["", "1", "2"])),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_no_study_is_in_two_groups(images: list[tuple[str, str, str]]) -> None:
+    found = []
+    for number, (patient, issuer, study) in enumerate(images):
+        group = patient_group(patient, issuer) if patient else f"study:{study}" if study else None
+        tags = DicomFacts(group=group, patient=patient_group(patient) if patient else "", study=study)
+        found.append(DicomImage(f"{number}.dcm", tags))
+    items, problems = with_patients([Item(image.relative, 0, where="row 2") for image in found], found)
+    if problems:
+        return
+    for one, first in zip(images, items, strict=True):
+        for other, second in zip(images, items, strict=True):
+            if one[2] and one[2] == other[2]:
+                assert first.group == second.group
+            if one[0] and one[:2] == other[:2]:
+                assert first.group == second.group
+            if one[0] and one[1] and one[0] == other[0] and other[1] not in ("", one[1]):
+                assert first.group != second.group
 
 
 def test_old_files_without_preamble_are_found(tmp_path: Path) -> None:

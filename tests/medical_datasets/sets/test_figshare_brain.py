@@ -101,7 +101,7 @@ def test_a_slice_without_a_patient_is_compared_with_all_others(tmp_path: Path) -
     write_slice(tmp_path / "copy" / "3001.mat", 1, "", 77)
     groups = {record.path.name: record.group for record in cohort_of(listed(tmp_path)).records}
     assert groups["3000.mat"] == groups["1.mat"] == groups["2.mat"] == "patient_id:100360"
-    assert groups["3001.mat"] == "similar:copy/3001.mat"
+    assert groups["3001.mat"].startswith("similar:")
 
 
 def test_empty_and_missing_folders(tmp_path: Path) -> None:

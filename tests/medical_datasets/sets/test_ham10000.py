@@ -40,7 +40,7 @@ def test_the_published_layout(tmp_path: Path, name: str, separator: str) -> None
         image: dx for _, image, dx, *_ in ROWS
     }
     assert items["ISIC_0025030"].group == items["ISIC_0027419"].group == "lesion_id:HAM_0000118"
-    assert items["ISIC_0024306"].group == "isic_id:ISIC_0024306"
+    assert items["ISIC_0024306"].group is None
     assert {item.site for item in items.values()} == {"vidir_modern", "rosendahl", "vidir_molemax", "vienna_dias"}
     assert dict(items["ISIC_0027419"].subgroups) == {
         "sex": "male",
@@ -67,7 +67,20 @@ def test_the_kaggle_copy_has_no_source_and_every_part_twice(tmp_path: Path) -> N
     assert {item.relative for item in listing.items} == {f"HAM10000_images_part_1/{name}" for name in names}
     assert {item.site for item in listing.items} == {None}
     assert len(listing.skipped) == 5
-    assert all(skipped.reason.startswith("a copy of HAM10000_images_part_1/") for skipped in listing.skipped)
+    assert {skipped.reason for skipped in listing.skipped} == {"a copy of another file of its name"}
+    assert {skipped.of for skipped in listing.skipped} == {f"HAM10000_images_part_1/{name}" for name in names}
+
+
+def test_an_image_without_a_lesion_is_compared_with_all(tmp_path: Path) -> None:
+    root = tree(tmp_path)
+    for seed, name in enumerate(["1/ISIC_0027419.jpg", "1/ISIC_0025030.JPG", "2/ISIC_0026769.jpg"]):
+        save(root / f"HAM10000_images_part_{name}", seed)
+    save(root / "HAM10000_images_part_2" / "ISIC_0024306.jpg", 5)
+    save(root / "HAM10000_images_part_1" / "ISIC_0024310.jpg", 5)
+    cohort = cohort_of(listed(HAM10000, root), allow_empty=True)
+    group = {record.path.stem: record.group for record in cohort.records}
+    assert group["ISIC_0024306"] == group["ISIC_0024310"] == "lesion_id:HAM_0000001"
+    assert len(set(group.values())) == 3
 
 
 def test_masks_and_other_images_are_named(tmp_path: Path) -> None:

@@ -6,8 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wardround.medical_datasets.errors import DatasetLayoutError
+from wardround.medical_datasets.listing import Wanted
+from wardround.medical_datasets.readers.dicom import patient_group
 from wardround.medical_datasets.sets.isic_2020 import ISIC_2020, second_copies
 
+from ..readers.dicom_files import dataset, grey, write
 from .skin_trees import by_stem, images, listed, reasons, table
 
 V1 = (
@@ -82,7 +85,32 @@ def test_the_jpeg_is_read_where_there_is_a_dicom_file_too(tmp_path: Path) -> Non
     items = by_stem(listing)
     assert items["ISIC_2637011"].relative == "train/ISIC_2637011.jpg"
     assert items["ISIC_0015719"].relative == "dicom/ISIC_0015719.DCM"
-    assert reasons(listing) == {"ISIC_2637011.dcm": "a copy of train/ISIC_2637011.jpg"}
+    assert reasons(listing) == {"ISIC_2637011.dcm": "a copy of another file of its name"}
+
+
+def test_tags_of_dicom_images_count(tmp_path: Path) -> None:
+    root = tree(tmp_path)
+    rows = [(*ROWS[0][:1], "", *ROWS[0][2:]), (*ROWS[1][:1], "", *ROWS[1][2:]), ROWS[2]]
+    table(root / "ISIC_2020_Training_GroundTruth.csv", V1, rows)
+    for name, tags in (
+        ("ISIC_2637011", {"PatientID": "IP_1"}),
+        ("ISIC_0015719", {"PatientID": "IP_1"}),
+        ("ISIC_0052212", {"PatientID": "IP_2842074", "BurnedInAnnotation": "YES"}),
+    ):
+        (root / "train" / f"{name}.jpg").unlink()
+        write(dataset(grey((8, 8)), **tags), root / "train" / f"{name}.dcm")
+    listing = listed(ISIC_2020, root)
+    assert {item.group for item in listing.items} == {patient_group("IP_1")}
+    assert len(listing.items) == 2
+    assert "burned into" in reasons(listing)["ISIC_0052212.dcm"]
+    everything = ISIC_2020.read(ISIC_2020, Wanted(root, burned_in=True))
+    assert {item.group for item in everything.items} == {patient_group("IP_1"), "patient_id:IP_2842074"}
+
+
+def test_an_image_without_patient_and_lesion_has_no_group(tmp_path: Path) -> None:
+    root = tree(tmp_path)
+    table(root / "ISIC_2020_Training_GroundTruth.csv", V1, [(*ROWS[0][:1], "", *ROWS[0][2:]), *ROWS[1:]])
+    assert by_stem(listed(ISIC_2020, root))["ISIC_2637011"].group is None
 
 
 def test_contradicting_columns_are_a_problem(tmp_path: Path) -> None:

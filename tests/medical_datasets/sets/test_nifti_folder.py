@@ -103,6 +103,29 @@ def test_slices_are_chosen_in_the_plane_and_volume_of_the_row(tmp_path: Path) ->
     assert found == {"coronal=3": 0, "coronal=8,volume=1": 0, "coronal=6": 1}
 
 
+def test_a_patient_of_one_row_is_that_of_the_file(tmp_path: Path) -> None:
+    for name in ("a.nii", "b.nii", "c.nii"):
+        save(tmp_path / name, ord(name[0]))
+    rows = ["a.nii,stroke,P,3", "a.nii,haemorrhage,,4", "b.nii,stroke,unknown,3", "b.nii,stroke,,4", "c.nii,stroke,P,5"]
+    table(tmp_path, "path,label,patient,slice", *rows)
+    listing = listed(tmp_path)
+    assert not listing.problems
+    assert [item.group for item in listing.items] == [
+        "patient:P", "patient:P", "volume:b.nii", "volume:b.nii", "patient:P",
+    ]  # fmt: skip
+
+
+def test_one_file_of_two_patients_is_refused(tmp_path: Path) -> None:
+    for name in ("a.nii", "b.nii"):
+        save(tmp_path / name, ord(name[0]))
+    rows = ["a.nii,stroke,P,3", "a.nii,haemorrhage,Q,4", "b.nii,stroke,P,3", "b.nii,stroke,R,4", "b.nii,stroke,P,5"]
+    table(tmp_path, "path,label,patient,slice", *rows)
+    with pytest.raises(TableError, match=r"two patients \(2 files\)") as caught:
+        cohort_of(listed(tmp_path))
+    assert "row 2; " in caught.value.where
+    assert "row 3 (a.nii)" in caught.value.where
+
+
 def test_a_study_has_to_name_the_classes(tmp_path: Path) -> None:
     save(tmp_path / "a.nii", 1)
     table(tmp_path, "path,label", "a.nii,stroke", "a.nii,haemorrhage")

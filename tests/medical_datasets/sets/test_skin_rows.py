@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from wardround.medical_datasets.errors import TableError
 from wardround.medical_datasets.sets.skin_rows import (
     fitzpatrick_type,
-    lesion_or_image,
     one_hot,
+    patient_or_lesion,
     skin_subgroups,
     supplied_split,
 )
@@ -30,16 +30,16 @@ def test_one_hot_accepts_exactly_one_one_among_zeros(cells: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cells", "image", "group"),
+    ("cells", "group"),
     [
-        ({"patient_id": "P", "lesion_id": "L"}, "ISIC_0000001", "patient_id:P"),
-        ({"patient_id": "", "lesion_id": "L"}, "ISIC_0000001", "lesion_id:L"),
-        ({"lesion_id": "nan"}, "ISIC_0000001_downsampled.jpg", "isic_id:ISIC_0000001"),
-        ({"lesion_id": "", "isic_id": "other"}, "Photo-7.png", "isic_id:photo-7"),
+        ({"patient_id": "P", "lesion_id": "L"}, "patient_id:P"),
+        ({"patient_id": "", "lesion_id": "L"}, "lesion_id:L"),
+        ({"lesion_id": "nan"}, None),
+        ({"patient_id": "unknown", "lesion_id": "", "isic_id": "ISIC_0000001", "near_duplicate_group": "1"}, None),
     ],
 )
-def test_a_blank_lesion_stands_alone(cells: dict[str, str], image: str, group: str) -> None:
-    assert lesion_or_image(cells, image) == group
+def test_a_blank_lesion_is_no_group(cells: dict[str, str], group: str | None) -> None:
+    assert patient_or_lesion(cells) == group
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
 import pytest
+from wardround.platform.errors import StudyFileError
 from wardround.platform.study_cohort import read_cohort
 from wardround.platform.study_file import load_study
+from wardround.platform.watching import left_out
 
+from ...medical_datasets.readers.dicom_files import dataset, write
 from ...medical_datasets.sets.skin_trees import images, one_hot, table
 
 HAM = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization", "dataset")
@@ -122,3 +127,108 @@ def test_a_folder_that_moved_is_the_same_study(joined: Callable[..., Path], tmp_
     moved.mkdir()
     (moved / "study.toml").write_text(joined().read_text())
     assert load_study(moved / "study.toml").digest() == study.digest()
+
+
+CLINIC = """name = "skin"
+rounds = 1
+method = "fedclip"
+[data]
+dataset = "isic-2019"
+source = "joined"
+classes = ["MEL", "NV"]
+[[data.sources]]
+dataset = "{key}"
+path = "clinic"
+{more}
+[reference]
+source = "none"
+"""
+
+
+def clinic(folder: Path, key: str, *labels: str) -> None:
+    """One picture a label and patient, in the layout of a data set without classes of its own."""
+    rows = [("path", "label", "patient")]
+    for at, label in enumerate(labels):
+        if key == "domains":
+            images(folder / f"site_{at % 2}" / label, [f"{at}.png"])
+        elif key == "dicom-folder":
+            pixels = np.random.default_rng(at).integers(0, 4000, (32, 32), dtype=np.uint16)
+            write(dataset(pixels, bits=12, PatientID=f"p{at}"), folder / f"{at}.dcm")
+            rows.append((f"{at}.dcm", label, f"p{at}"))
+        elif key == "nifti-folder":
+            volume = np.random.default_rng(at).integers(0, 4000, (16, 16, 9), dtype=np.int16)
+            folder.mkdir(exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), folder / f"{at}.nii.gz")
+            rows.append((f"{at}.nii.gz", label, f"p{at}"))
+        else:
+            images(folder / f"f{at}", [f"{at}.png"])
+            rows.append((f"f{at}/{at}.png", label, f"p{at}"))
+    if key != "domains":
+        table(folder / "labels.csv", rows[0], rows[1:])
+
+
+@pytest.mark.parametrize("key", ["csv", "domains", "dicom-folder", "nifti-folder"])
+def test_a_class_of_a_source_without_classes_of_its_own_is_not_dropped(tmp_path: Path, key: str) -> None:
+    clinic(tmp_path / "clinic", key, "melanoma", "nv", "cyst", "wart")
+
+    def read(more: str) -> Any:
+        (tmp_path / "study.toml").write_text(CLINIC.format(key=key, more=more))
+        return read_cohort(load_study(tmp_path / "study.toml"), Path())
+
+    with pytest.raises(StudyFileError, match="'cyst', 'wart' of") as refused:
+        read('map = { melanoma = "MEL" }')
+    assert refused.value.where == "data.sources.0"
+    assert 'exclude = ["cyst", "wart"]' in refused.value.remedy
+    with pytest.raises(StudyFileError, match=f"'wort' is no class of {key}") as refused:
+        read('exclude = ["cyst", "wart", "wort"]')
+    assert "did you mean 'wart'?" in refused.value.remedy
+    cohort = read('exclude = ["cyst", "wart"]')
+    assert sorted(cohort.dataset.class_names[each.label] for each in cohort.records) == ["MEL", "NV"]
+    reasons = [skip.reason for skip in cohort.skipped if "left out by the class map" in skip.reason]
+    assert len(reasons) == 2
+    assert len(read('map = { cyst = "NV", wart = "NV" }').records) == 4
+
+
+@pytest.mark.parametrize("key", ["csv", "domains", "dicom-folder", "nifti-folder"])
+def test_a_map_to_an_equal_name_is_no_second_name(tmp_path: Path, key: str) -> None:
+    clinic(tmp_path / "clinic", key, "mel", "Nv", "nv", "mel")
+    for more in ('map = { mel = "MEL" }', 'map = { MEL = "MEL", NV = "NV" }', ""):
+        (tmp_path / "study.toml").write_text(CLINIC.format(key=key, more=more))
+        cohort = read_cohort(load_study(tmp_path / "study.toml"), Path())
+        assert sorted(each.label for each in cohort.records) == [0, 0, 1, 1]
+
+
+def test_a_source_may_hold_one_class_alone(tmp_path: Path) -> None:
+    clinic(tmp_path / "clinic", "csv", "mel", "mel")
+    clinic(tmp_path / "other", "csv", "nv", "nv")
+    more = '[[data.sources]]\ndataset = "csv"\npath = "other"'
+    (tmp_path / "study.toml").write_text(CLINIC.format(key="csv", more=more))
+    cohort = read_cohort(load_study(tmp_path / "study.toml"), Path())
+    assert sorted(each.label for each in cohort.records) == [0, 0, 1, 1]
+    assert {each.subgroups["source"] for each in cohort.records} == {"csv", "csv-2"}
+
+
+def test_the_sites_of_isic_2019_can_be_used(joined: Callable[..., Path]) -> None:
+    path = joined()
+    path.write_text(path.read_text().replace('site = "barcelona"\n', ""))
+    sites = {record.site for record in read_cohort(load_study(path), Path()).records}
+    assert sites == {"vidir_modern", "rosendahl", "bcn20000", "vitoria"}
+
+
+def test_a_site_that_cannot_be_a_name_is_refused_with_the_one_to_write(cli: Any, joined: Callable[..., Path]) -> None:
+    path = joined()
+    path.write_text(path.read_text().replace('"barcelona"', '"St Mary"'))
+    cli("data", "split", path, "--out", "nowhere.json").assert_explains("data.sources.1.site", "'st_mary'")
+
+
+def test_twins_in_thousands_are_told_in_few_lines_to_a_person(joined: Callable[..., Path]) -> None:
+    path = joined()
+    text = path.read_text()
+    # Every picture of the first source is in the second, too: one line for each class, and none for each picture.
+    again = text[text.index("[[data.sources]]") : text.index('[[data.sources]]\ndataset = "isic-2019"')]
+    path.write_text(text.replace(again, again + again))
+    skipped = read_cohort(load_study(path), Path()).skipped
+    twins = [(skip.path, skip.reason) for skip in skipped if "the same picture" in skip.reason]
+    assert len(twins) > 48
+    assert len(list(left_out(twins, brief=False))) == len(twins)
+    assert len(list(left_out(twins, brief=True))) <= 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from wardround import __version__
+from wardround.platform.cli import data as data_commands
 
 Cli = Callable[..., Any]
 
@@ -57,6 +60,23 @@ def test_data_list_for_people_and_scripts(cli: Cli) -> None:
         assert row["key"] in people.out
         assert row["licence"]
         assert len(row["classes"]) >= 2 or row["key"] in ("brats", "csv", "dicom-folder", "domains", "nifti-folder")
+
+
+def test_data_list_of_one_that_is_not_there_says_which_may_be_meant_or_why(cli: Cli) -> None:
+    cli("data", "list", "brain").assert_explains("did you mean 'brain-mri'?")
+    cli("data", "list", "isic2019").assert_explains("did you mean 'isic-2019'?")
+    cli("data", "list", "DermaMNIST").assert_explains("did you mean 'dermamnist'?")
+    refused = cli("data", "list", "chestmnist", "--json")
+    refused.assert_explains("'chestmnist' is not read", "several of 14 findings")
+    assert "did you mean" not in refused.err
+
+
+def test_data_list_fits_a_narrow_terminal(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Console(width=80, force_terminal=True, no_color=True, soft_wrap=True, highlight=False)
+    monkeypatch.setattr(data_commands, "OUT", shown)
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in cli("data", "list").out.splitlines()]
+    assert max(map(len, lines[:-1])) <= 80
+    assert sum(line.startswith("  isic-2019 ") for line in lines) == 1
 
 
 def test_data_check_of_sound_images(cli: Cli, images: Callable[..., Path]) -> None:
