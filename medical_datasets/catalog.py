@@ -14,6 +14,7 @@ from .folders import scan
 from .listing import Listing, Wanted
 from .loading import cohort_of
 from .reading import DIRECT, Reader
+from .recognition import by_content
 from .sets.bcn20000 import BCN20000
 from .sets.brain_mri import BRAIN_MRI
 from .sets.brats import BRATS
@@ -77,31 +78,52 @@ def find_dataset(key: str) -> Dataset:
     )
 
 
-def recognise(root: Path) -> Dataset:
-    """The data set that a folder holds: by a file that only one has, else by the names of its folders.
+def recognise(root: Path, labels: str = "labels.csv") -> Dataset:
+    """The data set that a folder holds: by a file of its own, by the names of its folders, or by a look inside.
 
-    Of class folders, the data set whose class names fit best is taken; names count before aliases.
+    Of class folders, the data set whose class names fit best is taken; names count before aliases. One class folder
+    alone may have its name by chance: then what the folder holds (:func:`..recognition.by_content`) comes first.
+
+    Args:
+        root: the folder, or the one file of a data set that is a file.
+        labels: the table of a data set that has no fixed one, relative to ``root``.
 
     Raises:
-        DatasetLayoutError: ``root`` is missing, or no data set knows any file or folder in it.
+        DatasetLayoutError: ``root`` is missing, is a file that is no data set, or nothing in it tells one.
     """
+    if not root.exists():
+        raise DatasetLayoutError("the folder does not exist", where=str(root), remedy="give the folder with the images")
     signed = [(len(_signed(root, dataset)), dataset) for dataset in DATASETS.values()]
     most, sure = max(signed, key=lambda score: score[0])
     if most:
         return sure
+    if not root.is_dir():
+        raise DatasetLayoutError(
+            "this is a file, and only an archive of MedMNIST is a data set of one file",
+            where=str(root),
+            remedy=f"give the folder with the images, such as {root.parent}; a table of labels is named by --labels "
+            "with it, a study file ends in .toml",
+        )
     scores: list[tuple[int, int, Dataset]] = []
     for dataset in (DATASETS[key] for key in _FOLDER_SETS):
         found = scan(root, dataset)
         names = {normalise_name(Path(name).name) for each in found.class_folders.values() for name in each}
         exact = sum(normalise_name(name) in names for name in dataset.class_names)
         scores.append((len(found.class_folders), exact, dataset))
-    labels, _, best = max(scores, key=lambda score: score[:2])
-    if labels == 0:
+    labelled, _, best = max(scores, key=lambda score: score[:2])
+    if labelled > 1:
+        return best
+    told = by_content(root, labels)
+    if told:
+        return DATASETS[told]
+    if labelled == 0:
         known = "; ".join(f"{key}: {', '.join(DATASETS[key].class_names)}" for key in _FOLDER_SETS)
         raise DatasetLayoutError(
             "no folder has the name of a class of any known data set, and no file tells one",
             where=f"{root} (holds {folder_names(scan(root, BRAIN_MRI).top)})",
-            remedy=f"name the class folders like one of these: {known}; or name the data set (wardround data list)",
+            remedy=f"name the data set: --dataset KEY, data.dataset in a study (wardround data list prints the keys); "
+            f"for a table of images, labels.csv with the columns path and label, or --labels FILE; "
+            f"or name the class folders like one of these: {known}",
         )
     return best
 

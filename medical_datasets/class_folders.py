@@ -13,6 +13,7 @@ from .folders import FolderScan, ImageFile, UnknownFolder, scan
 from .grouping import Told, group_of, linked_groups, subgroups_of
 from .listing import Item, Listing, Wanted
 from .tables import PHANTOM_TABLE, Row, Table, read_tables, rows_by_image
+from .written import misspelt_class
 
 _MAX_UNLISTED: Final = 0.5  # above this share of images without a row the table belongs to other data
 
@@ -35,8 +36,7 @@ def list_class_folders(dataset: Dataset, wanted: Wanted) -> Listing:
     if not found.class_folders:
         problems.append(no_class_folder(found, dataset))
     for folder in found.unknown:
-        near = nearest_class(Path(folder.relative).name, dataset, cutoff=0.8)
-        if wanted.classes is None or (near is not None and dataset.class_index(near) in kept):
+        if wanted.classes is None or misspelt_class(Path(folder.relative).name, dataset, kept) is not None:
             problems.append(unknown_folder(folder, found, dataset))
             continue
         reason = f"the folder {folder.relative!r} is none of the classes asked for"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from .errors import DataError, TableError
 from .readers.dicom import DicomFacts, patient_group
 from .readers.dicom_tags import accession_key
 from .tables import Row, Table
+from .written import composed, quoted
 
 KEYS: Final = {
     "path": ("path",),
@@ -64,7 +66,7 @@ def rows_by_image(
     problems: list[DataError] = []
     by_key: defaultdict[str, list[str]] = defaultdict(list)
     for image in images:
-        by_key[_keys(image)[key]].append(image.relative)
+        by_key[composed(_keys(image)[key])].append(image.relative)
     rows: defaultdict[str, list[Row]] = defaultdict(list)
     missing: list[Row] = []
     for row in table.rows:
@@ -78,7 +80,7 @@ def rows_by_image(
                 )
             )
             continue
-        value = _comparable(key, written)
+        value = composed(_comparable(key, written))
         if value not in by_key:
             if not (key == "path" and value in skipped):
                 missing.append(row)
@@ -89,12 +91,27 @@ def rows_by_image(
         also = f"; {len(skipped)} files were skipped and may be among them" if skipped else ""
         problems.append(
             TableError(
-                f"{len(missing)} of {len(table.rows)} rows have no image, the first is row {missing[0].number}",
+                f"{len(missing)} of {len(table.rows)} rows have no image, the first is row {missing[0].number}"
+                + (_example(key, missing[0], images) if not rows else ""),
                 where=missing[0].where,
-                remedy=f"correct the column {key!r}, or remove the rows{also}",
+                remedy=_remedy(key, missing) + also,
             )
         )
     return rows, tuple(problems)
+
+
+def _example(key: str, row: Row, images: Sequence[DicomImage]) -> str:
+    """What the table has and what the files have; of people and visits only digests are known, and none is shown."""
+    held = _keys(images[0])[key] if images else ""
+    if not held or key in ("patient_id", "accession_number"):
+        return ""
+    return f"; it has {quoted(_cell(row, key))}, and the first file {quoted(held)}"
+
+
+def _remedy(key: str, missing: Sequence[Row]) -> str:
+    if key != "path" and all(re.fullmatch(r"[0-9]+[.,]0", _cell(row, key)) for row in missing):
+        return f"write the column {key!r} as text: Excel makes numbers of it that end in .0; or remove the rows"
+    return f"correct the column {key!r}, or remove the rows"
 
 
 def _keys(image: DicomImage) -> Mapping[str, str]:

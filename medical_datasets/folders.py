@@ -39,7 +39,9 @@ _OTHER_READERS: Final = {
     ".npy": "numpy",
     ".zip": "an archive that is not unpacked",
 }
-_MAX_DEPTH: Final = 6  # a folder that links to its own parent must not loop for ever
+_MAX_DEPTH: Final = 6
+LEADS_UP: Final = "a link to a folder that holds it, which is not followed"
+TOO_DEEP: Final = f"a folder more than {_MAX_DEPTH} folders deep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,9 @@ class _Walk:
                 else:
                     self._other(relative)
                 continue
+            if leads_up(self.root, str(folder), entry):
+                self.skipped.append(Skipped(self.root / relative, LEADS_UP))
+                continue
             label = self.dataset.class_index(entry.name)
             if label is not None:
                 has_class = True
@@ -142,6 +147,8 @@ class _Walk:
                 self._class_folder(relative, label, folder.parts, depth + 1)
             elif depth < _MAX_DEPTH:
                 has_class |= self.container(relative, depth + 1)
+            else:
+                self.skipped.append(Skipped(self.root / relative, TOO_DEEP))
         if loose and (has_class or not folder.parts):
             self.skipped += [Skipped(self.root / name, "outside every class folder") for name in loose]
         elif loose:
@@ -151,7 +158,9 @@ class _Walk:
     def _class_folder(self, folder: PurePosixPath, label: int, above: tuple[str, ...], depth: int) -> None:
         for entry in _entries(self.root / folder):
             relative = folder / entry.name
-            if entry.is_dir():
+            if entry.is_dir() and leads_up(self.root, str(folder), entry):
+                self.skipped.append(Skipped(self.root / relative, LEADS_UP))
+            elif entry.is_dir():
                 inner = self.dataset.class_index(entry.name)
                 if inner is not None and inner != label:
                     raise DatasetLayoutError(
@@ -161,6 +170,8 @@ class _Walk:
                     )
                 if depth < _MAX_DEPTH:
                     self._class_folder(relative, label, above, depth + 1)
+                else:
+                    self.skipped.append(Skipped(self.root / relative, TOO_DEEP))
             elif self._is_image(entry):
                 self.found.append((ImageFile(str(relative), label), above))
             else:
@@ -183,6 +194,21 @@ class _Walk:
         kind = _OTHER_READERS.get(suffix)
         reason = f"{kind}: not read by the class-folder loader" if kind else "not an image file"
         self.skipped.append(Skipped(self.root / relative, reason))
+
+
+def leads_up(root: Path, folder: str, entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of a folder is a link to one that holds it, by the way from ``root`` or by links on that way.
+
+    Args:
+        root: where the way starts.
+        folder: the entry's folder, relative to ``root``; it may lead through links.
+        entry: a folder or a link to one.
+    """
+    if not entry.is_symlink():
+        return False
+    target = os.path.realpath(entry.path)
+    way = PurePosixPath(folder)
+    return any(Path(os.path.realpath(root / above)).is_relative_to(target) for above in (way, *way.parents))
 
 
 def _without_wrapper(found: list[tuple[ImageFile, tuple[str, ...]]]) -> Iterator[ImageFile]:

@@ -16,11 +16,13 @@ from .cohort import ImageRef, Skipped
 from .errors import UnreadableImageError
 from .near_duplicates import clusters, near_duplicate_pairs, pairs_by_key
 from .reading import DIRECT, Reader, each
+from .written import same_id
 
 # The widest unit first: a patient has several lesions, a lesion several images.
 GROUP_COLUMNS: Final = ("patient", "patient_id", "lesion_id", "near_duplicate_group", "isic_id")
 _ISIC_ID: Final = re.compile(r"ISIC_\d{7}", re.IGNORECASE)
 _AGE_BANDS: Final = ((20, "0-19"), (40, "20-39"), (60, "40-59"), (80, "60-79"), (131, "80+"))
+_BAND: Final = re.compile(r"[0-9]{1,3}(?:-[0-9]{1,3}|\+)")
 _SEXES: Final = {"f": "female", "female": "female", "m": "male", "male": "male"}
 _UNKNOWN: Final = frozenset(
     {"", "na", "n/a", "n.a.", "#n/a", "<na>", "nan", "none", "null", "nil", "unknown", "unk", "undefined", "missing"}
@@ -72,7 +74,7 @@ class Told:
 def known_value(cells: Mapping[str, str], column: str) -> str:
     """What a row has in a column; empty where that is missing or a placeholder such as ``unknown``."""
     value = cells.get(column, "")
-    return "" if value.lower() in _UNKNOWN else value
+    return "" if same_id(value) in _UNKNOWN else value
 
 
 def group_of(cells: Mapping[str, str], columns: Iterable[str] = GROUP_COLUMNS) -> str | None:
@@ -95,13 +97,17 @@ def linked_groups(told: Sequence[Told]) -> tuple[str | None, ...]:
     Rows of one patient, one near-duplicate group, one ISIC id or one volume are one group. So are rows of one lesion,
     of one second patient's name (``patient_id`` where ``patient`` is filled too, or the tags') and of what else the
     tags say, unless rows give it to several patients: such names are counted within each patient, or stand for
-    "unknown". The widest unit names
-    the group (a patient before a lesion), of equal ones the first by name.
+    "unknown". Identifiers that differ in case, Unicode form or spaces only are one (:func:`.written.same_id`). The
+    widest unit names the group (a patient before a lesion), of equal ones the first by name, spelt as it is written.
     """
     owners = [_owner(each) for each in told]
     sure: list[set[Unit]] = [_sure(each, owner) for each, owner in zip(told, owners, strict=True)]
     hints = [_hints(each) - {owner} for each, owner in zip(told, owners, strict=True)]
     names = [each.group for each in told]
+    for one, units in zip(told, sure, strict=True):
+        column, _, value = (one.group or "").partition(":")
+        if value:
+            units.add((f"group {column}", same_id(value)))
     numbers = _components(names, sure)
     patients: defaultdict[Unit, set[int]] = defaultdict(set)
     for number, owner, units in zip(numbers, owners, hints, strict=True):
@@ -116,11 +122,11 @@ def linked_groups(told: Sequence[Told]) -> tuple[str | None, ...]:
 def _owner(told: Told) -> Unit | None:
     patient = patient_of(told.cells)
     if patient:
-        return ("patient", patient)
+        return ("patient", same_id(patient))
     for said in (told.group or "", *told.tags[:1]):
         column, _, value = said.partition(":")
         if column in PATIENT_COLUMNS:
-            return ("patient", value)
+            return ("patient", same_id(value))
     return None
 
 
@@ -129,7 +135,7 @@ def _sure(told: Told, owner: Unit | None) -> set[Unit]:
     for column in ("near_duplicate_group", "isic_id"):
         value = known_value(told.cells, column)
         if value and not _ZERO.fullmatch(value):
-            found.add((column, value))
+            found.add((column, same_id(value)))
     return found | ({owner} if owner else set())
 
 
@@ -138,7 +144,7 @@ def _hints(told: Told) -> set[Unit]:
     found.add(("lesion_id", known_value(told.cells, "lesion_id")))
     for column, _, value in (tag.partition(":") for tag in told.tags):
         found.add(("patient" if column in PATIENT_COLUMNS else column, value))
-    return {(column, value) for column, value in found if value and not _ZERO.fullmatch(value)}
+    return {(column, same_id(value)) for column, value in found if value and not _ZERO.fullmatch(value)}
 
 
 def join_by_keys(names: Sequence[str | None], keys: Sequence[Collection[Hashable]]) -> Groups:
@@ -237,16 +243,22 @@ def complete_groups(images: Sequence[ImageRef], known: Sequence[str | None], rea
 
 
 def subgroups_of(cells: Mapping[str, str]) -> Mapping[str, str]:
-    """Subgroup columns of a row: ``sex``, ``age_band`` and ``source``; unknown values are left out."""
+    """Subgroup columns of a row: ``sex``, ``age_band`` and ``source``; unknown values are left out.
+
+    ``age_band`` is the column of that name where it is written as ``40-59`` or ``60+``, else made of the age.
+    ``source`` is as it is written: :func:`.subgroups.plain_subgroups` takes out what may name a person.
+    """
     found: dict[str, str] = {}
     sex = _SEXES.get(cells.get("sex", "").lower())
     if sex is not None:
         found["sex"] = sex
-    band = cells.get("age_band", "") or age_band(cells.get("age", "") or cells.get("age_approx", ""))
+    band = cells.get("age_band", "")
+    if not _BAND.fullmatch(band):
+        band = age_band(cells.get("age", "") or cells.get("age_approx", "")) or ""
     if band:
         found["age_band"] = band
     source = cells.get("source", "")
-    if source.lower() not in _UNKNOWN:
+    if same_id(source) not in _UNKNOWN:
         found["source"] = source
     return MappingProxyType(found)
 

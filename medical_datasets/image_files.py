@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
 from .cohort import Dataset, Skipped, normalise_name
 from .errors import DatasetLayoutError, TableError
+from .folders import LEADS_UP, leads_up
 from .pixels import IMAGE_SUFFIXES
-from .tables import Row
+from .tables import Row, no_path
+from .written import composed, path_below
 
 _MAX_DEPTH: Final = 8
 # Tables and papers that belong beside images; anything else is named.
@@ -37,8 +39,8 @@ def check_root(dataset: Dataset, root: Path) -> None:
 
 
 def image_id(name: str) -> str:
-    """The id in a file name or cell: without folders and image suffix, in lower case."""
-    last = name.replace("\\", "/").rsplit("/", 1)[-1].lower()
+    """The id in a file name or cell: without folders and image suffix, in lower case and Unicode form NFC."""
+    last = composed(name).replace("\\", "/").rsplit("/", 1)[-1].lower()
     stem, suffix = os.path.splitext(last)
     return stem if suffix in IMAGE_SUFFIXES or suffix in (".dcm", ".dicom") else last
 
@@ -47,12 +49,12 @@ class ImageFiles:
     """The image files below a root.
 
     Args:
-        root: a folder; links to folders are followed, but not to one above.
+        root: a folder; links to folders are followed, but not to one that holds the link.
         suffixes: suffixes, in lower case with their dot, of files that count as images.
 
     Attributes:
         relatives: paths below the root, with forward slashes.
-        skipped: files that are neither images nor tables and papers beside them.
+        skipped: files that are neither images nor tables and papers beside them, and folders that are not looked into.
 
     Raises:
         DatasetLayoutError: a folder cannot be listed.
@@ -62,7 +64,7 @@ class ImageFiles:
         self.root = root
         self.relatives: list[str] = []
         self.skipped: list[Skipped] = []
-        for relative, entry in _walk(root):
+        for relative, entry in _walk(root, self.skipped):
             suffix = os.path.splitext(entry.name)[1].lower()
             if suffix in suffixes and entry.is_file():
                 self.relatives.append(relative)
@@ -71,8 +73,10 @@ class ImageFiles:
             elif suffix not in _COMPANIONS and normalise_name(entry.name) not in _COMPANION_NAMES:
                 self.skipped.append(Skipped(root / relative, "not an image file"))
         self._set = frozenset(self.relatives)
+        self._by_composed: defaultdict[str, list[str]] = defaultdict(list)
         self._by_id: defaultdict[str, list[str]] = defaultdict(list)
         for relative in self.relatives:
+            self._by_composed[composed(relative)].append(relative)
             self._by_id[image_id(relative)].append(relative)
 
     def by_id(self, name: str, row: Row) -> list[str]:
@@ -100,27 +104,29 @@ class ImageFiles:
         return found
 
     def by_path(self, name: str, row: Row) -> list[str]:
-        """The file of a path below the root, or nothing.
+        """The file of a path below the root, or nothing; in whichever Unicode form its name is, if only one is there.
 
         Raises:
             TableError: the path is empty, absolute or leaves the root.
         """
-        path = PurePosixPath(name.replace("\\", "/"))
-        if not name or path.is_absolute() or ".." in path.parts:
-            raise TableError(
-                f"the path {name!r} is not a path below the folder",
-                where=row.where,
-                remedy="write it relative to the data folder, without '..'",
-            )
+        path = path_below(name)
+        if path is None:
+            raise no_path(name, row, "the data folder")
         relative = str(path)
-        return [relative] if relative in self._set or (self.root / relative).is_file() else []
+        # A name that no file can have, as one of 300 characters, is that of no file.
+        if relative in self._set or os.path.isfile(self.root / relative):
+            return [relative]
+        alike = self._by_composed.get(composed(relative), [])
+        return alike if len(alike) == 1 else []
 
 
 def _ordinary(relative: str) -> bool:
     return os.path.splitext(relative)[1].lower() in IMAGE_SUFFIXES
 
 
-def _walk(root: Path, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _walk(
+    root: Path, skipped: list[Skipped], prefix: str = "", depth: int = 0
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Visible files below a folder with their relative paths, in the order of their names."""
     folder = root / prefix
     try:
@@ -139,7 +145,9 @@ def _walk(root: Path, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, o
         relative = f"{prefix}/{entry.name}" if prefix else entry.name
         if not entry.is_dir():
             yield relative, entry
-        elif depth < _MAX_DEPTH and not (
-            entry.is_symlink() and folder.resolve().is_relative_to(os.path.realpath(entry))
-        ):
-            yield from _walk(root, relative, depth + 1)
+        elif leads_up(root, prefix, entry):
+            skipped.append(Skipped(root / relative, LEADS_UP))
+        elif depth < _MAX_DEPTH:
+            yield from _walk(root, skipped, relative, depth + 1)
+        else:
+            skipped.append(Skipped(root / relative, f"a folder more than {_MAX_DEPTH} folders deep"))

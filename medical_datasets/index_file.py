@@ -8,10 +8,12 @@ overwritten (``secure_delete``), in the write-ahead log too.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hmac
 import os
 import secrets
 import sqlite3
+import stat
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +26,19 @@ BUSY_SECONDS: Final = 20.0
 _SECRET_BYTES: Final = 32
 _FORMAT: Final = b"wardround-image-index-2"
 _COMPANIONS: Final = ("", "-wal", "-shm", "-journal")
+_PRAGMAS: Final = (
+    "trusted_schema = OFF",
+    "secure_delete = ON",
+    "temp_store = MEMORY",
+    "journal_mode = WAL",
+    "synchronous = NORMAL",
+)
+_MADE_SQL: Final = "CREATE TABLE made (format BLOB NOT NULL)"
+_IMAGES_SQL: Final = (
+    "CREATE TABLE images (key BLOB PRIMARY KEY, guard BLOB NOT NULL, header INTEGER NOT NULL,"
+    " content BLOB NOT NULL, seal BLOB NOT NULL)"
+)
+_SCHEMA: Final = {(b"table", b"made"), (b"table", b"images"), (b"index", b"sqlite_autoindex_images_1")}
 # A plain error is one of these too: the statements are fixed, so one that has no table or column met a damaged schema.
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
 FAULTS: Final = (OSError, sqlite3.Error, UnicodeDecodeError)
@@ -58,7 +73,8 @@ class IndexFile:
     """Rows on disk. Not for several threads at a time; any number of processes may have one open.
 
     Args:
-        folder: made (0700), and the cache folder that it is in, where they are missing.
+        folder: made (0700), and the cache folder that it is in, where they are missing. One that is a link, that
+            belongs to another user or that others may write to is refused.
         rules: version of whatever decides what a row says; rows by other rules, or in another format, are removed and
             overwritten.
 
@@ -72,12 +88,14 @@ class IndexFile:
     def __init__(self, folder: Path, rules: bytes) -> None:
         for level in (folder.parent, folder):  # above a folder it makes, mkdir does not keep to the mode
             level.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _refuse_foreign(folder)
         self._folder = folder
         self._rules = rules
         self._secret = _secret_of(folder)
         path = folder / DATABASE
-        # SQLite would make it readable for others; its companions take the mode of the database.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        # SQLite would make it readable for others; its companions take the mode of the database. SQLite follows links,
+        # so none may be there when it opens them: nobody else can put one into this folder.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             self.inode = os.fstat(descriptor).st_ino
         finally:
@@ -92,18 +110,22 @@ class IndexFile:
 
     def _prepare(self) -> None:
         run = self._connection.execute
-        for pragma in ("secure_delete = ON", "temp_store = MEMORY", "journal_mode = WAL", "synchronous = NORMAL"):
+        for pragma in _PRAGMAS:
             run(f"PRAGMA {pragma}")
         made = hmac.digest(self._secret, _FORMAT + self._rules, "sha256")
         with self._transaction():
-            run("CREATE TABLE IF NOT EXISTS made (format BLOB NOT NULL)")
+            # Before the first statement that a trigger could follow, or that a view could stand in for.
+            there = {(kind, name): sql for kind, name, sql in run("SELECT type, name, sql FROM sqlite_master")}
+            if there.keys() - _SCHEMA or there.get((b"table", b"made"), _MADE_SQL.encode()) != _MADE_SQL.encode():
+                raise _damaged("the database of the index holds what is not the index's")
+            if not there:
+                run(_MADE_SQL)
             before = run("SELECT format FROM made").fetchall()
+            if before == [(made,)] and there.get((b"table", b"images")) != _IMAGES_SQL.encode():
+                raise _damaged("the table of the index is not as it was made")
             if before != [(made,)]:
                 run("DROP TABLE IF EXISTS images")  # emptied, it would still have the columns of its format
-                run(
-                    "CREATE TABLE images (key BLOB PRIMARY KEY, guard BLOB NOT NULL, header INTEGER NOT NULL,"
-                    " content BLOB NOT NULL, seal BLOB NOT NULL)"
-                )
+                run(_IMAGES_SQL)
                 run("DELETE FROM made")
                 run("INSERT INTO made VALUES (?)", (made,))
         if before not in ([], [(made,)]):
@@ -224,6 +246,32 @@ def discard(folder: Path, inode: int | None = None) -> None:
         file.unlink(missing_ok=True)
 
 
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse a folder in which somebody else could have put something, or a link where a file of the index belongs.
+
+    Raises:
+        OSError: in words that name no path.
+    """
+    state = os.lstat(folder)
+    for refused, why in (
+        (stat.S_ISLNK(state.st_mode), "its folder is a link to another"),
+        (state.st_uid != os.geteuid(), "its folder belongs to another user"),
+        (state.st_mode & (stat.S_IWGRP | stat.S_IWOTH), "other users may write to its folder"),
+    ):
+        if refused:
+            raise PermissionError(errno.EPERM, why)
+    for name in (*(DATABASE + companion for companion in _COMPANIONS), SECRET):
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.lstat(folder / name).st_mode):
+                raise PermissionError(errno.EPERM, f"{name} in its folder is a link, or no file")
+
+
+def _damaged(what: str) -> sqlite3.DatabaseError:
+    error = sqlite3.DatabaseError(what)
+    error.sqlite_errorcode = sqlite3.SQLITE_NOTADB
+    return error
+
+
 def _secret_of(folder: Path) -> bytes:
     """The secret beside the database; made where there is none. Of two processes that make one, both get the first."""
     path = folder / SECRET
@@ -243,9 +291,8 @@ def _secret_of(folder: Path) -> bytes:
 
 
 def _read_secret(path: Path) -> bytes:
-    secret = path.read_bytes()
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as stream:
+        secret = stream.read(_SECRET_BYTES + 1)
     if len(secret) != _SECRET_BYTES:
-        damaged = sqlite3.DatabaseError("the secret of the index is damaged")
-        damaged.sqlite_errorcode = sqlite3.SQLITE_NOTADB
-        raise damaged
+        raise _damaged("the secret of the index is damaged")
     return secret

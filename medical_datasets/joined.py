@@ -1,15 +1,17 @@
 """Several sources in one cohort: their classes mapped to the study's, one picture kept once, groups joined across them.
 
 Ids of the ISIC archive mean the same wherever they are met: HAM10000 and BCN20000 lie inside ISIC 2019, so one lesion,
-or one picture, may come from two sources. All other ids are the source's own: patient 17 of one hospital is not
-patient 17 of another, and their groups get the source's name.
+or one picture, may come from two sources. All other ids are those of the site that a source is of, for a hospital has
+one numbering, however many exports; of a source without a site, its own. Patient 17 of one hospital is not patient 17
+of another, and their groups get the name of the site or source.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +20,10 @@ from typing import Final
 
 from .cohort import Cohort, Dataset, Record, Skipped
 from .errors import DataError, DatasetLayoutError, EmptyClassError
-from .grouping import Groups, complete_groups, isic_id, join_by_keys
+from .grouping import PATIENT_COLUMNS, Groups, complete_groups, isic_id, join_by_keys, patient_of
 from .listing import Item, Listing
 from .loading import check_site_column, left_out, readable_items, site_of
-from .reading import DIRECT, Reader
+from .reading import DIRECT, Reader, each
 from .sets.brats import edition_of
 
 ISIC_FAMILY: Final = frozenset({"ham10000", "isic", "isic-2018", "isic-2019", "isic-2020", "bcn20000", "dermamnist"})
@@ -42,7 +44,7 @@ class Source:
         name: what messages, groups and the subgroup ``source`` call it; unique, without ``/`` and ``:``.
         listing: what was found in it.
         labels: for each class of ``listing.dataset`` the label in the target, or None where it is left out.
-        site: the site that holds all of it; empty: the items' own.
+        site: the site that holds all of it, without ``/`` and ``:``; empty: the items' own.
         site_column: column of its table that says the site, where ``site`` is empty; None: the data set's own key.
     """
 
@@ -52,15 +54,24 @@ class Source:
     site: str = ""
     site_column: str | None = None
 
+    @property
+    def space(self) -> str:
+        """Within which ids are one numbering: the site, else the source itself."""
+        return self.site or self.name
+
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A readable image of one source; of a second copy ``twin`` says so in words, and ``of`` names the first."""
+    """A readable image of one source; of a second copy ``twin`` says so in words, and ``of`` names the first.
+
+    ``content`` is the hash of a file that another source may have too; else empty.
+    """
 
     source: Source
     item: Item
     path: Path
     label: int
+    content: str = ""
     twin: str = ""
     of: str = ""
 
@@ -68,9 +79,9 @@ class _Found:
 def join(target: Dataset, sources: Sequence[Source], *, allow_empty: bool = False, reader: Reader = DIRECT) -> Cohort:
     """One cohort of several sources.
 
-    A picture with the same ISIC id in two sources, or the same file, is kept in the first and skipped by name in
-    later ones. If any image of any source has no known group, all images of all sources are compared, and those that
-    look alike are joined (see :func:`..grouping.complete_groups`).
+    A picture with the same ISIC id in two sources, or the same file, or a file of the same bytes, is kept in the first
+    and skipped by name in later ones. If any image of any source has no known group, all images of all sources are
+    compared, and those that look alike are joined (see :func:`..grouping.complete_groups`).
 
     Args:
         target: gives the classes and everything else that is said of the cohort.
@@ -97,7 +108,7 @@ def join(target: Dataset, sources: Sequence[Source], *, allow_empty: bool = Fals
         found += readable
         skipped += left_out
     _refuse_editions(found)
-    found = _marked_twins(found, target)
+    found = _marked_twins(_with_contents(found, reader), target)
     # Twins are grouped too: what one source knows of a picture counts for the copy that is kept.
     known = _known_groups(found)
     kept = sorted(
@@ -147,6 +158,13 @@ def _check(target: Dataset, sources: Sequence[Source]) -> None:
             raise DatasetLayoutError(
                 f"two sources are called {source.name!r}", where="sources", remedy="give each a name of its own"
             )
+        if {"/", ":"} & set(source.site) or (not source.site and source.name in {other.site for other in sources}):
+            raise DatasetLayoutError(
+                f"{source.site or source.name!r} cannot be the name of a site here: ids of patients could not be told "
+                "apart by it",
+                where=f"source {source.name!r}",
+                remedy="give the site another name, of letters, digits and dashes, that no source has",
+            )
         classes = source.listing.dataset.class_names
         if len(source.labels) != len(classes) or not all(
             label is None or 0 <= label < len(target.classes) for label in source.labels
@@ -189,12 +207,40 @@ def _of_source(source: Source, reader: Reader) -> tuple[list[_Found], list[Skipp
     return found, [*listing.skipped, *damaged, *unmapped]
 
 
+def _with_contents(found: Sequence[_Found], reader: Reader) -> list[_Found]:
+    """The images again; those with a hash that are in another source too, byte by byte.
+
+    Only files whose size is that of a file in another source are read. One that cannot be read is nobody's copy.
+    """
+    sizes: dict[Path, int] = {}
+    for path in {image.path for image in found}:
+        with contextlib.suppress(OSError):
+            sizes[path] = path.stat().st_size  # of what a link leads to
+    of_size: defaultdict[int, set[str]] = defaultdict(set)
+    for image in found:
+        of_size[sizes.get(image.path, 0)].add(image.source.name)
+    asked = [at for at, image in enumerate(found) if len(of_size[sizes.get(image.path, 0)]) > 1]
+    refs = [found[at].item.image(_root(found[at].source)) for at in asked]
+    hashes = {
+        at: told for at, told in zip(asked, each(refs, reader.content_hash), strict=True) if isinstance(told, str)
+    }
+    holders: defaultdict[str, set[str]] = defaultdict(set)
+    for at, content in hashes.items():
+        holders[content].add(found[at].source.name)
+    return [
+        replace(image, content=hashes[at]) if len(holders[hashes.get(at, "")]) > 1 else image
+        for at, image in enumerate(found)
+    ]
+
+
 def _marked_twins(found: Sequence[_Found], target: Dataset) -> list[_Found]:
     """The images again; those that an earlier source has too say so."""
     first: dict[Hashable, _Found] = {}
     marked: list[_Found] = []
     for image in found:
         keys: list[Hashable] = [(image.path, image.item.part)]
+        if image.content:
+            keys.append(("content", image.content))
         archive = _image_id(image.item)
         if archive is not None:
             keys.append(archive)
@@ -246,17 +292,30 @@ def _aliases(known: Groups, complete: Groups) -> Mapping[str, tuple[str, ...]]:
 
 
 def _group_name(image: _Found) -> str | None:
-    """The group as the source knows it; an id that is not the archive's gets the source's name."""
+    """The group as the source knows it; an id that is not the archive's gets the name of its site or source."""
     if image.item.group is None:
         return None
     column, _, value = image.item.group.partition(":")
     if _of_archive(image, value):
         return f"{column}:{value.upper()}"
-    return f"{column}:{image.source.name}/{value}"
+    # Clusters of pictures are numbered by whoever made the table, patients and lesions by the hospital.
+    space = image.source.name if column == "near_duplicate_group" else image.source.space
+    return f"{column}:{space}/{value}"
 
 
-def _shared_ids(image: _Found) -> Iterator[str]:
-    """Ids that mean the same in every source."""
+def _shared_ids(image: _Found) -> Iterator[Hashable]:
+    """Ids that mean the same in every source; the picture itself; and at one site, its patients."""
+    yield (image.path, image.item.part)
+    if image.content:
+        yield ("content", image.content)
+    if image.source.site:
+        from .readers.dicom_tags import patient_group
+
+        column, _, value = (image.item.group or "").partition(":")
+        for patient in {value if column in PATIENT_COLUMNS else "", patient_of(image.item.cells)} - {""}:
+            # A table has identifiers, DICOM files digests of them: one export of each is one patient too.
+            for written in (patient, patient_group(patient).partition(":")[2]):
+                yield ("patient", image.source.site, written)
     named = isic_id(image.item.relative)
     for written in (named, _image_id(image.item)):
         if written is not None:
@@ -293,8 +352,8 @@ def _common(roots: Sequence[Path]) -> Path:
 
 
 def _columns(target: Dataset, sources: Sequence[Source]) -> tuple[str, ...]:
-    each = [target.subgroup_columns, *(source.listing.dataset.subgroup_columns for source in sources), ("source",)]
-    return tuple(dict.fromkeys(column for columns in each for column in columns))
+    every = [target.subgroup_columns, *(source.listing.dataset.subgroup_columns for source in sources), ("source",)]
+    return tuple(dict.fromkeys(column for columns in every for column in columns))
 
 
 def _refuse_empty(cohort: Cohort, sources: Sequence[Source]) -> None:

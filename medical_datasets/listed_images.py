@@ -8,11 +8,13 @@ table.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal, TypeAlias
 
-from .classes import kept_labels, nearest_class, suggestion
+from .classes import kept_labels, suggestion
 from .cohort import Dataset, Skipped
 from .errors import DataError, TableError, UnknownClassError
 from .grouping import PATIENT_COLUMNS, Told, group_of
@@ -20,8 +22,10 @@ from .image_files import ImageFiles, check_root
 from .listed_patients import settled
 from .listing import NOTHING, Item, Listing, Wanted
 from .own_tables import find_table
+from .parts import canonical_part
 from .pixels import IMAGE_SUFFIXES
 from .tables import Row, Table, read_table
+from .written import misspelt_class, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class Labels:
     Args:
         dataset: the data set with its classes.
         wanted: with ``wanted.classes``, a name that is no class is left out, unless it looks like a misspelt class
-            that is wanted.
+            that is wanted (:func:`.written.misspelt_class`).
     """
 
     def __init__(self, dataset: Dataset, wanted: Wanted) -> None:
@@ -91,20 +95,25 @@ class Labels:
             raise UnknownClassError(
                 f"the label {written!r} is no class of {self._dataset.title}",
                 where=row.where,
-                remedy=f"{self._refused[written]}; correct the rows, or name the classes to keep with the key classes",
+                remedy=self._refused[written],
             )
         known = self._known[written]
         return LeftOut(name, known) if isinstance(known, str) else known
 
     def _look_up(self, written: str) -> None:
         label = self._dataset.class_index(written)
-        near = nearest_class(written, self._dataset, cutoff=0.8)
+        near = misspelt_class(written, self._dataset, self._kept)
         if label is not None:
             self._known[written] = label
-        elif self._kept is not None and (near is None or self._dataset.class_index(near) not in self._kept):
+        elif self._kept is None:
+            self._refused[written] = (
+                f"{suggestion(written, self._dataset)}; correct the rows, or name the classes to keep with the key "
+                "classes"
+            )
+        elif near is None:
             self._known[written] = f"the class {written!r} is none of the classes asked for"
         else:
-            self._refused[written] = suggestion(written, self._dataset)
+            self._refused[written] = f"did you mean {near!r}? correct the rows, or remove them"
 
 
 def list_table(
@@ -198,6 +207,8 @@ def list_rows(
             meaning = understand(row)
             found = files.by_id(meaning.name, row) if by == "id" else files.by_path(meaning.name, row)
             first, *copies = found or [""]
+            if isinstance(meaning, Entry) and first and meaning.part:
+                meaning = replace(meaning, part=_part(wanted.root, first, meaning.part, row))
             _claim(claims, (first or meaning.name, meaning.part if isinstance(meaning, Entry) else ""), row)
         except DataError as refused:
             faults.add(refused)
@@ -215,9 +226,11 @@ def list_rows(
             items.append(_item(first, meaning, row))
     if missing:
         row, name = missing[0]
+        there = f"; the folder holds {quoted(files.relatives[0])}" if not claimed and files.relatives else ""
         faults.add(
             TableError(
-                f"{len(missing)} of {len(table.rows)} rows name an image that is not there, the first is {name!r}",
+                f"{len(missing)} of {len(table.rows)} rows name an image that is not there, the first is "
+                f"{quoted(name)}{there}",
                 where=row.where,
                 remedy=f"restore the files below {wanted.root}, or remove the rows",
             )
@@ -269,6 +282,17 @@ def _item(relative: str, entry: Entry, row: Row) -> Item:
         cells=row.cells,
         where=row.where,
     )
+
+
+def _part(root: Path, relative: str, part: str, row: Row) -> str:
+    written, part = part, canonical_part(root / relative, part)
+    if part and os.path.splitext(relative)[1].lower() in IMAGE_SUFFIXES:
+        raise TableError(
+            f"the row names the part {quoted(written)} of an ordinary picture, which has none",
+            where=f"{row.where} ({relative})",
+            remedy="leave the cell empty",
+        )
+    return part
 
 
 def _claim(claims: dict[tuple[str, str], Row], image: tuple[str, str], row: Row) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +11,10 @@ from .cohort import Picture, Skipped
 from .errors import TableError, UnreadableImageError
 from .grouping import PATIENT_COLUMNS, Told, known_value, linked_groups
 from .listing import Item
-from .pixels import DICOM_SUFFIXES
+from .parts import is_dicom_name
 from .readers.dicom import DicomFacts, facts
 from .reading import each
+from .written import same_id
 
 BURNED_IN: Final = "text is burned into the picture, as its tag BurnedInAnnotation says"
 
@@ -64,7 +64,7 @@ def settled(root: Path, items: Sequence[Item], others: Iterable[Told] = (), *, b
 
 def _tags(root: Path, items: Sequence[Item]) -> Mapping[str, DicomFacts]:
     """What DICOM files among the items say, by relative path; unreadable ones are left to the look at their header."""
-    paths = {item.relative: root / item.relative for item in items if _is_dicom(item.relative)}
+    paths = {item.relative: root / item.relative for item in items if is_dicom_name(item.relative)}
 
     def ask(picture: Picture) -> DicomFacts:
         return facts(picture if isinstance(picture, Path) else picture.path)
@@ -75,12 +75,6 @@ def _tags(root: Path, items: Sequence[Item]) -> Mapping[str, DicomFacts]:
         for relative, answer in zip(paths, answers, strict=True)
         if not isinstance(answer, UnreadableImageError)
     }
-
-
-def _is_dicom(relative: str) -> bool:
-    """Whether the DICOM reader takes a file of this name."""
-    suffix = os.path.splitext(relative)[1].lower()
-    return suffix in DICOM_SUFFIXES or suffix[1:].isdigit()
 
 
 def _told(item: Item, tags: DicomFacts | None) -> Told:
@@ -109,7 +103,7 @@ def _two_patients(items: Sequence[Item], told: Sequence[Told]) -> Iterable[Table
         for column in PATIENT_COLUMNS if one.volume else ():
             value = known_value(item.cells, column)
             earlier = first.setdefault((one.volume, column), item) if value else item
-            if value != known_value(earlier.cells, column):
+            if same_id(value) != same_id(known_value(earlier.cells, column)):
                 wrong.setdefault(one.volume, (earlier, item))
     if wrong:
         file, (earlier, later) = next(iter(wrong.items()))

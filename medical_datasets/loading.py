@@ -13,6 +13,7 @@ from .errors import EmptyClassError, TableError
 from .grouping import complete_groups
 from .listing import Item, Listing
 from .reading import DIRECT, Reader, each
+from .subgroups import plain_subgroups
 
 BURNED_IN_TAG: Final = "BurnedInAnnotation"
 """What the reason of an image says that is left out because text is burned into it."""
@@ -30,7 +31,8 @@ def cohort_of(
 
     Files whose header shows that they are no picture are skipped, counted and named; a picture damaged further in is
     found when it is decoded. Images without a known group are compared with all others, which decodes every image
-    once.
+    once. Subgroup columns that may name persons are dropped, and levels that are too long to be a group's name: see
+    :func:`.subgroups.plain_subgroups`.
 
     Args:
         listing: what was found; its first problem is raised.
@@ -53,6 +55,7 @@ def cohort_of(
     check_site_column(site_column, listing)
     groups = complete_groups([item.image(root) for item in items], [item.group for item in items], reader)
     skipped += groups.skipped
+    subgroups = plain_subgroups([item.subgroups for item in items])
     new_label = {label: index for index, label in enumerate(kept)}
     records = tuple(
         Record(
@@ -60,10 +63,10 @@ def cohort_of(
             label=new_label[item.label],
             group=group,
             site=site_of(item, site_column),
-            subgroups=item.subgroups,
+            subgroups=shown,
             part=item.part,
         )
-        for item, group in zip(items, groups.names, strict=True)
+        for item, group, shown in zip(items, groups.names, subgroups.rows, strict=True)
         if group is not None
     )
     cohort = Cohort(

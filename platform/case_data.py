@@ -26,7 +26,7 @@ from .run_folder import RunFolder
 from .study_cohort import read_cohort
 from .study_data import Progress, SiteData, StudyData, encode_study
 from .study_split import kept_split
-from .withdrawn import Withdrawn, content_of, rows_of_site, withdrawn_records
+from .withdrawn import RecordMarks, Withdrawn, rows_of_site, withdrawn_records
 
 _REMEDY = "Restore the study's data as they were when the run was made, or run the study again"
 
@@ -139,10 +139,9 @@ def _order_of_withdrawal(home: Path, cohort: Cohort, rows: Index) -> dict[int, i
         return {}
     known = Forgotten.read(home)
     order = {}
+    marks = RecordMarks(known, cohort)
     for row in rows.tolist():
-        content = content_of(cohort.records[row].image)
-        marks = [known.group_mark(cohort.records[row].group), *([known.image_mark(content)] if content else [])]
-        held = known.holding(*marks)
+        held = known.holding(*marks.of(row))
         if held and _decodes(cohort, row):
             order[row] = known.withdrawals.index(held[0])
     return order

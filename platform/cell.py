@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.metrics import figures
+from ..medical_datasets.cohort import Cohort
 from .adapters import State
 from .assessment import Assessment, Predictor, assess_local_only, assess_shared, trained, zero_shot
 from .baselines import train_alone, train_pooled
@@ -66,10 +67,11 @@ def run_cell(
     Returns:
         ``method``, ``options``, ``exchange``, ``consumes``, ``rounds``, ``transductive``, ``seconds``; ``sites`` and
         ``unseen``, by name the figures of :mod:`..evaluation.metrics` on test parts, each at its temperature;
-        ``answers``, with ``sites`` and ``unseen`` by name: lists of ``labels``, ``groups`` and ``correct``, one entry a
-        test image, ``correct`` in 0..1: the share of models that are right where there are several (local-only on
-        the unseen site); ``curve``, a list of ``round``, ``train_loss`` and ``balanced_accuracy`` over the validation
-        parts of all sites; ``traffic``: ``bytes_up``, ``bytes_down``, ``up_per_site_round``, ``parameters`` by block.
+        ``answers``, with ``sites`` and ``unseen`` by name: lists of ``labels``, ``groups`` (see :func:`group_numbers`)
+        and ``correct``, one entry a test image, ``correct`` in 0..1: the share of models that are right where there
+        are several (local-only on the unseen site);
+        ``curve``, a list of ``round``, ``train_loss`` and ``balanced_accuracy`` over the validation parts of all
+        sites; ``traffic``: ``bytes_up``, ``bytes_down``, ``up_per_site_round``, ``parameters`` by block.
 
     Raises:
         MethodError: a site cannot train.
@@ -118,7 +120,7 @@ def run_cell(
         "transductive": data.transductive and looks_at_reference(study),
         "sites": {name: prediction.figures.as_dict() for name, prediction in assessment.sites.items()},
         "unseen": _unseen(data, assessment),
-        "answers": _answers(method, data, assessment, models),
+        "answers": _answers(study, method, data, assessment, models),
         "curve": curve,
         "traffic": {
             "bytes_up": traffic.bytes_up,
@@ -167,6 +169,18 @@ def _note(
     watch.progress(at, study.rounds, "rounds")
 
 
+def group_numbers(study: Study, cohort: Cohort) -> dict[str, str]:
+    """A number in digits for each group: names of groups are names of patients, and tests need to tell them apart only.
+
+    They are counted in the order of the cohort's records, so that one group has one number in all cells of the same
+    images. Phantoms, which each seed draws anew, keep their names: nobody is called so.
+    """
+    names = dict.fromkeys(each.group for each in cohort.records)
+    if study.data.source == "phantoms":
+        return {name: name for name in names}
+    return {name: str(number) for number, name in enumerate(names)}
+
+
 def _unseen(data: StudyData, assessment: Assessment) -> dict[str, Any]:
     if data.unseen is None or assessment.unseen is None:
         return {}
@@ -174,12 +188,13 @@ def _unseen(data: StudyData, assessment: Assessment) -> dict[str, Any]:
 
 
 def _answers(
-    method: Method, data: StudyData, assessment: Assessment, models: Mapping[str, Predictor]
+    study: Study, method: Method, data: StudyData, assessment: Assessment, models: Mapping[str, Predictor]
 ) -> dict[str, dict[str, Any]]:
+    numbers = group_numbers(study, data.cohort)
     sites = {}
     for site in data.sites:
         right = assessment.sites[site.name].logits.argmax(axis=1) == site.test.labels
-        sites[site.name] = _answer(site.test, right.astype(float).tolist())
+        sites[site.name] = _answer(site.test, numbers, right.astype(float).tolist())
     unseen = {}
     if data.unseen is not None and assessment.unseen is not None:
         part = data.unseen.test
@@ -189,9 +204,10 @@ def _answers(
             correct = np.mean(rights, axis=0)
         else:
             correct = (assessment.unseen.logits.argmax(axis=1) == part.labels).astype(float)
-        unseen[data.unseen.name] = _answer(part, correct.tolist())
+        unseen[data.unseen.name] = _answer(part, numbers, correct.tolist())
     return {"sites": sites, "unseen": unseen}
 
 
-def _answer(part: Part, correct: Sequence[float]) -> dict[str, Any]:
-    return {"labels": part.labels.tolist(), "groups": list(part.groups), "correct": list(correct)}
+def _answer(part: Part, numbers: Mapping[str, str], correct: Sequence[float]) -> dict[str, Any]:
+    groups = [numbers[name] for name in part.groups]
+    return {"labels": part.labels.tolist(), "groups": groups, "correct": list(correct)}

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from ..medical_datasets.catalog import find_dataset, list_images, recognise
 from ..medical_datasets.cohort import Picture
+from ..medical_datasets.errors import DataError
 from ..medical_datasets.listing import Listing, Wanted
 from ..medical_datasets.quality.check import check_listing, outlier_problems
 from ..medical_datasets.quality.outliers import LEAST_IMAGES
-from ..medical_datasets.quality.report import QualityReport
+from ..medical_datasets.quality.report import Problem, QualityReport
 from .config import Study
-from .errors import StudyFileError
+from .data_checks import READ_BY
+from .errors import PlatformError, StudyFileError
 from .study_cohort import listed_images
 from .watching import Watcher
 
@@ -63,11 +65,24 @@ def folder_source(folder: Path, *, dataset: str | None = None, labels: str | Non
 
     Raises:
         DatasetLayoutError: unknown key, missing folder or table, or nothing in the folder is known.
+        PlatformError: ``labels`` is given, and the data set does not look at it.
     """
-    found = recognise(folder) if dataset is None else find_dataset(dataset)
     # Pictures said to have text burned in are what a person should look at before a study leaves them out.
     wanted = Wanted(folder, burned_in=True) if labels is None else Wanted(folder, labels=labels, burned_in=True)
-    return Source("", list_images(found, wanted))
+    found = recognise(folder, wanted.labels) if dataset is None else find_dataset(dataset)
+    if labels is not None and found.key not in READ_BY["labels"]:
+        known = "recognised as" if dataset is None else "checked as"
+        raise PlatformError(
+            f"--labels {labels} would have no effect: the folder is {known} {found.key}, which does not look at it",
+            where=str(folder),
+            remedy=f"Leave it out, or give --dataset with one of {', '.join(READ_BY['labels'])}, which do",
+        )
+    try:
+        return Source("", list_images(found, wanted))
+    except DataError as refused:
+        # The same refusal meets a study, which writes keys; here the way out is an option.
+        remedy = refused.remedy.replace("the key labels", "--labels FILE")
+        raise type(refused)(refused.what, where=refused.where, remedy=remedy) from refused
 
 
 def study_sources(study: Study, where: Path) -> Iterator[Source]:
@@ -98,7 +113,8 @@ def check_source(source: Source, *, encode: Encode | None, watcher: Watcher, wor
 
     Args:
         source: what to look at.
-        encode: makes features for the search of foreign pictures; None leaves that search out.
+        encode: makes features for the search of foreign pictures; None leaves that search out. Too few images for it
+            are an info finding ``foreign-not-looked-for``.
         watcher: told how far it is.
         workers: threads that read and compare pictures, >= 1.
 
@@ -125,6 +141,12 @@ def check_source(source: Source, *, encode: Encode | None, watcher: Watcher, wor
             lambda done, total, rate: watcher.progress(done, total, "images", rate),
         )
         report = report.with_problems(outlier_problems([items[at].name for at in kept.tolist()], features))
+    elif encode is not None:
+        message = (
+            f"foreign pictures were not looked for: {report.readable} readable images are too few to tell what is "
+            f"usual, which takes {LEAST_IMAGES}; look at them yourself"
+        )
+        report = report.with_problems([Problem("info", "foreign-not-looked-for", message, report.readable)])
     return Checked(listing, report)
 
 

@@ -5,6 +5,7 @@ One file, readable by its owner alone. It loads nothing, runs nothing and sends 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ TITLES: Final = {
     "device-confounded": "The device tells the class",
     "empty-class": "A class without a readable image",
     "exact-duplicates": "Stored more than once",
+    "files-without-row": "Many files without a row in the table",
+    "foreign-not-looked-for": "Foreign pictures were not looked for",
     "format-confounded": "Format or size tells the class",
     "grey-images": "Grey where there should be colour",
     "groups-across-sites": "One group at several sites",
@@ -44,8 +47,10 @@ TITLES: Final = {
     "identifiers-in-files": "Identifying entries inside files",
     "identifiers-in-names": "Identifying names of files",
     "identifiers-in-tables": "Identifying columns",
+    "ids-alike": "One identifier in several spellings",
     "imbalance": "Classes of unequal size",
     "layout": "Folders are not as expected",
+    "lesion-of-two-patients": "A lesion of two patients",
     "missing-class": "A class without images",
     "near-duplicates-across-classes": "Alike, in different classes",
     "near-duplicates-across-sites": "Alike, at different sites",
@@ -55,6 +60,7 @@ TITLES: Final = {
     "odd-size": "Much larger or smaller than the rest",
     "other-files": "Left out",
     "same-image-two-classes": "One picture in two classes",
+    "same-image-two-groups": "One picture of two patients or lesions",
     "site-confounded": "The site tells the class",
     "small-images": "Small pictures",
     "source-confounded": "The source tells the class",
@@ -115,6 +121,10 @@ def check_target(path: Path) -> None:
     """
     if not path.parent.is_dir():
         raise PlatformError("there is no such folder", where=str(path.parent), remedy="Make it, or give --html another")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PlatformError(
+            "this user may not write to the folder", where=str(path.parent), remedy="Give --html another place"
+        )
     if path.is_dir():
         raise PlatformError("this is a folder", where=str(path), remedy="Give --html the name of a file in it")
     if path.exists() and not path.is_file():
@@ -131,10 +141,18 @@ def write_page(path: Path, checked: Sequence[Checked], title: str) -> None:
     """Write the page, whole or not at all, mode 0600.
 
     Raises:
-        PlatformError: as :func:`check_target`. OSError: as the file system reports it.
+        PlatformError: as :func:`check_target`; or it cannot be written, as on a full disk: nothing is left of it then.
     """
     check_target(path)
-    write_atomic(path, check_page(checked, title).encode(), mode=0o600)
+    page = check_page(checked, title).encode()
+    try:
+        write_atomic(path, page, mode=0o600)
+    except OSError as problem:
+        raise PlatformError(
+            f"the page of {len(page):,} bytes cannot be written ({problem.strerror or type(problem).__name__})",
+            where=str(path),
+            remedy="Free some space, or give --html another place; what was found is printed without it",
+        ) from problem
 
 
 def check_page(checked: Sequence[Checked], title: str) -> str:

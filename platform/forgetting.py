@@ -13,11 +13,13 @@ all of it stays: it is what noisy releases gave, epsilon covers it, and it is se
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from ..medical_datasets.camera_shift import CameraShift
+from ..medical_datasets.cohort import ImageRef
 from ..medical_datasets.reading import Reader, each
 from ..privacy.atomic import sync_folder, write_atomic
 from ..privacy.forgotten import Forgotten, Pending, Withdrawal, sorted_marks
@@ -26,8 +28,8 @@ from .cohorts import SitePlan, StudyPlan, deal
 from .config import Study
 from .errors import RunFolderError, StudyFileError
 from .feature_cache import cached_names, remove_rows, shards_with
+from .group_names import GroupNames, is_withdrawn, meant_groups
 from .group_names import UnknownGroupError as UnknownGroupError
-from .group_names import is_withdrawn, meant_group
 from .held_home import HeldHome
 from .image_index import forget_images, image_index
 from .means_memory import MEANS_FILE
@@ -43,9 +45,11 @@ NEAR = 3
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What there is of one group at a site. Its name is in here, so it is printed nowhere.
+    """What there is of a patient or lesion at a site. Names are in here, so it is printed nowhere.
 
     Attributes:
+        groups: groups at the site that are meant: one a source, say.
+        joined: images in those of them that join several names, where it cannot be told whose each image is.
         train, validation, test: images of it, by part; also those of equal content under another name.
         reference: images of it in the public reference set, which stay.
         images: content hashes.
@@ -56,9 +60,11 @@ class Group:
         stuck: studies whose class means this site was asked for and may be asked for again, which it cannot answer now.
         counted: whether a roster that was signed counts its images.
         kept: studies whose noisy releases stay, because epsilon covers them.
-        name: the group.
+        names: all names of the groups, and what was asked for.
     """
 
+    groups: int
+    joined: int
     train: int
     validation: int
     test: int
@@ -73,7 +79,7 @@ class Group:
     stuck: tuple[str, ...]
     counted: bool
     kept: tuple[str, ...]
-    name: str
+    names: frozenset[str]
 
     @property
     def records(self) -> int:
@@ -121,15 +127,16 @@ def study_of(held: HeldHome, given: Path | None) -> tuple[Study, Path]:
 
 
 def find_group(held: HeldHome, study: Study, group: str, cache: Path, *, where: str = "study") -> Group:
-    """Look for a group in a study's data at this site; nothing is changed.
+    """Look for a patient or lesion in a study's data at this site; nothing is changed.
 
     Args:
-        held: the home. study: whose data are read. group: its name there, or ``patient_id:`` and the identifier in
-            DICOM files. cache: the feature cache.
+        held: the home. study: whose data are read. group: any of its names, or ``patient_id:`` and the identifier in
+            DICOM files; all groups at the site that it may mean are taken, see :func:`..group_names.meant_groups`.
+        cache: the feature cache.
         where: the study's file, for messages.
 
     Raises:
-        UnknownGroupError: the site does not hold it, and never withdrew it; or several groups may be meant.
+        UnknownGroupError: the site does not hold it, and never withdrew it; or patients of several issuers are meant.
         StudyFileError: the site is none of the study's, or its phantoms are not there.
         HomeError, CheckpointError, CacheError: list, stored state or cache are damaged or cannot be read.
     """
@@ -142,14 +149,21 @@ def find_group(held: HeldHome, study: Study, group: str, cache: Path, *, where: 
         rows = rows_of_site(site).tolist()
         hashes = each([records[row].image for row in rows], reader.content_hash)
         contents = {row: found if isinstance(found, str) else "" for row, found in zip(rows, hashes, strict=True)}
-    group = meant_group(
-        group, {records[row].group: records[row].image for row in rows}, forgotten, source_names(study), where
-    )
-    known = is_withdrawn(group, forgotten)
-    of_group = {row for row in contents if records[row].group == group}
-    if not of_group and not known:
-        names = sorted({records[row].group for row in contents})
-        raise UnknownGroupError(where, tuple(difflib.get_close_matches(group, names, n=NEAR)))
+    names = GroupNames(plan.cohort)
+    of_site: dict[str, list[ImageRef]] = {}
+    for row in rows:
+        of_site.setdefault(records[row].group, []).append(records[row].image)
+    sources = {*source_names(study), *(section.site for section in study.data.sources if section.site)}
+    meant = meant_groups(group, of_site, names, sources, where)
+    every_name = names.said(group, sources).union(*map(names.of, meant))
+    # Two groups that were one name's and another's when one of them withdrew may be one now: both names are to be out.
+    known = all(_all_withdrawn(names.of(each), forgotten) for each in meant)
+    if not meant:
+        known = is_withdrawn(every_name, forgotten)
+    of_group = {row for row in rows if records[row].group in meant}
+    if not meant and not known:
+        near = sorted({name for each in of_site for name in (each, *plan.cohort.aliases.get(each, ()))})
+        raise UnknownGroupError(where, tuple(difflib.get_close_matches(group, near, n=NEAR)))
     images = {contents[row] for row in of_group} - {""}
     every = {row for row, content in contents.items() if row in of_group or content in images}
     train, validation, test = (len(every & set(rows.tolist())) for rows in (site.train, site.validation, site.test))
@@ -159,10 +173,12 @@ def find_group(held: HeldHome, study: Study, group: str, cache: Path, *, where: 
     updates, moments = _stored(held) if fresh else ([], [])
     charged = held.charged
     return Group(
+        groups=len(meant),
+        joined=sum(names.several(records[row].group) for row in of_group),
         train=train,
         validation=validation,
         test=test,
-        reference=sum(records[row].group == group for row in plan.reference.tolist()),
+        reference=sum(not every_name.isdisjoint(names.of(records[row].group)) for row in plan.reference.tolist()),
         images=frozenset(images),
         entries=frozenset(entries),
         cached=sum(found.values()),
@@ -173,7 +189,7 @@ def find_group(held: HeldHome, study: Study, group: str, cache: Path, *, where: 
         stuck=_stuck(held) if fresh and train else (),
         counted=study.digest() in held.signed,
         kept=tuple(study for study in held.studies if study in charged),
-        name=group,
+        names=every_name,
     )
 
 
@@ -189,7 +205,7 @@ def forget(held: HeldHome, group: Group, cache: Path) -> Removed:
     forgotten = Forgotten.read(held.folder).with_key()
     with held.ledger() as ledger:
         pending = Pending(entries=ledger.sync()[0], records=group.records, files=group.files, state=not group.known)
-    marks = [forgotten.group_mark(group.name), *map(forgotten.image_mark, group.images | group.entries)]
+    marks = [*map(forgotten.group_mark, group.names), *map(forgotten.image_mark, group.images | group.entries)]
     if set(marks) <= forgotten.marks:
         forgotten.becoming(pending)
     else:
@@ -218,6 +234,10 @@ def settle(held: HeldHome, cache: Path) -> Removed:
         noted = held.note_once(ledger, "forget", facts, since=pending.entries)
     forgotten.becoming(None)
     return Removed(rows, updates, moments, noted)
+
+
+def _all_withdrawn(names: Collection[str], forgotten: Forgotten) -> bool:
+    return bool(forgotten.withdrawals) and forgotten.marks.issuperset(map(forgotten.group_mark, names))
 
 
 def _plan(held: HeldHome, study: Study, where: str, reader: Reader) -> StudyPlan:

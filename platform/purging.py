@@ -1,7 +1,8 @@
 """What of a site's home counts as patient data, or is no longer needed, and goes: listed, then removed, then noted.
 
-A closed study's state goes but for what protects the site and what was made for it: the roster, what it signed, which
-rounds it entered (without these a coordinator could have a closed study's round summed a second time), its models.
+A closed study's state goes, in a simulation its ``RUN/split.json`` too, but for what protects the site and what was
+made for it: the roster, what it signed, which rounds it entered (without these a coordinator could have a closed
+study's round summed a second time), its models.
 Ledger, signed checkpoints and rosters go only when asked for, after the time that the site's policy keeps them.
 """
 
@@ -16,6 +17,7 @@ from typing import Literal
 
 from ..privacy.atomic import sync_folder, write_json
 from ..privacy.ledger.evidence import FOLDER as CHECKPOINTS
+from ..privacy.ledger.log import Ledger
 from ..privacy.ledger.reading import read_entries
 from ..privacy.ledger.rosters import FOLDER as ROSTERS
 from ..privacy.policy import Log, Policy
@@ -27,6 +29,7 @@ from .held_out_memory import HELD_OUT_FILE
 from .lost_state import SURVIVORS_FILE
 from .means_memory import MEANS_FILE
 from .progress import PROGRESS_FILE
+from .run_folder import RunFolder
 from .site_machine import FINAL_FILE
 from .state_files import damaged, read_state
 from .trainer import PERSONAL_FILE
@@ -115,6 +118,7 @@ def plan_purge(held: HeldHome, cache: Path, *, ledger: bool = False, now: dateti
     items = _items(cache_files(cache), "cache")
     with held.ledger() as book:
         kept = {study: book_says for study in held.studies if (book_says := held.unfinished(study, book))}
+        split = _split_of_run(held, book)
     closed = tuple(study for study in held.studies if study not in kept)
     for study in closed:
         state = [
@@ -123,6 +127,8 @@ def plan_purge(held: HeldHome, cache: Path, *, ledger: bool = False, now: dateti
             if path.is_file() and path.relative_to(held.studies[study]).as_posix() not in KEPT_OF_STATE
         ]
         items += _items(state, "state", study)
+    for study, path in split.items():
+        items += _items([path], "state", study)
     if ledger:
         _check_retention(held, kept, now or datetime.now(UTC))
         items += _items(_ledger_files(held), "ledger")
@@ -243,6 +249,17 @@ def _check_retention(held: HeldHome, kept: dict[str, str], now: datetime) -> Non
             where=str(held.home.budget),
             remedy="Keep both for as long as the site trains with these patients; after that, delete the whole home",
         )
+
+
+def _split_of_run(held: HeldHome, book: Ledger) -> dict[str, Path]:
+    """The whole split of a simulation, by its study's hash, once that is over. It is of all sites: any purge takes it.
+
+    A run's summary is written when all its sites have ended the study, and no other study reads this file.
+    """
+    if held.run is None or not held.run.split.is_file() or not held.run.summary.is_file():
+        return {}
+    study = RunFolder.open(held.run.root)[1].digest()
+    return {} if held.unfinished(study, book) else {study: held.run.split}
 
 
 def _ledger_files(held: HeldHome) -> list[Path]:

@@ -20,6 +20,7 @@ from ..privacy.errors import HomeError
 from ..privacy.forgotten import FORGOTTEN_FILE, Forgotten
 from .cohorts import Index, SitePlan, StudyPlan
 from .config import Study
+from .group_names import GroupNames, is_withdrawn
 
 _NONE = np.zeros(0, dtype=np.int64)
 
@@ -97,7 +98,8 @@ def check_left_out(home: Path, cohort: Cohort, rows: Index) -> None:
     known = Forgotten.read(home)
     if not known.withdrawals:
         return
-    if any(known.holding(known.group_mark(cohort.records[row].group)) for row in rows):
+    names, groups = GroupNames(cohort), {cohort.records[row].group for row in rows}
+    if any(is_withdrawn(names.of(group), known) for group in groups):
         raise HomeError(
             "images of a withdrawn group were about to be used",
             where=str(home / FORGOTTEN_FILE),
@@ -110,16 +112,35 @@ def rows_of_site(site: SitePlan) -> Index:
     return np.concatenate([site.train, site.validation, site.test])
 
 
+class RecordMarks:
+    """By which marks a home's list of withdrawals may know the records of a cohort: all names, and the content.
+
+    Args:
+        known: the list; it has withdrawals.
+        cohort: the records.
+    """
+
+    def __init__(self, known: Forgotten, cohort: Cohort) -> None:
+        self._known, self._cohort, self._names = known, cohort, GroupNames(cohort)
+        self._of_group: dict[str, list[str]] = {}
+
+    def of(self, row: int) -> list[str]:
+        """Those of one record; its file is read."""
+        record = self._cohort.records[row]
+        marks = self._of_group.get(record.group)
+        if marks is None:
+            marks = [self._known.group_mark(name) for name in self._names.of(record.group)]
+            self._of_group[record.group] = marks
+        content = content_of(record.image)
+        return [*marks, self._known.image_mark(content)] if content else marks
+
+
 def _marked(known: Forgotten, cohort: Cohort, site: SitePlan, study: str) -> dict[int, bool]:
     """The site's withdrawn records, and whether the study's roster counts them."""
     found = {}
+    marks = RecordMarks(known, cohort)
     for row in rows_of_site(site).tolist():
-        record = cohort.records[row]
-        marks = [known.group_mark(record.group)]
-        content = content_of(record.image)
-        if content:
-            marks.append(known.image_mark(content))
-        held = known.holding(*marks)
+        held = known.holding(*marks.of(row))
         if held:
             found[row] = all(study in each.counted for each in held)
     return found

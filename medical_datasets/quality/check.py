@@ -10,18 +10,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from ..catalog import list_images, recognise
 from ..classes import keep_classes, kept_labels
 from ..cohort import Cohort, Dataset, Skipped
-from ..errors import DataError, EmptyClassError, TableError, UnknownClassError, UnreadableImageError
+from ..errors import DataError, EmptyClassError, TableError, UnknownClassError
 from ..listing import Listing, Wanted
 from ..near_duplicates import clusters, flat, near_duplicate_pairs, pairs_by_key
-from ..pixels import IMAGE_SUFFIXES, check_header
+from ..pixels import IMAGE_SUFFIXES
 from .classes import class_problems, counts_by_class, group_problems
+from .damage import is_damaged
 from .duplicates import duplicate_problems, leaked
+from .groups import id_problems, shared_pictures
 from .identifiers import identifier_problems
 from .looks import WORKERS, Looks, look_at
 from .outliers import Features, outliers
@@ -30,6 +33,8 @@ from .report import Entry, Problem, QualityReport, finding, in_order
 from .sources import source_problems
 
 Progress = Callable[[int, int], None]
+_NO_ROW: Final = "not listed in "  # how the reason begins of a file that the data set's table does not name
+_MANY: Final = 0.1  # of the files: more without a row are no strays
 
 
 def check(
@@ -88,13 +93,15 @@ def check_listing(
     # Pictures that show nothing are one finding; compared with each other they would all be pairs.
     shown = np.flatnonzero(~blank)
     pairs = shown[near_duplicate_pairs(looks.thumbnails[shown], workers=workers)].reshape(-1, 2)
-    damaged = [skipped for skipped in listing.skipped if _is_damaged(skipped)]
+    damaged = [skipped for skipped in listing.skipped if is_damaged(skipped)]
     problems = [
         *_listed_problems(listing, damaged),
         *class_problems(seen, listing, dataset),
         *picture_problems(looks, dataset),
         *duplicate_problems(seen, pairs),
         *group_problems(seen),
+        *shared_pictures(seen, pairs),
+        *id_problems(listing.items),
         *source_problems(seen),
         *identifier_problems(seen, [item.name for item in listing.items], listing.columns),
     ]
@@ -102,12 +109,12 @@ def check_listing(
     entries += [_skipped(skipped, listing.root) for skipped in damaged]
     if entries:
         problems.append(
-            finding("error", "unreadable", "image", "that cannot be decoded; loaders leave them out", entries)
+            finding("error", "unreadable", "image", "that cannot be decoded, and so left out by loaders", entries)
         )
     return QualityReport(
         root=listing.root,
         dataset=dataset.key,
-        images=len(listing.items),
+        images=len(listing.items) + len({skipped.path for skipped in damaged}),
         readable=len(seen),
         counts=counts_by_class(seen, dataset),
         groups=_groups(looks, pairs, blank.tolist()),
@@ -158,10 +165,17 @@ def _listed_problems(listing: Listing, damaged: Sequence[Skipped]) -> Iterator[P
         message = message.replace(f"{listing.root}{os.sep}", "")
         if isinstance(problem, EmptyClassError) and listing.dataset.classes:
             # A study has to name classes; that a folder does not is nothing wrong with it.
-            yield Problem("info", "classes-not-named", message, 1)
+            yield Problem("info", "classes-not-named", f"{problem.what}; {problem.remedy}", 1)
             continue
         yield Problem("error", _code(problem, listing), message, len(images) or 1, images)
-    others = [skipped for skipped in listing.skipped if skipped not in damaged]
+    left = set(damaged)
+    others = [skipped for skipped in listing.skipped if skipped not in left]
+    rowless = [skipped for skipped in others if skipped.reason.startswith(_NO_ROW)]
+    if len(rowless) > _MANY * (len(rowless) + len(listing.items)):
+        others = [skipped for skipped in others if not skipped.reason.startswith(_NO_ROW)]
+        message = "that no row of the table names: their class and patient are not known; add rows, or move them away"
+        entries = [_skipped(skipped, listing.root) for skipped in rowless]
+        yield finding("warning", "files-without-row", "file", message, entries)
     if others:
         reasons = Counter(skipped.reason for skipped in others)
         told = "; ".join(f"{count}: {reason}" for reason, count in reasons.most_common(3))
@@ -185,16 +199,6 @@ def _images_in(problem: DataError, root: Path) -> tuple[Entry, ...]:
         return ()
     inside = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     return tuple(Entry((path.relative_to(root).as_posix(),)) for path in inside)
-
-
-def _is_damaged(skipped: Skipped) -> bool:
-    """Whether a file was left out because its own reader refuses it: the reader is asked, and says the same."""
-    try:
-        if skipped.path.is_file():
-            check_header(skipped.path)
-    except UnreadableImageError as problem:
-        return problem.what == skipped.reason
-    return False
 
 
 def _skipped(skipped: Skipped, root: Path) -> Entry:

@@ -23,30 +23,30 @@ def duplicate_problems(looks: Sequence[Look], pairs: Pairs) -> Iterator[Problem]
     conflicts = [each for each in copies if len({look.item.label for look in each}) > 1]
     if conflicts:
         message = "stored in two classes, byte for byte; one label is wrong: remove it"
-        yield finding("error", "same-image-two-classes", "picture", message, _together(conflicts))
+        yield finding("error", "same-image-two-classes", "picture", message, together(conflicts))
     repeated = [each for each in copies if len({look.item.label for look in each}) == 1]
     if repeated:
         message = "stored more than once, byte for byte; splits keep them together"
-        yield finding("warning", "exact-duplicates", "picture", message, _together(repeated))
+        yield finding("warning", "exact-duplicates", "picture", message, together(repeated))
 
     across_classes = [
         (first, second)
-        for first, second in _differing(looks, pairs, lambda look: str(look.item.label))
+        for first, second in differing(looks, pairs, lambda look: str(look.item.label))
         if first.digest != second.digest
     ]
     if across_classes:
         message = "of nearly equal pictures with different classes; look at them"
-        yield finding("warning", "near-duplicates-across-classes", "pair", message, _together(across_classes))
-    across_splits = list(_differing(looks, pairs, lambda look: look.item.split))
+        yield finding("warning", "near-duplicates-across-classes", "pair", message, together(across_classes))
+    across_splits = list(differing(looks, pairs, lambda look: look.item.split))
     if across_splits:
         leak = leaked(looks, pairs)
         share = f" ({leak[0]} of {leak[1]} test images have one outside the test part)" if leak else ""
         message = f"of nearly equal pictures in different splits{share}; split by group instead"
-        yield finding("warning", "near-duplicates-across-splits", "pair", message, _together(across_splits))
-    across_sites = list(_differing(looks, pairs, lambda look: look.item.site))
+        yield finding("warning", "near-duplicates-across-splits", "pair", message, together(across_splits))
+    across_sites = list(differing(looks, pairs, lambda look: look.item.site))
     if across_sites:
         message = "of nearly equal pictures at different sites; a test at one site then repeats what another trained on"
-        yield finding("warning", "near-duplicates-across-sites", "pair", message, _together(across_sites))
+        yield finding("warning", "near-duplicates-across-sites", "pair", message, together(across_sites))
 
 
 def leaked(looks: Sequence[Look], pairs: Pairs) -> tuple[int, int] | None:
@@ -62,7 +62,7 @@ def leaked(looks: Sequence[Look], pairs: Pairs) -> tuple[int, int] | None:
     return len(similar), len(tests)
 
 
-def _differing(looks: Sequence[Look], pairs: Pairs, key: Callable[[Look], str | None]) -> Iterator[tuple[Look, Look]]:
+def differing(looks: Sequence[Look], pairs: Pairs, key: Callable[[Look], str | None]) -> Iterator[tuple[Look, Look]]:
     """Pairs whose two images have different keys; None differs from nothing."""
     for i, j in pairs.tolist():
         one, other = key(looks[i]), key(looks[j])
@@ -70,5 +70,6 @@ def _differing(looks: Sequence[Look], pairs: Pairs, key: Callable[[Look], str | 
             yield looks[i], looks[j]
 
 
-def _together(found: Iterable[Sequence[Look]]) -> list[Entry]:
+def together(found: Iterable[Sequence[Look]]) -> list[Entry]:
+    """An entry for each pair or more of pictures."""
     return [Entry(tuple(look.name for look in looks)) for looks in found]

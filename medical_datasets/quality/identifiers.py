@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from .looks import Look
@@ -30,9 +31,11 @@ def identifier_problems(looks: Sequence[Look], names: Sequence[str], columns: Se
         yield finding("warning", "identifiers-in-tables", "column", message, found)
     inside = [Entry((look.name,), ", ".join(look.tags.kinds)) for look in looks if look.tags.kinds]
     if inside:
+        kinds = Counter(kind for look in looks for kind in dict.fromkeys(look.tags.kinds))
+        told = ", ".join(f"{kind} in {count:,}" for kind, count in kinds.most_common())
         message = (
-            "with entries that identify a person, a device or a place; entries go no further than the reader, "
-            "but remove them before anybody else gets the files"
+            f"with entries that identify a person, a device or a place ({told}); entries go no further than the "
+            "reader, but remove them before anybody else gets the files"
         )
         yield finding("warning", "identifiers-in-files", "file", message, inside)
     burned = [look.name for look in looks if look.tags.burned_in == "yes"]

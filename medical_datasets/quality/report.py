@@ -61,7 +61,7 @@ class QualityReport:
     Attributes:
         root: the folder.
         dataset: key of the data set it was checked as.
-        images: images that were listed.
+        images: images that were found, damaged ones among them.
         readable: those that could be decoded.
         counts: readable images by class name and then by split or site (``"all"`` where there is neither).
         groups: groups by the tables, else near-duplicate clusters.
@@ -124,8 +124,12 @@ def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 
 
 def finding(severity: Severity, code: str, noun: str, rest: str, entries: Sequence[Entry]) -> Problem:
-    """A finding that begins with the count of its entries: ``2 images`` of the noun ``image``, then the rest."""
-    counted = f"{len(entries):,} {noun}{'' if len(entries) == 1 else 's'}"
+    """A finding that begins with the count of its entries: ``2 images`` of the noun ``image``, then the rest.
+
+    Of ``file or row`` the plural is ``files or rows``.
+    """
+    many = noun if len(entries) == 1 else " or ".join(f"{word}s" for word in noun.split(" or "))
+    counted = f"{len(entries):,} {many}"
     return Problem(severity, code, f"{counted} {rest}", len(entries), tuple(entries))
 
 

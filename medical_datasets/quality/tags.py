@@ -75,14 +75,15 @@ def of_file(image: ImageRef) -> Tags:
     if suffix not in DICOM_SUFFIXES and not suffix[1:].isdigit():
         return Tags()
     from ..readers.dicom import facts  # imported where there is such a file
+    from .dicom_identifiers import kinds_in
 
     try:
-        found = facts(image.path)
+        found, kinds = facts(image.path), kinds_in(image.path)
     except UnreadableImageError:
         return Tags()
     unsaid = found.derived and not found.burned_in
     return Tags(
-        ("patient's name",) if found.identified else (),
+        kinds,
         "yes" if found.burned_in == "YES" else "unsaid" if unsaid else "",
         " ".join(filter(None, (found.manufacturer, found.model))),
     )

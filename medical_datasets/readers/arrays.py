@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 import re
 import struct
 import threading
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,15 @@ BLOCK_BYTES: Final = 1 << 20
 MAX_MARKS: Final = 1024  # of a member; each is some 60 KB; with this many the largest MedMNIST has blocks of 13 MB
 CACHE_BYTES: Final = 1 << 26  # unpacked blocks that are kept
 _MAX_SMALL: Final = 1 << 26  # bytes of an array that is read whole: eight million labels of 64 bits
+_MAX_HEADER: Final = 10_000  # bytes of an array's own header: numpy writes 118 for numbers of one type
+_MAX_RATIO: Final = 1032  # deflate packs at most 258 bytes into two bits
+_NAMES: Final = 12  # arrays that a message names, each by at most _NAME characters
+_NAME: Final = 40
 _PART: Final = re.compile(r"([A-Za-z0-9_]{1,64})/(\d{1,12})", re.ASCII)
+_VERSIONS: Final[dict[tuple[int, int], tuple[str, Any]]] = {
+    (1, 0): ("<H", np.lib.format.read_array_header_1_0),
+    (2, 0): ("<I", np.lib.format.read_array_header_2_0),
+}
 _COPY: Final = "download it again, or remove it"
 _ERRORS: Final = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, struct.error, NotImplementedError)
 
@@ -107,17 +116,30 @@ def small_array(path: Path, name: str) -> NDArray[Any]:
     """
     found = members(path)
     if name not in found:
-        raise _refused(path, f"there is no array {name!r}; there are {', '.join(found) or 'none'}")
+        raise _refused(path, f"there is no array {name!r}; there are {names_of(found)}")
     member = found[name]
     if member.dtype.hasobject or member.info.file_size > _MAX_SMALL:
         kind = "holds pickled objects" if member.dtype.hasobject else f"has {member.info.file_size} bytes"
         raise _refused(path, f"the array {name!r} {kind}, and is not read")
+    if what := _false_size(member, file_state(path)[1]):
+        raise _refused(path, f"the array {name!r} {what}")
     try:
         with zipfile.ZipFile(path) as archive:
             data = archive.read(member.info)
         return np.asarray(np.lib.format.read_array(io.BytesIO(data), allow_pickle=False))
     except _ERRORS as problem:
         raise _refused(path, f"the array {name!r} cannot be unpacked ({type(problem).__name__})") from problem
+
+
+def names_of(found: Iterable[str]) -> str:
+    """Names of arrays for a message: the first 12, quoted, long ones cut; ``none`` if there is none.
+
+    They are whatever a file says.
+    """
+    names = list(found)
+    said = [repr(name if len(name) <= _NAME else name[:_NAME] + "...") for name in names[:_NAMES]]
+    more = [f"and {len(names) - _NAMES} more"] if len(names) > _NAMES else []
+    return ", ".join(said + more) or "none"
 
 
 @functools.lru_cache(maxsize=64)
@@ -137,12 +159,20 @@ def _members_of_state(state: FileState) -> Mapping[str, Member]:
     return MappingProxyType(found)
 
 
-def _header(stream: Any, info: zipfile.ZipInfo) -> Member:
+def _header(stream: IO[bytes], info: zipfile.ZipInfo) -> Member:
     version = np.lib.format.read_magic(stream)
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-    if read is None:
+    if version not in _VERSIONS:
         raise ValueError(f"version {version} of the header")
-    shape, column_major, dtype = read(stream)
+    form, read = _VERSIONS[version]
+    written = stream.read(struct.calcsize(form))
+    (length,) = struct.unpack(form, written)
+    if length > _MAX_HEADER:  # numpy would unpack as much as is claimed before it looks
+        raise ValueError("the header is too long")
+    try:
+        shape, column_major, dtype = read(io.BytesIO(written + stream.read(length)))
+    # numpy gives the text to Python's parser, which nested text makes fail in many ways, for want of memory too.
+    except Exception as problem:
+        raise ValueError(f"the header of an array ({type(problem).__name__})") from problem
     return Member(tuple(int(size) for size in shape), dtype, bool(column_major), stream.tell(), info)
 
 
@@ -152,12 +182,12 @@ def _locate(ref: ImageRef) -> tuple[FileState, Member, int]:
     arrays = _members_of_state(state)
     if found is None or found[1] not in arrays:
         raise UnreadableImageError(
-            f"{ref.part!r} names no picture; the arrays are {', '.join(arrays) or 'none'}",
+            f"{ref.part!r} names no picture; the arrays are {names_of(arrays)}",
             where=str(ref),
             remedy="write the array's name and the picture's number from 0, e.g. train_images/17",
         )
     member, index = arrays[found[1]], int(found[2])
-    what = _fault(member)
+    what = _fault(member, state[1])
     if what:
         raise UnreadableImageError(f"the array {found[1]!r} {what}", where=str(ref), remedy="use the file as published")
     if index >= member.shape[0]:
@@ -169,8 +199,20 @@ def _locate(ref: ImageRef) -> tuple[FileState, Member, int]:
     return state, member, index
 
 
-def _fault(member: Member) -> str:
-    """Why an array holds no pictures that can be read, or nothing."""
+def _false_size(member: Member, whole: int) -> str:
+    """Why a size that a file of ``whole`` bytes claims for an array cannot be right, or nothing."""
+    needed = math.prod(member.shape) * member.dtype.itemsize + member.begin
+    if needed != member.info.file_size:
+        return f"has the shape {member.shape} and {member.info.file_size - member.begin} bytes: it is damaged"
+    packed = min(member.info.compress_size, whole - member.info.header_offset)
+    ratio = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _MAX_RATIO}.get(member.info.compress_type)
+    if ratio is not None and needed > ratio * packed:
+        return f"claims {needed} bytes, more than its {packed} packed bytes can hold: it is damaged"
+    return ""
+
+
+def _fault(member: Member, whole: int) -> str:
+    """Why an array of a file of ``whole`` bytes holds no pictures that can be read, or nothing."""
     shape = member.shape
     if member.dtype.hasobject:
         return "holds pickled Python objects, which could run a program"
@@ -184,11 +226,9 @@ def _fault(member: Member) -> str:
         return f"has pictures of {shape[2]} x {shape[1]} pixels, more than the limit of {MAX_PIXELS}"
     if member.column_major:
         return "lies in Fortran order"
-    if int(np.prod(shape, dtype=object)) + member.begin != member.info.file_size:
-        return f"has the shape {shape} and {member.info.file_size - member.begin} bytes: it is damaged"
     if member.info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return "is packed by another method than deflate"
-    return ""
+    return _false_size(member, whole)
 
 
 @dataclass(frozen=True, slots=True)

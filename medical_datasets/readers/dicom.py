@@ -20,7 +20,7 @@ from pydicom.pixels.processing import apply_color_lut, convert_color_space
 
 from ..cohort import ImageRef
 from .dicom_file import Header, RefusedError, is_dicom, opened, refusing, text
-from .dicom_lookup import LookupTable
+from .dicom_lookup import LookupTable, refuse_false_segments
 from .dicom_pixels import SHAPE_ELEMENTS, Shape, shape_of, stored_values
 from .dicom_scan import facts, sound_frames
 from .dicom_tags import DicomFacts, patient_group
@@ -226,6 +226,13 @@ def _palette(values: NDArray[Any], header: Header) -> NDArray[np.uint8]:
         # 8 bits of an index.
         if bits == 8 and entries > 256:
             raise RefusedError("the segmented palette has more entries than 8 bits count", "export the image again")
+        for name in ("Red", "Green", "Blue"):
+            refuse_false_segments(
+                tags[f"Segmented{name}PaletteColorLookupTableData"].value,
+                entries,
+                wide=bits == 16,
+                little=header.syntax.is_little_endian,
+            )
         tags.file_meta.TransferSyntaxUID = header.syntax
         table = apply_color_lut(np.arange(first, first + entries, dtype=np.int32), tags)[:, :3]
     # Some writers say 16 bits and fill 8.

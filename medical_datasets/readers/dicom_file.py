@@ -20,11 +20,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, cast
 
-import pydicom
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.filereader import read_partial
 from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -36,7 +37,15 @@ from pydicom.uid import (
 
 from ..errors import UnreadableImageError
 
-_MAX_INFLATED: Final = 1 << 29  # bytes; a deflated file may claim a thousand times its size
+# A deflated file may have a thousand times its size: bytes beside the pixels, and bytes in all.
+_MAX_INFLATED_HEADER: Final = 1 << 22
+_MAX_INFLATED: Final = 1 << 28
+# What an honest header stays far below: elements beside each other, bytes of one that is asked for (functional groups
+# take some 2 KB a frame), and reads of elements in elements. A file may have one more read for each _BYTES_A_READ.
+_MAX_ELEMENTS: Final = 1 << 14
+_MAX_VALUE: Final = 1 << 24
+_MAX_READS: Final = 1 << 18
+_BYTES_A_READ: Final = 32
 _LARGE_READ: Final = 1 << 20
 Elements = Dataset | Mapping[str, Any]
 """Elements by keyword: as pydicom reads them, or as :mod:`.dicom_walk` does."""
@@ -46,6 +55,7 @@ _PIXEL_ELEMENTS: Final = {
     (0x7FE0, 0x0009): "DoubleFloatPixelData",
     (0x7FE0, 0x0010): "PixelData",
 }
+_SIZES: Final = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames")
 _UNDEFINED: Final = 0xFFFFFFFF
 # The terms that PS3.3 C.7.3.1.1.1 defines and that are met in practice; any other value might be free text.
 _TERMS: Final = """
@@ -55,6 +65,7 @@ _TERMS: Final = """
     XAPROTOCOL XC
 """
 MODALITIES: Final = frozenset(_TERMS.split())
+_FEWER: Final = "export the image again, with fewer frames a file"
 _QUIET: Final = threading.Lock()
 
 
@@ -201,15 +212,29 @@ class _Bounded(io.BufferedReader):
         return super().read(size)
 
 
+class _Counted:
+    """An open file that may be read so many times."""
+
+    def __init__(self, stream: BinaryIO, reads: int) -> None:
+        self._read, self._left = stream.read, reads
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, size: int = -1, /) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise _too_many()
+        return self._read(size)
+
+
 def read_header(file: BinaryIO, tags: Sequence[str]) -> Header:
     """The header of an open file; raises as :func:`opened`."""
-    stream = _inflated(file)
+    stream, allowed = _inflated(file), _MAX_READS + os.fstat(file.fileno()).st_size // _BYTES_A_READ
     start = stream.read(132)
     stream.seek(0)
     if not start:
         raise RefusedError("the file is empty (0 bytes)", "copy it again from its source")
     whole = start[128:] == b"DICM"
-    found = pydicom.dcmread(stream, stop_before_pixels=True, force=not whole, specific_tags=[*tags, "SOPClassUID"])
+    found = _read_elements(stream, [*tags, "SOPClassUID"], allowed, force=not whole)
     meta = found.file_meta
     if meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
         raise RefusedError("it is a DICOMDIR, an index of other files", "name the folder with the images")
@@ -217,6 +242,28 @@ def read_header(file: BinaryIO, tags: Sequence[str]) -> Header:
         raise RefusedError("the file is no DICOM file", "remove it from the folder")
     syntax = meta.get("TransferSyntaxUID") or _guessed(*found.original_encoding)
     return header_at(stream, found, syntax)
+
+
+def _read_elements(stream: BinaryIO, tags: Sequence[str], reads: int, *, force: bool) -> FileDataset:
+    """Some elements before the pixels, as ``pydicom.dcmread`` gives them, in at most so many reads."""
+    wanted = {Tag(keyword) for keyword in tags}
+    passed = 0
+
+    def stop(tag: int, _: str | None, length: int) -> bool:
+        nonlocal passed
+        passed += 1
+        if passed > _MAX_ELEMENTS:
+            raise _too_many()
+        if tag in wanted and _MAX_VALUE < length < _UNDEFINED:
+            raise RefusedError(f"an element before the pixels has more than {_MAX_VALUE} bytes", _FEWER)
+        return (tag >> 16, tag & 0xFFFF) in _PIXEL_ELEMENTS
+
+    counted = cast(BinaryIO, _Counted(stream, reads))
+    return read_partial(counted, stop, force=force, specific_tags=list(wanted))
+
+
+def _too_many() -> RefusedError:
+    return RefusedError("the file has more elements before its pixels than any image", _FEWER)
 
 
 def header_at(stream: BinaryIO, found: Elements, syntax: UID) -> Header:
@@ -264,7 +311,11 @@ def _guessed(implicit: bool | None, little: bool | None) -> UID:
 
 
 def _inflated(file: BinaryIO) -> BinaryIO:
-    """The file itself; of a deflated one the same file as if written undeflated (PS3.5 A.5), at most 512 MiB."""
+    """The file itself; of a deflated one the same file as if written undeflated (PS3.5 A.5).
+
+    It inflates to what its header says that the pixels have, and ``_MAX_INFLATED_HEADER``, but to no more than
+    ``_MAX_INFLATED``.
+    """
     start = file.read(4096)
     file.seek(0)
     name = DeflatedExplicitVRLittleEndian.encode()
@@ -277,14 +328,35 @@ def _inflated(file: BinaryIO) -> BinaryIO:
     if name not in meta:  # it stands for something else, further on
         file.seek(0)
         return file
-    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    body = inflate.decompress(file.read(), _MAX_INFLATED)
-    if inflate.unconsumed_tail:
-        raise RefusedError(f"the file inflates to more than {_MAX_INFLATED} bytes", "export it undeflated")
-    if not inflate.eof:
-        raise RefusedError("the file is truncated: its deflated data do not end", "copy it again from its source")
     plain = ExplicitVRLittleEndian.encode().ljust(len(name), b"\0")  # the same length, so that lengths stay right
-    return io.BytesIO(meta.replace(name, plain) + body)
+    body = io.BytesIO()
+    body.write(meta.replace(name, plain))
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    limit = min(_MAX_INFLATED_HEADER, _MAX_INFLATED)
+    left, justified = limit, False
+    packed = b""
+    while not inflate.eof:
+        packed = packed or file.read(_LARGE_READ)
+        piece = inflate.decompress(packed, min(left, _LARGE_READ) or 1)
+        if not piece and not packed:
+            raise RefusedError("the file is truncated: its deflated data do not end", "copy it again from its source")
+        packed = inflate.unconsumed_tail
+        if len(piece) > left and not justified:
+            limit, justified = min(_MAX_INFLATED, limit + _pixel_bytes(body.getvalue())), True
+            left += limit - min(_MAX_INFLATED_HEADER, _MAX_INFLATED)
+        if len(piece) > left:
+            raise RefusedError(f"the file inflates to more than {limit} bytes", "export it undeflated")
+        left -= len(piece)
+        body.write(piece)
+    body.seek(0)
+    return body
+
+
+def _pixel_bytes(start: bytes) -> int:
+    """How many bytes of pixels a file can have by the elements at its start; 0 where these are not all there."""
+    tags = _read_elements(io.BytesIO(start), _SIZES, _MAX_READS, force=False)
+    rows, columns, samples, bits = (int(tags.get(keyword) or 0) for keyword in _SIZES[:4])
+    return rows * columns * samples * bits * max(1, int(tags.get(_SIZES[4]) or 1)) // 8
 
 
 def _kind(tags: Elements) -> str:

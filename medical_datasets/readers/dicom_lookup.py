@@ -1,12 +1,17 @@
-"""Lookup tables of the grey pipeline of DICOM."""
+"""Lookup tables of DICOM: those of the grey pipeline, and how long a segmented palette is."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from .dicom_file import RefusedError
+
+_MAX_INDIRECT: Final = 256  # segments of a palette that repeat others; pydicom copies the palette for each
 
 
 class LookupTable:
@@ -60,3 +65,69 @@ class LookupTable:
     def _places(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
         places: NDArray[np.int64] = np.clip(np.rint(values) - self._first, 0, self._entries.size - 1).astype(np.int64)
         return places
+
+
+def refuse_false_segments(data: bytes, entries: int, *, wide: bool, little: bool) -> None:
+    """Refuse a segmented palette that does not unfold to the entries that its descriptor states (PS3.3 C.7.9.2).
+
+    A segment of six bytes can stand for 65,535 entries, so they are counted before any is made.
+
+    Args:
+        data: the segments of one colour.
+        entries: of the descriptor, at most 65,536.
+        wide: segments are words of 16 bits, else bytes.
+        little: words are little endian.
+
+    Raises:
+        RefusedError: more or fewer entries, or segments that contradict the standard.
+    """
+    size = 2 if wide else 1
+    # A segment that adds an entry has at most three words; a few more may be padding.
+    if len(data) > size * (4 * entries + 64):
+        raise _false_palette()
+    kind = "u1" if not wide else "<u2" if little else ">u2"
+    words: list[int] = np.frombuffer(data[: len(data) // size * size], dtype=kind).tolist()
+    if _unfolded(words, 0, None, entries, wide=wide, little=little) != entries:
+        raise _false_palette()
+
+
+def _unfolded(words: Sequence[int], at: int, segments: int | None, limit: int, *, wide: bool, little: bool) -> int:
+    """Entries of ``segments`` segments from a place on, or of all; counted as pydicom unfolds them, until over a limit.
+
+    An indirect segment repeats others, ``segments`` of them: each must then add an entry and none may be indirect, so
+    that counting takes no more steps than there are words and entries.
+    """
+
+    def pair(place: int) -> int:
+        return int.from_bytes(bytes(words[place : place + 2]), "little" if little else "big")
+
+    total, seen, indirect = 0, 0, 0
+    while at + 1 < len(words) and (segments is None or seen < segments):
+        code, length = words[at], words[at + 1]
+        at += 2
+        seen += 1
+        if code == 0:
+            at += length
+        elif code == 1:
+            at += 1
+        elif code == 2 and segments is None and length and indirect < _MAX_INDIRECT and at + 4 - 2 * wide <= len(words):
+            indirect += 1
+            # The place is two numbers of 16 bits, the lower one first, in either order of bytes.
+            low, high = words[at : at + 2] if wide else (pair(at), pair(at + 2))
+            at += 4 - 2 * wide
+            length = _unfolded(words, high << 16 | low, length, limit - total, wide=wide, little=little)
+        else:
+            raise _false_palette()
+        if at > len(words) or (segments is not None and not length):
+            raise _false_palette()
+        total += length
+        if total > limit:
+            raise _false_palette()
+    return total
+
+
+def _false_palette() -> RefusedError:
+    return RefusedError(
+        "the segmented palette is damaged, or has another number of entries than its descriptor states",
+        "export the image again",
+    )

@@ -9,8 +9,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .ranked import values_at
+
 LOW_PERCENTILE: Final = 0.5
 HIGH_PERCENTILE: Final = 99.5
+_COPIED: Final = 1 << 22  # values of which a copy is put in order, which is quicker; of more none is made
 
 
 def background_value(values: NDArray[Any]) -> float | None:
@@ -41,9 +44,16 @@ def grey_window(values: NDArray[Any]) -> tuple[float, float] | None:
     Returns:
         ``(low, high)`` with ``low <= high``, equal if all values are; None when no value is finite.
     """
-    # A volume can have a gigabyte: one copy is made of it, and put in order where it lies.
-    keep = np.isfinite(values) if values.dtype.kind == "f" else None
     ground = background_value(values)
+    if values.size > _COPIED:  # a volume can have a gigabyte
+        count, at = values_at(values, ground, _whole_ranks)
+        if count:
+            low, high = (_between(at[below], at[above], rank) for rank, below, above in _ranks(count))
+            if low < high:
+                return low, high
+        count, at = values_at(values, None, lambda count: (0, count - 1))
+        return (at[0], at[count - 1]) if count else None
+    keep = np.isfinite(values) if values.dtype.kind == "f" else None
     if ground is not None:
         keep = (values != ground) if keep is None else keep & (values != ground)
     shown = values.flatten(order="K") if keep is None else values[keep]
@@ -75,17 +85,26 @@ def three_equal(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _percentiles(values: NDArray[Any]) -> tuple[float, float]:
-    """Linear percentiles of a flat array, whose order is changed.
+    """Linear percentiles of a flat array, whose order is changed."""
+    ranks = _ranks(values.size)
+    values.partition(_whole_ranks(values.size))
+    low, high = (_between(float(values[below]), float(values[above]), rank) for rank, below, above in ranks)
+    return low, high
+
+
+def _ranks(count: int) -> list[tuple[float, int, int]]:
+    """The rank of each percentile among ``count`` values, from 0, and the whole ranks below and above it.
 
     R. J. Hyndman, Y. Fan, Sample Quantiles, 1996, definition 7.
     """
-    ranks = [percent / 100 * (values.size - 1) for percent in (LOW_PERCENTILE, HIGH_PERCENTILE)]
-    places = sorted({at for rank in ranks for at in (math.floor(rank), math.ceil(rank))})
-    values.partition(places)
+    ranks = [percent / 100 * (count - 1) for percent in (LOW_PERCENTILE, HIGH_PERCENTILE)]
+    return [(rank, math.floor(rank), math.ceil(rank)) for rank in ranks]
 
-    def at(rank: float) -> float:
-        below, above = float(values[math.floor(rank)]), float(values[math.ceil(rank)])
-        share = rank - math.floor(rank)
-        return below * (1 - share) + above * share  # in doubles: int8 would overflow in a difference
 
-    return at(ranks[0]), at(ranks[1])
+def _whole_ranks(count: int) -> list[int]:
+    return sorted({place for _, *places in _ranks(count) for place in places})
+
+
+def _between(below: float, above: float, rank: float) -> float:
+    share = rank - math.floor(rank)
+    return below * (1 - share) + above * share  # in doubles: int8 would overflow in a difference

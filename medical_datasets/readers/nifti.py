@@ -40,7 +40,7 @@ CACHE_BYTES: Final = 1 << 28  # some 14 volumes of BraTS; a larger volume is kep
 _MAX_STRETCH: Final = 1.01  # voxels closer to square than this are shown as they are
 _PART: Final = re.compile(r"(?:(sagittal|coronal|axial)=(\d{1,9}))?(?:(?:^|(?<=\d),)volume=(\d{1,9}))?", re.ASCII)
 _READ: Final = 1 << 20
-_WORK: Final = 2  # a volume and the copy of it that its window is found in
+_WORK: Final = 2  # a volume and, unless it is large, the copy of it that its window is found in
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Final
 
-from ..classes import named_classes
 from ..cohort import Dataset, normalise_name
 from ..errors import DatasetLayoutError, TableError
 from ..grouping import group_of, subgroups_of
@@ -20,7 +19,9 @@ from ..image_files import check_root
 from ..listed_images import Entry, Labels, LeftOut, list_rows
 from ..listing import Listing, Wanted
 from ..pixels import DICOM_SUFFIXES, IMAGE_SUFFIXES
-from ..tables import PHANTOM_TABLE, Row, read_table
+from ..study_classes import labels_path, with_classes
+from ..tables import PHANTOM_TABLE, Row, no_path, read_table
+from ..written import path_below
 
 # Every suffix that a reader takes; a row may name a file of any other, which is then refused by name.
 _SUFFIXES: Final = IMAGE_SUFFIXES | (DICOM_SUFFIXES - {""}) | {".nii", ".gz", ".mat", ".npz", ".npy"}
@@ -38,21 +39,16 @@ _SPLITS: Final = {
 def list_csv(dataset: Dataset, wanted: Wanted) -> Listing:
     """The images of a table; rows of classes that are not asked for are left out and named.
 
+    Without classes in the study, those of the table are taken, and the first problem says that it must name them.
+
     Raises:
         DatasetLayoutError: the folder or the table is not there, or the table is outside the folder.
         TableError: the table cannot be read, or has no column ``path`` or ``label``.
-        EmptyClassError: the study names fewer than two classes.
+        EmptyClassError: the study names one class.
         UnknownClassError: it names one twice.
     """
     check_root(dataset, wanted.root)
-    written = PurePosixPath(wanted.labels.replace("\\", "/"))
-    if written.is_absolute() or ".." in written.parts:
-        raise DatasetLayoutError(
-            f"the table {wanted.labels!r} is not below the data folder",
-            where="labels",
-            remedy="write its path relative to the data folder, without '..'",
-        )
-    path = wanted.root / written
+    path = labels_path(wanted)
     if not path.is_file():
         raise DatasetLayoutError(
             f"there is no table {wanted.labels!r}",
@@ -60,18 +56,15 @@ def list_csv(dataset: Dataset, wanted: Wanted) -> Listing:
             remedy="name it with the key labels; it needs the columns path and label",
         )
     table = read_table(path, ("path", "label"))
-    names = [row.cells["label"] for row in table.rows if row.cells["label"]]
-    named = replace(dataset, classes=named_classes(wanted.classes, dataset, names))
-    # The study's names are all the classes there are, so another label is another class and no misspelt one.
-    labels = Labels(named, replace(wanted, classes=None))
-    asked = frozenset(normalise_name(name) for name in named.class_names)
+    named, problems = with_classes(dataset, wanted, [row.cells["label"] for row in table.rows])
+    if not named.classes:
+        return Listing(wanted.root, named, (), problems=problems, columns=table.columns)
+    labels = Labels(named, replace(wanted, classes=None if wanted.classes is None else named.class_names))
+    folder = PurePosixPath(path.relative_to(wanted.root).as_posix()).parent
 
     def understand(row: Row) -> Entry | LeftOut:
-        name = _below(written.parent, row)
-        label = row.cells["label"]
-        if label and normalise_name(label) not in asked:
-            return LeftOut(name, f"the class {label!r} is none of the classes asked for")
-        number = labels.of(label, row, name)
+        name = _below(folder, row)
+        number = labels.of(row.cells["label"], row, name)
         if isinstance(number, LeftOut):
             return number
         return Entry(
@@ -91,20 +84,16 @@ def list_csv(dataset: Dataset, wanted: Wanted) -> Listing:
         understand,
         by="path",
         suffixes=frozenset(_SUFFIXES),
+        problems=problems,
         synthetic=(wanted.root / PHANTOM_TABLE).is_file(),
     )
 
 
 def _below(folder: PurePosixPath, row: Row) -> str:
     """The path of a row relative to the data folder; the table's folder is where it starts."""
-    written = row.cells["path"].replace("\\", "/")
-    path = PurePosixPath(written)
-    if not written or path.is_absolute() or ".." in path.parts or (path.parts and path.parts[0].endswith(":")):
-        raise TableError(
-            f"the path {row.cells['path']!r} is not a path below the table's folder",
-            where=row.where,
-            remedy="write it relative to the table, without '..'",
-        )
+    path = path_below(row.cells["path"])
+    if path is None:
+        raise no_path(row.cells["path"], row)
     return str(folder / path)
 
 

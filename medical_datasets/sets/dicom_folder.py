@@ -22,7 +22,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from ..classes import named_classes, nearest_class, suggestion
+from ..classes import named_classes, suggestion
 from ..cohort import Dataset, Skipped
 from ..dicom_labels import KEYS, DicomImage, key_column, patient_of, patients_problem, rows_by_image
 from ..dicom_patients import with_patients
@@ -31,7 +31,10 @@ from ..grouping import subgroups_of
 from ..listing import Item, Listing, Wanted
 from ..pixels import DICOM_SUFFIXES
 from ..readers.dicom import facts, is_dicom, patient_group
+from ..source_labels import unlike_names
+from ..study_classes import labels_path
 from ..tables import Row, Table, read_table
+from ..written import misspelt_class, same_id
 
 # Never in a cell: a site column or a report could show them.
 _IDENTIFIERS: Final = frozenset({"patient", *KEYS["patient_id"], *KEYS["accession_number"]})
@@ -53,6 +56,7 @@ class _Work:
     wanted: Wanted
     dataset: Dataset
     key: str
+    patients: dict[str, str] = field(default_factory=dict)  # as compared -> as spelt
     skipped: list[Skipped] = field(default_factory=list)
     problems: list[DataError] = field(default_factory=list)
 
@@ -61,7 +65,7 @@ def list_dicom_folder(dataset: Dataset, wanted: Wanted) -> Listing:
     """Find DICOM images and join the table of labels; headers are read, pixels are not.
 
     Raises:
-        DatasetLayoutError: the folder is not there, or cannot be listed.
+        DatasetLayoutError: the folder is not there, or cannot be listed, or the table is outside it.
         TableError: the table is not there, cannot be read, or has no label or no key column.
     """
     root = wanted.root
@@ -70,7 +74,7 @@ def list_dicom_folder(dataset: Dataset, wanted: Wanted) -> Listing:
         raise DatasetLayoutError(
             f"the data folder {kind}", where=str(root), remedy="give the folder that holds the DICOM files"
         )
-    table_path = root / wanted.labels
+    table_path = labels_path(wanted)
     if not table_path.is_file():
         raise TableError(
             "there is no table of labels",
@@ -79,6 +83,8 @@ def list_dicom_folder(dataset: Dataset, wanted: Wanted) -> Listing:
         )
     table = read_table(table_path, ("label",))
     work = _Work(wanted, dataset, key_column(table))
+    for patient in sorted({patient_of(row, work.key) for row in table.rows}):
+        work.patients.setdefault(same_id(patient), patient)
     images = _find(root, table_path, work)
     skipped = frozenset(each.path.relative_to(root).as_posix() for each in work.skipped)
     rows, faults = rows_by_image(table, work.key, images, skipped)
@@ -149,7 +155,7 @@ def _with_classes(table: Table, work: _Work) -> Dataset:
     except DataError as refused:
         work.problems.insert(0, refused)
     try:
-        return replace(work.dataset, classes=named_classes(sorted(there), work.dataset, there))
+        return replace(work.dataset, classes=named_classes(unlike_names(sorted(there)), work.dataset, there))
     except DataError:
         return work.dataset  # one label, or labels that are one: the problem above is enough
 
@@ -181,7 +187,7 @@ def _items(image: DicomImage, rows: Sequence[Row], work: _Work) -> Iterator[Item
     for part, row in by_part.items():
         label = _label(row, path, work)
         if label is not None:
-            yield _item(image, part, row, label, work.key)
+            yield _item(image, part, row, label, work)
 
 
 def _part(row: Row, image: DicomImage, work: _Work) -> str | None:
@@ -206,7 +212,7 @@ def _label(row: Row, path: Path, work: _Work) -> int | None:
     label = work.dataset.class_index(written) if written else None
     if label is not None:
         return label
-    near = nearest_class(written, work.dataset, cutoff=0.8) if written else None
+    near = misspelt_class(written, work.dataset) if written else None
     if written and near is None and work.wanted.classes is not None:
         work.skipped.append(Skipped(path, f"the label {written!r} is none of the classes asked for"))
     elif written and work.dataset.classes:
@@ -214,7 +220,11 @@ def _label(row: Row, path: Path, work: _Work) -> int | None:
             UnknownClassError(
                 f"the label {written!r} is no class of the study",
                 where=row.where,
-                remedy=suggestion(written, work.dataset),
+                remedy=(
+                    suggestion(written, work.dataset)
+                    if near is None
+                    else f"did you mean {near!r}? correct the rows, or remove them"
+                ),
             )
         )
     elif not written:
@@ -224,7 +234,7 @@ def _label(row: Row, path: Path, work: _Work) -> int | None:
     return None
 
 
-def _item(image: DicomImage, part: str, row: Row, label: int, key: str) -> Item:
+def _item(image: DicomImage, part: str, row: Row, label: int, work: _Work) -> Item:
     found = image.facts
     tags = dict(
         zip(
@@ -244,7 +254,7 @@ def _item(image: DicomImage, part: str, row: Row, label: int, key: str) -> Item:
     device = " ".join(word for word in (found.manufacturer, found.model) if word)
     if device:
         subgroups["device"] = device
-    patient = patient_of(row, key)
+    patient = work.patients[same_id(patient_of(row, work.key))]
     return Item(
         relative=image.relative,
         label=label,

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from ..class_folders import list_class_folders
-from ..classes import named_classes, nearest_class
+from ..classes import nearest_class
 from ..cohort import ClassLabel, Dataset, Skipped, normalise_name
-from ..errors import DataError, DatasetLayoutError
+from ..errors import DataError, DatasetLayoutError, UnknownClassError
 from ..listing import Item, Listing, Wanted
+from ..source_labels import labels_there
+from ..study_classes import with_classes
+from ..written import misspelt_class
 
 _SPLITS: Final = frozenset({"training", "train", "testing", "test", "validation", "valid", "val"})
 
@@ -24,19 +28,24 @@ _SPLITS: Final = frozenset({"training", "train", "testing", "test", "validation"
 def list_domains(dataset: Dataset, wanted: Wanted) -> Listing:
     """Find images in the class folders of each site; folders of other classes are left out and named.
 
-    A site's name is its folder's in lower case, with ``_`` for what cannot be in a site's name: ``Real World`` is
-    ``real_world``.
+    A site's name is its folder's in lower case and without accents, with ``_`` for what cannot be in a site's name:
+    ``Real World`` is ``real_world``, ``Klinik Süd`` is ``klinik_sud``. Without classes in the study, those of the
+    folders are taken, and the first problem says that it must name them.
 
     Raises:
         DatasetLayoutError: the folder is missing or cannot be listed, or class folders are nested.
-        EmptyClassError: the study names fewer than two classes.
+        EmptyClassError: the study names one class.
         UnknownClassError: it names one twice.
     """
     root = wanted.root
     top = _folders(root, dataset)
     below = {name: _class_folders(root / name, dataset) for name in top}
     there = list(dict.fromkeys(name for names in below.values() for name in names))
-    named = replace(dataset, classes=named_classes(wanted.classes, dataset, there))
+    if wanted.classes is None:  # which of the folders are classes
+        there = list(labels_there(dataset, wanted, ()))
+    named, unnamed = with_classes(dataset, wanted, there)
+    if not named.classes:
+        return Listing(root, named, (), problems=unnamed)
     # Folders of other classes are made classes for the scan, so that they are told from intermediate folders and from
     # misspelt names by where they lie and not by how alike two names are: grade_2 and grade_3 are both right.
     asked = {normalise_name(name) for name in named.class_names}
@@ -53,10 +62,13 @@ def list_domains(dataset: Dataset, wanted: Wanted) -> Listing:
     kept: list[Item] = []
     skipped = list(listing.skipped)
     sites: dict[str, str] = {}
+    misspelt: dict[str, Item] = {}
     for item in listing.items:
         if item.label < len(named.classes):
             folder = item.relative.split("/")[0]
             kept.append(replace(item, site=sites.setdefault(folder, _site_name(folder))))
+        elif misspelt_class(every.class_names[item.label], named) is not None:
+            misspelt.setdefault(every.class_names[item.label], item)
         else:
             skipped.append(Skipped(root / item.relative, _reason(every.class_names[item.label], named)))
     return replace(
@@ -64,7 +76,12 @@ def list_domains(dataset: Dataset, wanted: Wanted) -> Listing:
         dataset=named,
         items=tuple(kept),
         skipped=tuple(sorted(skipped, key=lambda each: str(each.path))),
-        problems=(*_misplaced(root, listing, sites, asked), *listing.problems),
+        problems=(
+            *unnamed,
+            *_misplaced(root, listing, sites, asked),
+            *listing.problems,
+            *(_misspelt(root, name, item, named) for name, item in misspelt.items()),
+        ),
         folders={label: names for label, names in listing.folders.items() if label < len(named.classes)},
     )
 
@@ -129,8 +146,20 @@ def _reason(name: str, named: Dataset) -> str:
     return f"the folder {name!r} is none of the classes asked for{hint}"
 
 
+def _misspelt(root: Path, name: str, item: Item, named: Dataset) -> UnknownClassError:
+    return UnknownClassError(
+        f"the folder {name!r} is no class of the study",
+        where=str(root / item.relative.rpartition("/")[0]),
+        remedy=f"did you mean {misspelt_class(name, named)!r}? rename the folder, or move it away",
+    )
+
+
 def _site_name(folder: str) -> str:
-    return re.sub(r"[^a-z0-9._-]+", "_", folder.lower()).strip("._-") or folder
+    """A folder's name as a site's; the folder's own where no letter or digit of it can be kept."""
+    apart = unicodedata.normalize("NFKD", folder.lower().replace("ß", "ss"))
+    plain = "".join(character for character in apart if not unicodedata.combining(character))
+    name = re.sub(r"[^a-z0-9]*_[^a-z0-9]*", "_", re.sub(r"[^a-z0-9._-]+", "_", plain))
+    return name.strip("._-") or folder
 
 
 def _class_folders(site: Path, dataset: Dataset) -> list[str]:
@@ -178,7 +207,7 @@ DOMAINS: Final = Dataset(
         "or groups.csv: path, near_duplicate_group",
     ),
     group_key="patient or lesion of the table, else near-duplicate group",
-    site_key="the first-level folder, in lower case with _ for spaces",
+    site_key="the first-level folder, in lower case without accents and with _ for spaces",
     subgroup_columns=("sex", "age_band", "source"),
     licence="that of the collection: read the page that your copy came from",
     citation=(

@@ -6,6 +6,7 @@ ChestMNIST has several labels an image, and the sets whose names end in 3d are v
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Final
@@ -17,8 +18,11 @@ from ..classes import kept_labels
 from ..cohort import ClassLabel, Dataset, ImageRef, Modality, Skipped
 from ..errors import DataError, DatasetLayoutError, TableError, UnknownClassError, UnreadableImageError
 from ..listing import Item, Listing, Wanted
-from ..readers.arrays import check_header, members, small_array
+from ..readers.arrays import check_header, members, names_of, small_array
 from . import medmnist_classes as classes
+
+MAX_IMAGES: Final = 1 << 18
+"""Images of a set; a file that claims more is refused. The largest published set, TissueMNIST, has 236,386."""
 
 _SPLITS: Final = {"train": "train", "val": "validation", "test": "test"}
 _FILE: Final = re.compile(r"(?P<key>[a-z0-9]*mnist(3d)?)(_(?P<side>64|128|224))?\.npz", re.IGNORECASE | re.ASCII)
@@ -45,15 +49,17 @@ def list_medmnist(dataset: Dataset, wanted: Wanted) -> Listing:
     path, skipped = _find(dataset, wanted.root)
     items: list[Item] = []
     problems: list[DataError] = []
+    room = MAX_IMAGES
     for name, split in _SPLITS.items():
         try:
-            labels = _labels(path, name, dataset)
+            labels = _labels(path, name, dataset, room)
         except UnreadableImageError as damaged:
             problems.append(TableError(damaged.what, where=damaged.where, remedy=damaged.remedy))
             continue
         except DataError as refused:
             problems.append(refused)
             continue
+        room -= len(labels)
         digits = len(str(len(labels) - 1))
         items += [
             Item(relative=path.name, label=label, part=f"{name}_images/{index:0{digits}}", split=split)
@@ -90,20 +96,27 @@ def _find(dataset: Dataset, root: Path) -> tuple[Path, list[Skipped]]:
     return sides[largest], skipped
 
 
-def _labels(path: Path, name: str, dataset: Dataset) -> NDArray[np.int64]:
-    """Labels of one part of the set, after checking that its pictures fit them."""
+def _labels(path: Path, name: str, dataset: Dataset, room: int) -> NDArray[np.int64]:
+    """Labels of one part of the set, at most ``room``, after checking that its pictures fit them."""
     images, labels = f"{name}_images", f"{name}_labels"
     found = members(path)
     missing = [each for each in (images, labels) if each not in found]
     if missing:
         raise DatasetLayoutError(
-            f"the file has no array {missing[0]!r}; it has {', '.join(found) or 'none'}",
+            f"the file has no array {missing[0]!r}; it has {names_of(found)}",
             where=str(path),
             remedy="download it again",
         )
-    values = small_array(path, labels)
     shape = found[images].shape
     where = f"{path}, {labels}"
+    claimed = max(math.prod(each[:1]) for each in (shape, found[labels].shape))
+    if claimed > room:
+        raise TableError(
+            f"the file claims more than {MAX_IMAGES} images: {claimed} in {name}",
+            where=where,
+            remedy="download it again; no published set has more",
+        )
+    values = small_array(path, labels)
     if values.ndim == 2 and values.shape[1] > 1:
         raise TableError(
             f"there are {values.shape[1]} labels an image; a classifier here has one class an image",

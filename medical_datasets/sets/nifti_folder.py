@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import Final
 
-from ..classes import named_classes
 from ..cohort import Dataset, Skipped
-from ..errors import DataError, DatasetLayoutError, EmptyClassError, TableError, UnreadableImageError
+from ..errors import DataError, DatasetLayoutError, TableError, UnreadableImageError
 from ..grouping import group_of, subgroups_of
 from ..image_files import ImageFiles, check_root
 from ..listed_images import Labels, LeftOut
@@ -23,7 +21,9 @@ from ..listing import Item, Listing, Wanted
 from ..readers.nifti import AXES, Plane, thin_plane
 from ..readers.nifti_header import read_grid
 from ..readers.nifti_slices import choose_slices, in_threads
+from ..study_classes import labels_path, with_classes
 from ..tables import Row, read_table
+from ..written import quoted
 
 _NIFTI: Final = frozenset({".nii", ".gz"})
 
@@ -48,43 +48,36 @@ def list_nifti_folder(dataset: Dataset, wanted: Wanted) -> Listing:
     the row's mask if it has one; a file that is one slice thick gives that slice.
 
     Raises:
-        DatasetLayoutError: the root is no folder, a folder cannot be listed, or the table is not there.
+        DatasetLayoutError: the root is no folder, a folder cannot be listed, or the table is not there or outside.
         EmptyClassError, UnknownClassError: ``wanted.classes`` are no list of classes.
     """
     root = wanted.root
     check_root(dataset, root)
-    if not (root / wanted.labels).is_file():
+    path = labels_path(wanted)
+    if not path.is_file():
         raise DatasetLayoutError(
             f"there is no table {wanted.labels!r} in the folder",
             where=str(root),
             remedy="write one with the columns path, label and patient, or name another with the key labels",
         )
-    problems: list[DataError] = []
     try:
-        table = read_table(root / wanted.labels, ("path", "label"))
+        table = read_table(path, ("path", "label"))
     except DataError as refused:
         return Listing(root, dataset, (), problems=(refused,))
-    there = sorted({row.cells["label"] for row in table.rows} - {""})
-    try:
-        classes = named_classes(wanted.classes, dataset, there)
-    except EmptyClassError as none_named:
-        if wanted.classes is not None:
-            raise
-        problems.append(none_named)
-        classes = named_classes(there, dataset, there) if len(there) > 1 else ()
-    dataset = replace(dataset, classes=classes)
+    dataset, unnamed = with_classes(dataset, wanted, [row.cells["label"] for row in table.rows])
+    if not dataset.classes:
+        return Listing(root, dataset, (), problems=unnamed, columns=table.columns)
+    problems = list(unnamed)
     found = ImageFiles(root, _NIFTI)
     skipped = list(found.skipped)
     labels = Labels(dataset, replace(wanted, classes=None if wanted.classes is None else dataset.class_names))
     asked: list[_Asked] = []
     named: set[str] = set()  # files that some row has, as a volume or a mask
     for row in table.rows:
-        named |= {
-            str(PurePosixPath(row.cells[column].replace("\\", "/")))
-            for column in ("path", "mask")
-            if column in row.cells
-        }
         try:
+            for column in ("path", "mask"):
+                if row.cells.get(column):
+                    named |= set(found.by_path(row.cells[column], row))
             one = _understand(row, labels, found)
             if isinstance(one, LeftOut):
                 skipped.append(Skipped(root / one.name, one.reason))
@@ -142,7 +135,7 @@ def _understand(row: Row, labels: Labels, found: ImageFiles) -> _Asked | LeftOut
             files[column] = next(iter(found.by_path(written, row)), "")
             if not files[column] or not files[column].lower().endswith((".nii", ".nii.gz")):
                 raise TableError(
-                    f"the column {column!r} names {written!r}, which is no NIfTI file in the folder",
+                    f"the column {column!r} names {quoted(written)}, which is no NIfTI file in the folder",
                     where=row.where,
                     remedy="paths are relative to the data folder and end in .nii or .nii.gz",
                 )
@@ -187,6 +180,8 @@ def _parts(one: _Asked, wanted: Wanted) -> tuple[str, ...]:
         chosen = choose_slices(path, mask, wanted.slices, plane=plane, volume=one.volume or 0)
     else:
         chosen = (one.index,)
+        if chosen == (0,) and plane == thin_plane(grid):
+            return (tail,)
     return tuple(",".join(filter(None, (f"{plane}={index}", tail))) for index in chosen)
 
 

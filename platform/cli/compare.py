@@ -118,6 +118,8 @@ class GridBars:
             ERR.print(Text(f"  {self._place}: {said}"))
         else:
             ERR.print(Text(f"  {self._place}: ").append("failed: ", style="bold red").append(one_line(outcome.what)))
+            for words in filter(None, (outcome.where, outcome.remedy)):
+                ERR.print(Text(f"    {one_line(words)}"))  # on the terminal alone: neither is written down
         if self._grid is not None:
             self._progress.advance(self._grid)
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.measure import Measurement
+from rich.table import Column, Table
 from rich.text import Text
 
+from ...evaluation.page_parts import plural
 from .console import ERR, OUT, RichWatcher, one_line, print_json, print_table
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from ..data_check import Source
 
 EXAMPLES = 5
+_UNBOUNDED = 10_000
 
 
 def check(
@@ -52,17 +55,18 @@ def check(
         checked = [check_source(source, encode=encode, watcher=watcher) for source in sources]
     reports = [each.report for each in checked]
     code = max(report.exit_code for report in reports)
-    if html is not None:
-        with ERR.status("writing"):
-            write_page(html, checked, path.resolve().name)
     if json_:
         several = {"sources": [report.as_dict() for report in reports], "exit_code": code}
         print_json(reports[0].as_dict() if len(reports) == 1 else several)
-        raise typer.Exit(code)
-    for report in reports:
-        _print(report, every=every or not OUT.is_terminal)
+    else:
+        for report in reports:
+            _print(report, every=every or not OUT.is_terminal)
+    # After what was found, which a full disk must not cost.
     if html is not None:
-        OUT.print(Text(one_line(f"Written: {html}")))
+        with ERR.status("writing"):
+            write_page(html, checked, path.resolve().name)
+        if not json_:
+            OUT.print(Text(one_line(f"Written: {html}")))
         ERR.print(Text(f"Local only. {LOCAL_ONLY}"))
     raise typer.Exit(code)
 
@@ -81,25 +85,46 @@ def _sources(path: Path, dataset: str | None, labels: str | None) -> Sequence[So
 
 
 def _print(report: QualityReport, *, every: bool) -> None:
-    columns = sorted({split for counts in report.counts.values() for split in counts})
     name = f"{report.name} · " if report.name else ""
-    title = Text(one_line(f"{name}{report.dataset} · {report.readable} of {report.images} images readable"))
-    table = Table(title=title, title_justify="left")
-    table.add_column("class")
+    OUT.print(Text(one_line(f"{name}{report.dataset} · {report.readable:,} of {report.images:,} images readable")))
+    table = _counts(report)
+    if Measurement.get(OUT, OUT.options.update(width=_UNBOUNDED), table).maximum > OUT.width:
+        table = _long_counts(report)
+    if OUT.is_terminal:
+        OUT.print(table, soft_wrap=False)  # a long name goes on in the next line of its cell
+    else:
+        print_table(table)
+    OUT.print(f"{plural(report.groups, 'group')} of related images.")
+    for problem in report.problems:
+        _print_problem(problem, every=every)
+
+
+def _counts(report: QualityReport) -> Table:
+    """A row a class, a column a split or site."""
+    columns = sorted({part for counts in report.counts.values() for part in counts})
+    table = Table("class")
     for column in columns:
         table.add_column(Text(one_line(column)), justify="right")
     for label, counts in report.counts.items():
-        table.add_row(Text(one_line(label)), *(str(counts.get(column, 0)) for column in columns))
-    print_table(table)
-    OUT.print(f"{report.groups} groups of related images.")
-    for problem in report.problems:
-        _print_problem(problem, every=every)
+        table.add_row(Text(one_line(label)), *(f"{counts.get(column, 0):,}" for column in columns))
+    return table
+
+
+def _long_counts(report: QualityReport) -> Table:
+    """A row for each class and split or site that has images of it: many columns do not fit on a screen."""
+    table = Table("class", "split or site", Column("images", justify="right"))
+    for label, counts in report.counts.items():
+        for at, (part, count) in enumerate((counts or {"": 0}).items()):
+            table.add_row(Text("" if at else one_line(label)), Text(one_line(part)), f"{count:,}")
+        table.add_section()
+    return table
 
 
 def _print_problem(problem: Problem, *, every: bool) -> None:
     style = {"error": "bold red", "warning": "bold yellow", "info": "bold"}[problem.severity]
     text = Text(f"{problem.severity}: ", style=style).append(one_line(problem.message), style="default")
-    OUT.print(text.append(f" [{problem.code}]", style="dim"))
+    # A screen breaks words where it ends; in a file each finding stays a line.
+    OUT.print(text.append(f" [{problem.code}]", style="dim"), soft_wrap=not OUT.is_terminal)
     names = problem.names
     for line in names if every else names[:EXAMPLES]:
         OUT.print(Text(f"    {one_line(line)}"), crop=False)

@@ -22,6 +22,16 @@ Cache = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Json = Annotated[bool, typer.Option("--json", help="For scripts; what would go is then listed on standard error.")]
 
+_FOLDER_AGAIN = (
+    "`wardround compare` and `wardround data check` read the data's folder itself and know no homes: they put these "
+    "images back into cache and index, and compare trains on them. Take the images out of the folder and its table."
+)
+_SPLITS = (
+    "Marks of the group's name, against which names can be tried: split.json in this home and in the run's folder, "
+    "whose hash is in the ledger, and split files kept elsewhere. `wardround site purge` removes the first two once the "
+    "study is over."
+)
+
 
 def forget(
     group: Annotated[
@@ -66,6 +76,8 @@ def forget(
             {
                 "site": held.home.site,
                 "known": found.known,
+                "groups": found.groups,
+                "joined": found.joined,
                 "records": found.records,
                 "train": found.train,
                 "validation": found.validation,
@@ -156,10 +168,18 @@ def _show_near(near: tuple[str, ...]) -> None:
 
 def _print_group(out: Console, found: Group, cache: Path) -> None:
     parts = f"{found.train} in training, {found.validation} in validation, {found.test} in test"
-    out.print(f"{_count(found.records, 'image')} of this group at this site: {parts}.")
+    groups = "this group" if found.groups < 2 else f"{found.groups} groups of one patient or lesion"
+    out.print(f"{_count(found.records, 'image')} of {groups} at this site: {parts}.")
+    if found.groups > 1:
+        out.print("Equal identifiers at one site count as one patient, from whichever source they are; all of them go.")
+    if found.joined:
+        out.print(
+            f"{_count(found.joined, 'image')} of these in groups that join several names, because an identifier is "
+            "shared or pictures look alike: it cannot be told whose each is, and all of them go."
+        )
     out.print("What goes:")
     if not found.known:
-        out.print("- the group, out of every later round and study of this site")
+        out.print("- the group, under all its names, out of every later round and study of this site")
     cached = f"{_count(found.cached, 'cached feature')} in {_count(found.shards, 'file')}"
     out.print(Text(f"- {cached} of {one_line(str(cache))}"))
     if found.updates or found.moments:
@@ -177,6 +197,9 @@ def _stays(found: Group) -> list[str]:
         "What was released before is not unlearned: adapters keep what they learned of these images, at every site.",
         "So do the site's own models, the tensors that stay with it, and class means that were summed.",
         "The images themselves, and what other programs, backups and other cache folders hold of them.",
+        _FOLDER_AGAIN,
+        "A comparison's cells that were run before: right or wrong by image, groups as numbers.",
+        _SPLITS,
         "A finished run's report of this site: predictions by image, without names.",
         "The update of a round under way: a retry must be about the same one. The next round's replaces it.",
     ]
@@ -205,7 +228,8 @@ def _print_plan(out: Console, plan: PurgePlan, cache: Path, home: Path) -> None:
         out.print(Text(f"{_count(len(items), 'file')}, {total}: {one_line(title)}"))
         for item in items:
             base = cache if kind == "cache" else home
-            out.print(Text(f"  {one_line(str(item.path.relative_to(base)))}"))
+            shown = item.path.relative_to(base) if item.path.is_relative_to(base) else item.path
+            out.print(Text(f"  {one_line(str(shown))}"))
     for study, why in plan.open_studies.items():
         out.print(f"kept: state of study {study[:8]}: {why}")
     for study in plan.closed:

@@ -11,7 +11,10 @@ from typing import Any
 import msgspec
 
 from ... import __version__
+from ...evaluation.errors import EvaluationError
+from ...medical_datasets.errors import DataError
 from ...privacy.atomic import make_private, sync_folder, write_json
+from ...privacy.errors import PrivacyError
 from ..audit.sources import CHECKPOINTS, LEDGER, ROSTERS
 from ..config import METHOD_TABLES, Study
 from ..errors import PlatformError, RunFolderError
@@ -20,11 +23,17 @@ from .grid import PlannedCell
 
 SCHEMA = 1
 RUN_AGAIN = "Restore it from a backup, or delete the cell's folder: the same command then runs the cell again"
+INTERNAL = "An error inside Wardround, or no memory."
+SHOWN = "What was wrong is on the terminal only: give the same command again to see it"
 _MACHINE = {"device", "retries", "round_timeout", "compare"}  # as in Study.canonical: they change no figure
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A test part's answers: label, group and share of right models, by image."""
+    """A test part's answers: label, group and share of right models, by image.
+
+    A group is a number in digits (:func:`..cell.group_numbers`); cells of earlier versions have its name, which
+    :meth:`CellStore.numbered` takes out.
+    """
 
     labels: tuple[int, ...]
     groups: tuple[str, ...]
@@ -95,11 +104,35 @@ class CellRecord(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a cell has no result; ``failed.json``."""
+    """Why a cell has no result.
+
+    Attributes:
+        what, where, remedy: for the terminal: they may name files, rows and sites.
+        kind: class of the error; empty where there was none.
+        rule: what that class means, in words that are the same each time; with ``kind`` all that is written down.
+    """
 
     what: str
     where: str
     remedy: str
+    kind: str = ""
+    rule: str = ""
+
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        """A failure by an error; one that is none of ours is an internal error."""
+        kind = type(error)
+        if isinstance(error, PlatformError | PrivacyError | DataError | EvaluationError):
+            # The first line of a class's docstring says what the class means, and nothing of this error.
+            rule = (kind.__doc__ or "The cell failed.").partition("\n")[0]
+            return cls(error.what, error.where, error.remedy, kind.__name__, rule)
+        what = f"internal error: {kind.__name__}: {error}"
+        return cls(what, "", "Run it again with --debug before the command and report it", kind.__name__, INTERNAL)
+
+    @property
+    def kept(self) -> Failure:
+        """What may be written down of it: in ``failed.json``, on the page and in its data."""
+        return Failure(f"{self.kind}: {self.rule}" if self.kind else SHOWN, "", SHOWN, self.kind, self.rule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,12 +240,30 @@ class CellStore:
         if run.root.exists():
             sync_folder(run.root)
 
-    def fail(self, cell: PlannedCell, error: PlatformError | Failure) -> Failure:
-        """Keep why a cell failed; the next command tries it again."""
-        failure = Failure(error.what, error.where, error.remedy)
+    def fail(self, cell: PlannedCell, error: Exception) -> Failure:
+        """Keep that a cell failed, and with which class of error; the next command tries it again."""
+        failure = Failure.of(error)
         make_private(self.folder(cell))
-        write_json(self.folder(cell) / "failed.json", msgspec.to_builtins(failure))
+        kept = {"kind": failure.kind, "rule": failure.rule, "remedy": failure.kept.remedy}
+        write_json(self.folder(cell) / "failed.json", kept)
         return failure
+
+    def numbered(self, cell: PlannedCell, record: CellRecord, numbers: Mapping[str, str]) -> CellRecord:
+        """A record with numbers where it had names of groups, also on disk; names that nobody knows stay apart."""
+
+        def without(answers: Mapping[str, Answer]) -> dict[str, Answer]:
+            return {
+                site: msgspec.structs.replace(
+                    answer, groups=tuple(known.setdefault(n, str(len(known))) for n in answer.groups)
+                )
+                for site, answer in answers.items()
+            }
+
+        known = dict(numbers)
+        answers = Answers(without(record.result.answers.sites), without(record.result.answers.unseen))
+        record = msgspec.structs.replace(record, result=msgspec.structs.replace(record.result, answers=answers))
+        write_json(self.record(cell), msgspec.to_builtins(record))
+        return record
 
 
 def _changed(left: Mapping[str, Any], right: Mapping[str, Any], study: Study) -> set[str]:
@@ -228,6 +279,13 @@ def _changed(left: Mapping[str, Any], right: Mapping[str, Any], study: Study) ->
         else:
             keys.add(name)
     return keys - {"data.path", "data.split_file", "backbone.weights"}
+
+
+def named(record: CellRecord) -> bool:
+    """Whether a record has names of groups, as earlier versions wrote them, where numbers stand now."""
+    answers = record.result.answers
+    parts = (*answers.sites.values(), *answers.unseen.values())
+    return any(not group.isdecimal() for part in parts for group in part.groups)
 
 
 def _is_evidence(path: Path) -> bool:

@@ -16,7 +16,7 @@ from ...medical_datasets.errors import DataError
 from ...privacy.atomic import make_private, sweep, write_json
 from ...privacy.errors import PrivacyError
 from ..backbone import Backbone
-from ..cell import run_cell
+from ..cell import group_numbers, run_cell
 from ..cohorts import deal
 from ..errors import PlatformError, RunFolderError
 from ..features import default_cache
@@ -25,7 +25,7 @@ from ..run_folder import RunFolder
 from ..simulation import study_backbone
 from ..study_data import encode_study
 from ..watching import Watcher, left_out
-from .cells import CellRecord, CellStore, Failure
+from .cells import CellRecord, CellStore, Failure, named
 from .cohort_cache import CohortCache
 from .grid import PlannedCell, Request, plan_grid
 from .page import write_comparison
@@ -118,7 +118,7 @@ def compare(
     with ExitStack() as stack:
         _open_folder(out, request, cells, stack)
         store = CellStore(out, backbone.fingerprint, digests, code)
-        records = _finished(store, cells, watch)
+        records = _finished(store, cells, cohorts, watch)
         watch.planned(cost_of(cells, records))
         failures: dict[str, Failure] = {}
         left = [cell for cell in cells if cell.key.identifier not in records]
@@ -126,7 +126,7 @@ def compare(
             watch.cell_begins(cell, number, len(left))
             outcome = _run(cell, store, cohorts, backbone, features, watch, debug)
             if isinstance(outcome, Failure):
-                failures[cell.key.identifier] = outcome
+                failures[cell.key.identifier] = outcome.kept
             else:
                 records[cell.key.identifier] = outcome
             watch.cell_ended(cell, outcome)
@@ -187,7 +187,9 @@ def _open_folder(out: Path, request: Request, cells: Sequence[PlannedCell], stac
         ) from None
 
 
-def _finished(store: CellStore, cells: Sequence[PlannedCell], watch: GridWatcher) -> dict[str, CellRecord]:
+def _finished(
+    store: CellStore, cells: Sequence[PlannedCell], cohorts: CohortCache, watch: GridWatcher
+) -> dict[str, CellRecord]:
     """Every finished cell, checked, and reduced where an earlier process was killed before that."""
     records = {}
     for cell in cells:
@@ -196,6 +198,8 @@ def _finished(store: CellStore, cells: Sequence[PlannedCell], watch: GridWatcher
             continue
         if store.run(cell).homes.exists():
             store.reduce(cell)
+        if cell.study.data.source != "phantoms" and named(record):
+            record = store.numbered(cell, record, group_numbers(cell.study, cohorts.of(cell.study)))
         records[cell.key.identifier] = record
     others = sorted({record.wardround for record in records.values()} - {__version__})
     if others:
@@ -245,13 +249,12 @@ def _run(
     except OSError:
         raise
     except (PlatformError, PrivacyError, DataError, EvaluationError) as error:
-        return store.fail(cell, Failure(error.what, error.where, error.remedy))
+        return store.fail(cell, error)
     except Exception as error:
         if debug:
             raise
         # A night's grid must not end at the first cell that meets a fault of ours, or runs out of memory.
-        what = f"internal error: {type(error).__name__}: {error}"
-        return store.fail(cell, Failure(what, "", "Run it again with --debug before the command and report it"))
+        return store.fail(cell, error)
     return store.write(cell, result)
 
 

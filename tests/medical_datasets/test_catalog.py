@@ -111,7 +111,14 @@ def test_without_a_table_similar_images_share_a_group(tmp_path: Path) -> None:
 
 def test_isic_metadata_gives_lesions_sources_and_sites(tmp_path: Path) -> None:
     lines = ["path,label,isic_id,lesion_id,source,sex,age_approx"]
-    cells = ["HAM_1,ham10000,female,55", "HAM_1,ham10000,F,55.0", ",bcn,male,85", ",bcn,unknown,"]
+    cells = [
+        "HAM_1,ham10000,female,55",
+        "HAM_1,ham10000,F,55.0",
+        ",bcn,male,85",
+        ",bcn,unknown,",
+        ",bcn,,",
+        ",ham10000,,",
+    ]
     for index, rest in enumerate(cells):
         name = ("melanoma", "nevus")[index % 2]
         save(tmp_path / name / f"ISIC_000000{index}.jpg", index)
@@ -126,9 +133,11 @@ def test_isic_metadata_gives_lesions_sources_and_sites(tmp_path: Path) -> None:
         "1": (1, "lesion_id:HAM_1", {"sex": "female", "age_band": "40-59", "source": "ham10000"}, None),
         "2": (0, "isic_id:ISIC_0000002", {"sex": "male", "age_band": "80+", "source": "bcn"}, None),
         "3": (1, "isic_id:ISIC_0000003", {"source": "bcn"}, None),
+        "4": (0, "isic_id:ISIC_0000004", {"source": "bcn"}, None),
+        "5": (1, "isic_id:ISIC_0000005", {"source": "ham10000"}, None),
     }
     sites = load_cohort("isic", tmp_path, classes=["nevus", "mel"], site_column="source")
-    assert [record.site for record in sites.records] == ["ham10000", "bcn", "ham10000", "bcn"]
+    assert [record.site for record in sites.records] == ["ham10000", "bcn", "bcn", "ham10000", "bcn", "ham10000"]
 
 
 def test_one_isic_id_in_two_folders_is_one_group(tmp_path: Path) -> None:

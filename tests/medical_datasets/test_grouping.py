@@ -219,3 +219,29 @@ def test_linked_groups_against_merging_until_nothing_changes(rows: list[dict[str
         assert named == (together and groups[first] is not None)
     for each in sets:
         assert len({groups[index] for index in each}) == 1
+
+
+def test_identifiers_that_differ_in_spelling_only_are_one_group_by_its_smallest_spelling() -> None:
+    told = [
+        Told(f"patient_id:{name}", {"patient_id": name})
+        for name in ("p1", "P1", "mu\u0308ller", "M\u00fcller", "a  b", "A b", "007", "7", "7.0")
+    ]
+    assert linked_groups(told) == (
+        "patient_id:P1", "patient_id:P1", "patient_id:M\u00fcller", "patient_id:M\u00fcller",
+        "patient_id:A b", "patient_id:A b", "patient_id:007", "patient_id:7", "patient_id:7.0",
+    )  # fmt: skip
+
+
+def test_names_of_other_units_are_compared_alike() -> None:
+    cells = [{"lesion_id": "L1"}, {"lesion_id": "l1"}, {"near_duplicate_group": "g"}, {"near_duplicate_group": "G"}]
+    told = [Told(group_of(row), row) for row in cells]
+    assert linked_groups(told) == ("lesion_id:L1",) * 2 + ("near_duplicate_group:G",) * 2
+
+
+@pytest.mark.parametrize(
+    ("written", "band"), [("40-59", "40-59"), ("60+", "60+"), ("Anna", "20-39"), ("born 1931", "20-39")]
+)
+def test_an_age_band_is_written_in_numbers_or_made_of_the_age(written: str, band: str) -> None:
+    assert subgroups_of({"age_band": written, "age": "33"})["age_band"] == band
+    if written[0].isalpha():
+        assert "age_band" not in subgroups_of({"age_band": written})

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from wardround.medical_datasets.cohort import Cohort, Dataset, Picture
 from wardround.medical_datasets.errors import DatasetLayoutError, EmptyClassError, TableError
 from wardround.medical_datasets.joined import Source, join
 from wardround.medical_datasets.listing import Item, Listing, Wanted
+from wardround.medical_datasets.readers.dicom_tags import patient_group
 from wardround.medical_datasets.reading import DIRECT
 from wardround.medical_datasets.sets.brain_mri import BRAIN_MRI
 from wardround.medical_datasets.sets.ham10000 import HAM10000
@@ -167,7 +169,7 @@ def test_one_unknown_group_compares_all_sources(tmp_path: Path) -> None:
     b = [item("1.png", 1, patient_id="1"), item("2.png", 1, patient_id="2")]
     for root, seeds in (("a", (1, 2)), ("b", (1, 3))):
         for name, seed in zip(("1.png", "2.png"), seeds, strict=True):
-            save(tmp_path / root / name, seed)
+            save(tmp_path / root / name, seed, compress_level=1 + (root == "b"))
     known = join(TWO, [source("a", tmp_path / "a", a), source("b", tmp_path / "b", b)])
     assert len(set(groups(known).values())) == 4
     save(tmp_path / "b/3.png", 9)
@@ -216,6 +218,106 @@ def test_the_same_file_in_two_sources_is_read_once(tmp_path: Path) -> None:
     assert set(groups(cohort)) == {"part/1.png", "2.png"}
     assert reasons(cohort) == {"part/1.png": "the same picture is in all, where it is kept"}
     assert [skipped.of for skipped in cohort.skipped] == ["part/1.png"]
+
+
+def test_a_hospital_has_one_numbering_in_all_its_exports(tmp_path: Path) -> None:
+    def export(name: str, site: str, items: list[Item]) -> Source:
+        return source(name, tmp_path / name, items, site=site)
+
+    digest = patient_group("19").partition(":")[2]
+    tagged = Item("3.png", 0, group=f"patient_id:{digest}", where="tags")
+    clusters = [Item("4.png", 0, group="near_duplicate_group:1", cells={}, where="table")]
+    cohort = join(
+        TWO,
+        [
+            export("ct", "alder", [item("1.png", 0, patient_id="17"), item("2.png", 1, patient_id="18"), *clusters]),
+            export("mr", "alder", [Item("1.png", 1, group="patient:17", where="t"), tagged, *clusters]),
+            export("jpeg", "alder", [item("5.png", 0, patient_id="19"), item("6.png", 0, lesion_id="4")]),
+            export("south", "birch", [item("1.png", 1, patient_id="17")]),
+            source("public", tmp_path / "public", [item("1.png", 1, patient_id="17")]),
+        ],
+    )
+    found = groups(cohort)
+    # Equal identifiers of one site, also as `patient` beside `patient_id` and as the digest that DICOM tags give.
+    assert found["ct/1.png"] == found["mr/1.png"] == "patient:alder/17"
+    assert found["mr/3.png"] == found["jpeg/5.png"]
+    assert found["mr/3.png"] in ("patient_id:alder/19", f"patient_id:alder/{digest}")
+    assert found["ct/2.png"] == "patient_id:alder/18"
+    assert found["jpeg/6.png"] == "lesion_id:alder/4"
+    assert found["ct/4.png"] == "near_duplicate_group:ct/1"
+    assert found["mr/4.png"] == "near_duplicate_group:mr/1"
+    assert found["south/1.png"] == "patient_id:birch/17"
+    assert found["public/1.png"] == "patient_id:public/17"
+    assert len(set(found.values())) == 8
+
+
+def test_a_row_tells_its_own_patient_beside_that_of_its_group(tmp_path: Path) -> None:
+    """Row 2 was put into the group of patient 17; another export knows its own patient, 18."""
+    joined = Item("2.png", 1, group="patient_id:17", cells={"patient_id": "18"}, where="t")
+    first = source("a", tmp_path / "a", [item("1.png", 0, patient_id="17"), joined], site="x")
+    second = source("b", tmp_path / "b", [item("1.png", 0, patient_id="18")], site="x")
+    assert set(groups(join(TWO, [first, second])).values()) == {"patient_id:x/17"}
+
+
+def test_files_of_the_same_bytes_are_one_picture_also_through_a_link(tmp_path: Path) -> None:
+    first = source("first", tmp_path / "a", [item("1.png", 0, patient_id="1"), item("2.png", 1, patient_id="2")])
+    (tmp_path / "b").mkdir()
+    shutil.copyfile(tmp_path / "a/1.png", tmp_path / "b/copy.png")
+    (tmp_path / "b/link.png").symlink_to(tmp_path / "a/2.png")
+    items = [
+        item("copy.png", 1, patient_id="8"),
+        item("link.png", 1, patient_id="9"),
+        item("new.png", 0, patient_id="8"),
+    ]
+    cohort = join(TWO, [first, source("second", tmp_path / "b", items)])
+    # What the copy tells of its patient counts: the picture that is new is of patient 1.
+    assert groups(cohort) == {
+        "a/1.png": "patient_id:first/1",
+        "a/2.png": "patient_id:first/2",
+        "b/new.png": "patient_id:first/1",
+    }
+    assert reasons(cohort) == {
+        "b/copy.png": "the same picture is in first, where it is kept; the class there is 'mel', here 'nv'",
+        "b/link.png": "the same picture is in first, where it is kept",
+    }
+    assert [skipped.of for skipped in cohort.skipped] == ["1.png", "2.png"]
+
+
+def test_only_files_of_a_size_that_another_source_has_are_hashed(tmp_path: Path) -> None:
+    hashed: list[str] = []
+
+    class Counting:
+        check_header = staticmethod(DIRECT.check_header)
+        read_grey_thumbnail = staticmethod(DIRECT.read_grey_thumbnail)
+
+        def content_hash(self, image: Picture) -> str:
+            hashed.append(str(image).removeprefix(f"{tmp_path}/"))
+            return DIRECT.content_hash(image)
+
+    save(tmp_path / "a/1.png", 1)
+    for name in ("a/2.png", "b/1.png"):  # of one size, and not alike
+        save(tmp_path / name, 2)
+        data = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(data + name.encode())
+    a = [item("1.png", 0, patient_id="1"), item("2.png", 1, patient_id="2")]
+    sources = [source("a", tmp_path / "a", a), source("b", tmp_path / "b", [item("1.png", 1, patient_id="1")])]
+    assert (tmp_path / "a/1.png").stat().st_size != (tmp_path / "a/2.png").stat().st_size
+    cohort = join(TWO, sources, reader=Counting())
+    assert sorted(hashed) == ["a/2.png", "b/1.png"]
+    assert len(set(groups(cohort).values())) == len(cohort.records) == 3
+
+
+def test_two_pictures_of_the_same_bytes_within_one_source_stay(tmp_path: Path) -> None:
+    save(tmp_path / "a/1.png", 1)
+    for name in ("a/2.png", "b/x.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(tmp_path / "a/1.png", tmp_path / name)
+    items = [item("1.png", 0, patient_id="1"), item("2.png", 1, patient_id="2")]
+    alone = join(TWO, [source("a", tmp_path / "a", items)])
+    assert len(set(groups(alone).values())) == 2
+    both = join(TWO, [source("a", tmp_path / "a", items), source("b", tmp_path / "b", [item("x.png", 0)])])
+    assert groups(both) == {"a/1.png": "patient_id:a/1", "a/2.png": "patient_id:a/1"}
+    assert set(reasons(both)) == {"b/x.png"}
 
 
 def test_a_repeated_id_within_one_source_is_one_group_and_stays(tmp_path: Path) -> None:
@@ -270,6 +372,8 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     cases: list[tuple[list[Source], type[Exception], str]] = [
         ([], DatasetLayoutError, "no source"),
         ([good, good], DatasetLayoutError, "two sources are called 's'"),
+        ([replace(good, site="a/b")], DatasetLayoutError, "'a/b' cannot be the name of a site here"),
+        ([good, replace(good, name="t", site="s")], DatasetLayoutError, "'s' cannot be the name of a site here"),
         ([replace(good, name="a/b")], DatasetLayoutError, "'a/b' cannot be"),
         ([replace(good, name="")], DatasetLayoutError, "cannot be"),
         ([replace(good, labels=(0,))], DatasetLayoutError, "does not fit 2 classes"),

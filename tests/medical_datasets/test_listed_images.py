@@ -82,10 +82,14 @@ def test_two_spellings_of_one_image_are_two_rows_for_it(tmp_path: Path) -> None:
 
 
 def test_parts_of_one_file_are_images_of_their_own(tmp_path: Path) -> None:
-    touch(tmp_path, "v.jpg")
-    rows = make_table(("v", "1"), ("v", "2"), ("v", "2"))
-    listing = list_rows(HAM10000, Wanted(tmp_path), rows, lambda row: Entry("v", 0, part=f"frame={row.cells['label']}"))
-    assert [item.name for item in listing.items] == ["v.jpg#frame=1", "v.jpg#frame=2"]
+    touch(tmp_path, "v.mat")
+    rows = make_table(("v.mat", "1"), ("v.mat", "2"), ("v.mat", "02"))
+
+    def understand(row: Row) -> Entry:
+        return Entry("v.mat", 0, part=f"frame={row.cells['label']}")
+
+    listing = list_rows(HAM10000, Wanted(tmp_path), rows, understand, suffixes=frozenset({".mat"}))
+    assert [item.name for item in listing.items] == ["v.mat#frame=1", "v.mat#frame=2"]
     assert len(listing.problems) == 1
 
 

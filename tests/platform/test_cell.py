@@ -107,7 +107,8 @@ def test_answers_add_up_to_the_figures(cells: Callable[[str], Cell], method: str
     for (where, name), part in parts(cell).items():
         answer, figures = result["answers"][where][name], result[where][name]
         assert answer["labels"] == part.labels.tolist()
-        assert answer["groups"] == list(part.groups)
+        names = [record.group for record in cell.data.cohort.records]
+        assert [names[int(number)] for number in answer["groups"]] == list(part.groups)
         assert len(answer["correct"]) == len(part) == figures["n"]
         assert set(answer["correct"]) <= {k / 3 for k in range(4)}
         assert np.mean(answer["correct"]) == pytest.approx(figures["accuracy"])

@@ -93,7 +93,14 @@ def test_few_images_are_not_encoded(phantoms: Path, tmp_path: Path) -> None:
     def encode(images: Sequence[Picture], progress: Progress) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         raise AssertionError("12 images do not say what is usual")
 
-    assert check_source(folder_source(tmp_path), encode=encode, watcher=Silent()).report.images == 12
+    report = check_source(folder_source(tmp_path), encode=encode, watcher=Silent()).report
+    assert report.images == 12
+    (said,) = [problem for problem in report.problems if problem.code == "foreign-not-looked-for"]
+    assert said.severity == "info"
+    assert "12 readable images are too few" in said.message
+    assert "60" in said.message
+    without = check_source(folder_source(tmp_path), encode=None, watcher=Silent()).report
+    assert said.code not in {problem.code for problem in without.problems}
 
 
 def test_joined_sources_are_checked_one_by_one(phantoms: Path, tmp_path: Path) -> None:

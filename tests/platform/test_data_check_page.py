@@ -96,7 +96,8 @@ def test_several_sources_stand_one_after_another(tmp_path: Path) -> None:
 
 
 def test_every_code_has_a_title() -> None:
-    source = "".join(path.read_text() for path in (ROOT / "medical_datasets" / "quality").glob("*.py"))
+    files = [*(ROOT / "medical_datasets" / "quality").glob("*.py"), ROOT / "platform" / "data_check.py"]
+    source = "".join(path.read_text() for path in files)
     codes = set(re.findall(r'"(?:error|warning|info)", "([a-z-]+)"', source))
     codes |= set(re.findall(r'"([a-z]+-confounded)"', source)) | {"colour-images", "grey-images"}
     codes |= {"unknown-class", "table", "layout", "no-class-folder"}

@@ -167,6 +167,32 @@ def test_a_run_without_figures_still_needs_its_state(toy: Callable[..., Any], tm
     assert [item.path.name for item in plan.of("state")] == ["session.bin"]
 
 
+def test_the_whole_split_of_a_run_goes_once_its_study_is_over(
+    toy: Callable[..., Any], tmp_path: Path, cache: Path
+) -> None:
+    made = toy(tmp_path / "run")
+    digest = made.study.digest()
+    made.run.split.write_text("{}")
+    with SiteHome.open(made.run.homes, "amber") as home:
+        (home.state(digest) / "split.json").write_text("{}")
+        with Ledger.open(home.ledger, owner="amber", clock=Clock()) as ledger:
+            ledger.open_study(digest)
+    assert plan_of(home.folder, cache).of("state") == ()
+    made.run.summary.write_text("{}")
+    assert plan_of(home.folder, cache).of("state") == ()  # the site has not seen its end
+    with Ledger.open(home.ledger, owner="amber", clock=Clock()) as ledger:
+        ledger.close_study(digest)
+    made.run.summary.unlink()
+    assert plan_of(home.folder, cache).of("state") == ()  # others may not have
+    made.run.summary.write_text("{}")
+    own = home.state(digest) / "split.json"
+    assert {item.path for item in plan_of(home.folder, cache).of("state")} == {own, made.run.split}
+    carry_out(home.folder, cache)
+    assert not made.run.split.exists()
+    assert not own.exists()
+    assert made.run.study.is_file()
+
+
 def test_nothing_goes_while_somebody_uses_the_home(home: Path, cache: Path) -> None:
     with SiteHome.open(home.parent, "amber"), pytest.raises(HomeError, match="in use"):
         carry_out(home, cache)

@@ -44,16 +44,19 @@ def test_a_dicom_folder(tmp_path: Path) -> None:
         "unreadable": ("error", 1),
         "burned-in": ("warning", 1),
         "burned-in-unknown": ("warning", 1),
-        "identifiers-in-files": ("warning", 1),
+        "identifiers-in-files": ("warning", 63),
         "classes-not-named": ("info", 1),
     }
     said = json.dumps(report.as_dict())
     for number, code in ((5, "burned-in"), (7, "burned-in-unknown"), (3, "identifiers-in-files")):
         (problem,) = [each for each in report.problems if each.code == code]
-        assert problem.names[0].startswith(f"im{number:03d}.dcm")
+        assert any(name.startswith(f"im{number:03d}.dcm") for name in problem.names)
+    (inside,) = [each for each in report.problems if each.code == "identifiers-in-files"]
+    assert "(patient's identifier in 63, patient's name in 1, date of birth in 1)" in inside.message
+    assert inside.names[3] == "im003.dcm: patient's name, patient's identifier, date of birth"
     assert "Jane" not in said
     assert "1961" not in said
-    assert (report.images, report.readable, report.groups) == (63, 63, 32)
+    assert (report.images, report.readable, report.groups) == (64, 63, 32)
 
 
 def test_one_file_of_many_pictures(tmp_path: Path) -> None:

@@ -64,6 +64,32 @@ def test_dicom_tells_of_names_burned_in_text_and_device(tmp_path: Path) -> None:
     assert of_file(dicom(tmp_path / "a.dcm")) == Tags()
     named = of_file(dicom(tmp_path / "b.dcm", PatientName="Doe^Jane", Manufacturer="Maker", ManufacturerModelName="X1"))
     assert named == Tags(("patient's name",), "", "Maker X1")
+    planted = {
+        "PatientName": "Doe^Jane",
+        "PatientID": "MRN-0815",
+        "PatientBirthDate": "19610317",
+        "PatientAddress": "Elm Street 1",
+        "AccessionNumber": "A4711",
+        "InstitutionName": "Nagoya Hospital",
+        "OperatorsName": "Roe^Rick",
+        "DeviceSerialNumber": "S9",
+    }
+    every = of_file(dicom(tmp_path / "all.dcm", **planted))
+    assert every.kinds == (
+        "patient's name",
+        "patient's identifier",
+        "date of birth",
+        "patient's address or telephone",
+        "accession number",
+        "institution",
+        "name of staff",
+        "device serial number",
+    )
+    assert not any(value in repr(every) for value in planted.values())
+    emptied = {name: "ANONYMIZED" for name in planted if "Date" not in name} | {"PatientBirthDate": "19000101"}
+    assert of_file(dicom(tmp_path / "none.dcm", **emptied)).kinds == ()
+    pseudonym = of_file(dicom(tmp_path / "p.dcm", PatientID="S-17", PatientIdentityRemoved="YES"))
+    assert pseudonym.kinds == ()
     assert of_file(dicom(tmp_path / "c.dcm", BurnedInAnnotation="YES")).burned_in == "yes"
     assert of_file(dicom(tmp_path / "d.dcm", secondary="yes")).burned_in == "unsaid"
     assert of_file(dicom(tmp_path / "e.dcm", secondary="yes", BurnedInAnnotation="NO")).burned_in == ""

@@ -4,6 +4,7 @@ import io
 import pickle
 import struct
 import threading
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -240,3 +241,73 @@ def test_the_front_door_reads_npz(tmp_path: Path) -> None:
     pixels.check_header(first)
     assert (pixels.read_rgb(first) == arrays.read_rgb(first)).all()
     assert pixels.content_hash(first) != pixels.content_hash(other)
+
+
+def one_header(path: Path, text: bytes, *, claimed: int | None = None) -> Path:
+    """An npz of one array that is nothing but its header; ``claimed`` is the header's length as written."""
+    length = struct.pack("<I", len(text) if claimed is None else claimed)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("train_images.npy", b"\x93NUMPY\x02\x00" + length + text)
+    return path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"-" * 9000 + b"1\n",  # MemoryError
+        b"(" * 5000 + b"\n",  # tokenize.TokenError
+        b"(" * 150 + b")" * 150,
+        b"1" + b"+1" * 4000,  # RecursionError
+        b"{'descr': '|u1', 'fortran_order': False, 'shape': (1, 28.5, 28), }",
+        b"{'descr': '|u1', 'fortran_order': False, 'shape': (1, " + b"9" * 4400 + b", 28), }",
+        b"{'descr': [('a', '<f4', (2,) * 300)], 'fortran_order': False, 'shape': (1, 28, 28), }",
+        b"\xff\xfe\n\0(",
+        b"",
+    ],
+    ids=lambda text: repr(text[:8]),
+)
+def test_headers_that_stop_a_parser_are_refused(tmp_path: Path, text: bytes) -> None:
+    path = one_header(tmp_path / "a.npz", text)
+    refused(path, "train_images/0", "no whole npz")
+    with pytest.raises(UnreadableImageError, match="no whole npz"):
+        arrays.small_array(path, "train_images")
+
+
+def test_no_more_of_a_header_is_unpacked_than_one_can_have(tmp_path: Path) -> None:
+    path = one_header(tmp_path / "a.npz", bytes(1 << 25), claimed=1 << 25)
+    tracemalloc.start()
+    refused(path, "train_images/0", "no whole npz")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 22
+
+
+def test_sizes_that_a_file_only_claims_are_refused(tmp_path: Path) -> None:
+    text = b"{'descr': '<i8', 'fortran_order': False, 'shape': (1000000000000,), }"
+    with pytest.raises(UnreadableImageError, match="it is damaged"):  # before its eight terabytes are asked for
+        arrays.small_array(one_header(tmp_path / "a.npz", text), "train_images")
+    text = b"{'descr': '|u1', 'fortran_order': False, 'shape': (100000, 28, 28), }"
+    path = one_header(tmp_path / "b.npz", text)
+    raw = bytearray(path.read_bytes())
+    entry = raw.rindex(b"PK\1\2")
+    struct.pack_into("<I", raw, entry + 24, 12 + len(text) + 100000 * 28 * 28)  # what the zip's directory says
+    path.write_bytes(raw)
+    refused(path, "train_images/0", "claims 78400081 bytes, more than its [0-9]+ packed bytes can hold")
+    with pytest.raises(UnreadableImageError, match="packed bytes can hold"):
+        arrays.check_header(ImageRef(path, "train_images/0"))
+
+
+def test_messages_name_few_arrays_and_quote_them(tmp_path: Path) -> None:
+    names = ["two\nlines \u202e", "n" * 500, *(f"part{index}" for index in range(28))]
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for name in names:
+            buffer = io.BytesIO()
+            np.save(buffer, np.zeros(1, dtype=np.uint8))
+            archive.writestr(f"{name}.npy", buffer.getvalue())
+    with pytest.raises(UnreadableImageError) as caught:
+        arrays.read_rgb(ImageRef(tmp_path / "a.npz", "train_images/0"))
+    said = caught.value.what.split("the arrays are ")[1]
+    assert said == ", ".join(
+        [r"'two\nlines \u202e'", f"'{'n' * 40}...'", *(f"'part{index}'" for index in range(10)), "and 18 more"]
+    )
+    assert arrays.names_of([]) == "none"

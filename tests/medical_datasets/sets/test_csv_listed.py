@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
-from wardround.medical_datasets.errors import DatasetLayoutError, EmptyClassError, TableError
+from wardround.medical_datasets.errors import DatasetLayoutError, EmptyClassError, TableError, UnknownClassError
 from wardround.medical_datasets.listing import Listing, Wanted
 from wardround.medical_datasets.loading import cohort_of
 from wardround.medical_datasets.readers.dicom import patient_group
@@ -80,7 +82,7 @@ def test_paths_start_from_the_tables_folder(tmp_path: Path) -> None:
     assert reasons(listing) == {"1.png": "not listed in list.csv"}
 
 
-@pytest.mark.parametrize("written", ["../outside.png", "a/../../outside.png", "/etc/passwd", "C:\\a.png", ""])
+@pytest.mark.parametrize("written", ["../outside.png", "a/../../outside.png", "/etc/passwd", "C:\\a.png"])
 def test_a_path_outside_the_tables_folder_is_a_problem(tmp_path: Path, written: str) -> None:
     save(tmp_path / "outside.png", 1)
     root = tmp_path / "data"
@@ -90,6 +92,92 @@ def test_a_path_outside_the_tables_folder_is_a_problem(tmp_path: Path, written: 
     assert isinstance(problem, TableError)
     assert "not a path below the table's folder" in str(problem)
     assert "row 3" in str(problem)
+    assert f"'{written}'" in str(problem)  # backslashes are not doubled
+
+
+@pytest.mark.parametrize("written", ["x" * 300 + ".png", "a\0b.png", "a/" * 3000 + "1.png"])
+def test_what_can_be_no_files_name_is_a_problem_of_its_row(tmp_path: Path, written: str) -> None:
+    save(tmp_path / "1.png", 1)
+    table(tmp_path, "path,label", "1.png,ill", f"{written},well")
+    (problem,) = read(tmp_path).problems
+    assert "row 3" in problem.where
+    assert "an image that is not there" in problem.what
+
+
+def test_an_empty_path_and_a_table_of_another_folder_are_explained(tmp_path: Path) -> None:
+    save(tmp_path / "deep/1.png", 1)
+    table(tmp_path, "path,label", ",ill")
+    assert read(tmp_path).problems[0].what == "the row names no file"
+    table(tmp_path, "path,label", "1.png,ill")
+    assert "the first is '1.png'; the folder holds 'deep/1.png'" in read(tmp_path).problems[0].what
+
+
+def test_a_misspelt_label_is_a_problem_that_says_what_was_meant(tmp_path: Path) -> None:
+    for number in range(4):
+        save(tmp_path / f"{number}.png", number)
+    table(tmp_path, "path,label", "0.png,benign", "1.png,maligant", "2.png,malignant", "3.png,inflamed")
+    (problem,) = read(tmp_path, "benign", "malignant").problems
+    assert isinstance(problem, UnknownClassError)
+    assert "row 3" in problem.where
+    assert problem.what.startswith("the label 'maligant' is no class")
+    assert problem.remedy == "did you mean 'malignant'? correct the rows, or remove them"
+
+
+def test_without_classes_in_the_study_a_check_sees_those_of_the_table(tmp_path: Path) -> None:
+    for number in range(3):
+        save(tmp_path / f"{number}.png", number)
+    table(tmp_path, "path,label", "0.png,well", "1.png,Ill", "2.png,ill")
+    listing = CSV_LISTED.read(CSV_LISTED, Wanted(tmp_path))
+    assert [type(problem) for problem in listing.problems] == [EmptyClassError]
+    assert listing.dataset.class_names == ("Ill", "well")
+    assert [item.label for item in listing.items] == [1, 0, 0]
+
+
+def test_names_of_files_are_found_in_either_unicode_form(tmp_path: Path) -> None:
+    save(tmp_path / unicodedata.normalize("NFD", "Süd/ä.png"), 1)
+    table(tmp_path, "path,label", unicodedata.normalize("NFC", "Süd/ä.png") + ",ill")
+    listing = read(tmp_path)
+    assert not listing.problems
+    assert not listing.skipped
+    assert (tmp_path / listing.items[0].relative).is_file()
+
+
+def test_one_picture_is_taken_once_however_its_part_is_written(tmp_path: Path) -> None:
+    write(dataset(grey((8, 8)), PatientID="A"), tmp_path / "1.dcm")
+    write(dataset(np.stack([grey((8, 8))] * 9), PatientID="B"), tmp_path / "9.dcm")
+    save(tmp_path / "1.png", 1)
+    nibabel.save(nibabel.Nifti1Image(np.ones((4, 5, 6), dtype=np.int16), np.eye(4)), tmp_path / "v.nii")
+    nibabel.save(nibabel.Nifti1Image(np.ones((4, 5, 1), dtype=np.int16), np.eye(4)), tmp_path / "flat.nii")
+    same = {
+        "1.dcm": ("", "frame=0", "frame=00"),
+        "9.dcm": ("frame=5", "frame=05"),
+        "1.png": ("", "frame=0"),
+        "v.nii": ("axial=5", "axial=05", "axial=5,volume=0", "axial=5,volume=00"),
+        "flat.nii": ("", "axial=0", "volume=0", "axial=0,volume=0"),
+        "a.npz": ("train_images/5", "train_images/05"),
+    }
+    (tmp_path / "a.npz").write_bytes(b"x")
+    for name, spellings in same.items():
+        for spelling in spellings:
+            table(tmp_path, "path,label,part", f'{name},ill,"{spellings[0]}"', f'{name},ill,"{spelling}"')
+            listing = read(tmp_path)
+            assert [item.part for item in listing.items] == [spellings[0]], (name, spelling)
+            assert [problem.what for problem in listing.problems] == ["two rows name one image"], (name, spelling)
+            table(tmp_path, "path,label,part", f'{name},ill,"{spelling}"')
+            assert [item.part for item in read(tmp_path).items] == [spellings[0]], (name, spelling)
+    table(tmp_path, "path,label,part", "v.nii,ill,axial=0", "v.nii,ill,coronal=0", "9.dcm,ill,frame=0")
+    assert [item.part for item in read(tmp_path).items] == ["frame=0", "axial=0", "coronal=0"]
+    table(tmp_path, "path,label,part", "1.png,ill,frame=1")
+    assert "the part 'frame=1' of an ordinary picture" in read(tmp_path).problems[0].what
+
+
+def test_names_of_people_in_a_subgroup_column_do_not_reach_the_cohort(tmp_path: Path) -> None:
+    rows = []
+    for number in range(8):
+        save(tmp_path / f"{number}.png", number)
+        rows.append(f"{number}.png,{'ill' if number % 2 else 'well'},p{number},Dr Name{number},Anna {number}")
+    table(tmp_path, "path,label,patient,source,age_band", *rows)
+    assert [dict(record.subgroups) for record in cohort_of(read(tmp_path)).records] == [{}] * 8
 
 
 def test_other_formats_are_listed_by_path(tmp_path: Path) -> None:
@@ -236,4 +324,6 @@ def test_tables_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
         read(tmp_path)
     table(tmp_path, "path,label", "1.png,ill")
     with pytest.raises(EmptyClassError, match='classes = \\["ill"\\]'):
-        CSV_LISTED.read(CSV_LISTED, Wanted(tmp_path))
+        cohort_of(CSV_LISTED.read(CSV_LISTED, Wanted(tmp_path)))
+    with pytest.raises(EmptyClassError, match="the study names 1"):
+        CSV_LISTED.read(CSV_LISTED, Wanted(tmp_path, ("ill",)))

@@ -80,7 +80,7 @@ def test_every_key_finds_its_image(column: str, values: tuple[str, str], tmp_pat
     assert found.dataset.class_names == CLASSES
     cohort = cohort_of(found)
     assert [record.label for record in cohort.records] == [1, 0]
-    assert cohort.records[0].subgroups == {"sex": "female", "age_band": "40-59", "device": "Acme Ring"}
+    assert found.items[0].subgroups == {"sex": "female", "age_band": "40-59", "device": "Acme Ring"}
 
 
 def test_the_most_specific_of_several_keys_counts_and_the_patient_column_names_the_patient(tmp_path: Path) -> None:
@@ -434,3 +434,33 @@ def test_identifiers_do_not_pass_the_loader(tmp_path: Path) -> None:
     assert len({record.group for record in cohort.records}) == 1
     shown = repr((found, cohort, [str(problem) for problem in found.problems]))
     assert not any(secret in shown for secret in SECRETS)
+
+
+def test_misspelt_labels_and_labels_that_are_alike(tmp_path: Path) -> None:
+    two(tmp_path)
+    table(tmp_path, "path,label", "a/1.dcm,grade_2", "b/IM0001,grade_3")
+    found = DICOM_FOLDER.read(DICOM_FOLDER, Wanted(tmp_path, ("grade_2", "grade_4")))
+    assert not found.problems
+    assert [item.reason for item in found.skipped] == ["the label 'grade_3' is none of the classes asked for"]
+    table(tmp_path, "path,label", "a/1.dcm,nodul", "b/IM0001,normal")
+    (problem,) = listed(tmp_path).problems
+    assert "row 2" in problem.where
+    assert problem.remedy == "did you mean 'nodule'? correct the rows, or remove them"
+
+
+def test_a_patient_spelt_in_two_ways_and_numbers_as_excel_writes_them(tmp_path: Path) -> None:
+    two(tmp_path)
+    table(tmp_path, "path,label,patient", "a/1.dcm,nodule,p 1", "b/IM0001,normal,P  1")
+    assert [item.group for item in listed(tmp_path).items] == [patient_group("P  1")] * 2
+    table(tmp_path, "patient_id,label", "1000.0,nodule", "1001.0,normal")
+    (problem,) = listed(tmp_path).problems
+    assert "Excel" in problem.remedy
+    assert "1000" not in str(problem)
+    table(tmp_path, "path,label", "z.dcm,nodule")
+    assert "it has 'z.dcm', and the first file 'a/1.dcm'" in listed(tmp_path).problems[0].what
+
+
+@pytest.mark.parametrize("labels", ["../labels.csv", "/etc/labels.csv"])
+def test_the_table_lies_below_the_folder(tmp_path: Path, labels: str) -> None:
+    with pytest.raises(DatasetLayoutError, match="not below the data folder"):
+        DICOM_FOLDER.read(DICOM_FOLDER, Wanted(tmp_path, CLASSES, labels))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,65 @@ def test_names_that_are_alike_are_other_classes(tmp_path: Path) -> None:
     assert len(listing.skipped) == 2
 
 
+def test_a_misspelt_folder_is_a_problem_that_says_what_was_meant(tmp_path: Path) -> None:
+    tree(tmp_path, "a/benign", "a/malignant", "b/bengin", "b/malignant", "c/bengin")
+    (problem,) = read(tmp_path, "benign", "malignant").problems
+    assert isinstance(problem, UnknownClassError)
+    assert problem.where == str(tmp_path / "b/bengin")
+    assert "did you mean 'benign'?" in problem.remedy
+
+
+def test_without_classes_in_the_study_a_check_sees_those_of_the_folders(tmp_path: Path) -> None:
+    listing = read(tree(tmp_path, "a/well", "a/ill", "b/train/ill", "b/test/well"))
+    assert [type(problem) for problem in listing.problems] == [EmptyClassError]
+    assert listing.dataset.class_names == ("ill", "well")
+    assert [(item.site, item.label) for item in listing.items] == [("a", 0), ("a", 1), ("b", 1), ("b", 0)]
+
+
+@pytest.mark.parametrize(
+    ("folder", "site"),
+    [
+        ("Krankenhaus Süd", "krankenhaus_sud"),
+        (unicodedata.normalize("NFD", "Krankenhaus Süd"), "krankenhaus_sud"),
+        ('Ärzte "Nord"', "arzte_nord"),
+        ("Großstadt", "grossstadt"),
+        ("Ål - Øst", "al_st"),
+        ("北", "北"),  # refused by name where sites are checked
+    ],
+)
+def test_accents_are_dropped_from_names_of_sites(tmp_path: Path, folder: str, site: str) -> None:
+    listing = read(tree(tmp_path, f"{folder}/ill", "other/well"), "ill", "well")
+    assert {item.site for item in listing.items} == {site, "other"}
+
+
+def test_sites_that_are_one_without_accents_are_refused_with_both_names(tmp_path: Path) -> None:
+    tree(tmp_path, *(f"Klinik {letter}/ill" for letter in "äöüa"))
+    with pytest.raises(DatasetLayoutError, match="'Klinik a', 'Klinik ä' are one site's name, 'klinik_a'"):
+        cohort_of(read(tmp_path, "ill", "well"))
+
+
+def test_a_link_that_leads_back_up_is_skipped_by_name(tmp_path: Path) -> None:
+    root = tree(tmp_path / "data", "a/ill", "a/well", "b/ill")
+    (tmp_path / "store").mkdir()
+    for link, target in {
+        "a/ill/up": root,
+        "a/well/here": root / "a/well",
+        "b/again": root / "b",
+        "a/over": tmp_path,
+        "b/store": tmp_path / "store",
+    }.items():
+        (root / link).symlink_to(target)
+    (tmp_path / "store" / "back").symlink_to(root)
+    save(tmp_path / "store" / "well" / "2.jpg", 2)
+    listing = read(root, "ill", "well")
+    assert not listing.problems
+    found = [item.relative for item in listing.items]
+    assert found == ["a/ill/1.jpg", "a/well/1.jpg", "b/ill/1.jpg", "b/store/well/2.jpg"]
+    left = {item.path.relative_to(root).as_posix(): item.reason for item in listing.skipped}
+    assert set(left) == {"a/ill/up", "a/well/here", "b/again", "a/over", "b/store/back"}
+    assert set(left.values()) == {"a link to a folder that holds it, which is not followed"}
+
+
 def test_folders_of_patients_inside_a_class_belong_to_it(tmp_path: Path) -> None:
     tree(tmp_path, "a/ill/p1", "a/ill/p2", "b/well/p1", "b/other/p3/left")
     listing = read(tmp_path, "ill", "well")
@@ -103,7 +163,7 @@ def test_a_folder_that_holds_no_sites_is_a_problem(tmp_path: Path, folders: tupl
 def test_the_study_must_name_the_classes(tmp_path: Path) -> None:
     tree(tmp_path, "a/ill", "b/well")
     with pytest.raises(EmptyClassError, match='classes = \\["ill", "well"\\]'):
-        read(tmp_path)
+        cohort_of(read(tmp_path))
     with pytest.raises(UnknownClassError, match="named twice"):
         read(tmp_path, "ill", "ILL")
     with pytest.raises(DatasetLayoutError, match="cannot be listed"):

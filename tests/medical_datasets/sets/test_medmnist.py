@@ -11,8 +11,9 @@ from wardround.medical_datasets.errors import DatasetLayoutError, TableError, Un
 from wardround.medical_datasets.listing import Listing, Wanted
 from wardround.medical_datasets.loading import cohort_of
 from wardround.medical_datasets.pixels import read_rgb
+from wardround.medical_datasets.sets import medmnist
 from wardround.medical_datasets.sets.ham10000 import HAM10000
-from wardround.medical_datasets.sets.medmnist import MEDMNIST, REFUSED
+from wardround.medical_datasets.sets.medmnist import MAX_IMAGES, MEDMNIST, REFUSED
 
 BY_KEY = {dataset.key: dataset for dataset in MEDMNIST}
 COUNTS = {"train": 11, "val": 3, "test": 4}
@@ -165,6 +166,35 @@ def test_files_that_contradict_themselves(tmp_path: Path) -> None:
     (tmp_path / "breastmnist.npz").write_bytes(b"PK\3\4")
     with pytest.raises(TableError, match="no whole npz"):
         cohort_of(listed(dataset, tmp_path))
+
+
+def test_more_images_than_any_published_set_are_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = BY_KEY["breastmnist"]
+    held = arrays(dataset)
+    held["train_images"] = np.zeros((MAX_IMAGES + 1, 1, 1), dtype=np.uint8)
+    held["train_labels"] = np.zeros(MAX_IMAGES + 1, dtype=np.uint8)
+    np.savez_compressed(tmp_path / "breastmnist.npz", **held)
+    read: list[str] = []
+    whole = medmnist.small_array
+
+    def noted(path: Path, name: str) -> NDArray[Any]:
+        read.append(name)
+        return whole(path, name)
+
+    monkeypatch.setattr(medmnist, "small_array", noted)
+    listing = listed(dataset, tmp_path)
+    assert len(listing.items) == 7
+    assert [problem.what for problem in listing.problems] == [
+        "the file claims more than 262144 images: 262145 in train"
+    ]
+    assert read == ["val_labels", "test_labels"]
+    monkeypatch.setattr(medmnist, "MAX_IMAGES", 17)  # of all parts together, which have 11, 3 and 4
+    np.savez_compressed(tmp_path / "breastmnist.npz", **arrays(dataset))
+    listing = listed(dataset, tmp_path)
+    assert len(listing.items) == 14
+    assert [problem.what for problem in listing.problems] == ["the file claims more than 17 images: 4 in test"]
+    with pytest.raises(TableError, match="more than 17 images"):
+        cohort_of(listing)
 
 
 def test_folders_without_the_set(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +223,23 @@ def test_tables(tmp_path: Path) -> None:
     table(tmp_path, "path,label,ward", "a.nii,stroke,W3", name="mine.csv")
     records = cohort_of(listed(tmp_path, labels="mine.csv"), site_column="ward", allow_empty=True).records
     assert [record.site for record in records] == ["W3"]
+
+
+def test_one_slice_is_taken_once_and_the_table_lies_below_the_folder(tmp_path: Path) -> None:
+    save(tmp_path / "flat.nii", np.arange(30, dtype=np.int16).reshape(6, 5))
+    table(tmp_path, "path,label,axis,slice", "flat.nii,stroke,,", "flat.nii,haemorrhage,axial,0")
+    listing = listed(tmp_path)
+    assert [item.part for item in listing.items] == [""]
+    assert "a slice that row 2 gives too" in listing.problems[0].what
+    for labels in ("../labels.csv", "/etc/labels.csv", "C:\\labels.csv"):
+        with pytest.raises(DatasetLayoutError, match="not below the data folder"):
+            listed(tmp_path, labels=labels)
+
+
+def test_a_file_whose_name_is_in_another_unicode_form_is_the_rows(tmp_path: Path) -> None:
+    save(tmp_path / unicodedata.normalize("NFD", "ä.nii"), 1)
+    table(tmp_path, "path,label", unicodedata.normalize("NFC", "ä.nii") + ",stroke", "x" * 300 + ".nii,stroke")
+    listing = listed(tmp_path)
+    assert len(listing.items) == 1
+    assert not listing.skipped
+    assert ["row 3" in problem.where for problem in listing.problems] == [True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -12,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from rich.console import Console
 from wardround.platform.cli import data_check as command
 from wardround.platform.data_check_page import MADE_BY
+from wardround.privacy import atomic
+
+from ..foreign_pictures import foreign
 
 Cli = Callable[..., Any]
 Images = Callable[..., Path]
@@ -75,6 +80,35 @@ def test_on_a_terminal_five_are_named_and_all_on_request(
         assert ("… and 2 more: --all" in said) == (shown == 5)
 
 
+@pytest.mark.parametrize("sites", [1, 9])
+def test_on_80_columns_and_piped_no_figure_is_lost(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sites: int
+) -> None:
+    names = {f"a hospital of long name {number}" for number in range(sites)}
+    for number, site in enumerate(sorted(names)):
+        for at, label in enumerate(("glioma", "notumor")):
+            for copy in range(1 + at):
+                path = tmp_path / "images" / site / label / f"{copy}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(foreign("popcorn", 100 * number + 10 * at + copy)).save(path)
+    (path.parent / "none.png").write_bytes(b"")
+    screen = Console(
+        file=io.StringIO(), force_terminal=True, color_system=None, highlight=False, soft_wrap=True, width=80
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "OUT", screen)
+        cli("data", "check", tmp_path / "images", "--no-encoder")
+    shown = screen.file.getvalue()  # type: ignore[attr-defined]
+    piped = cli("data", "check", tmp_path / "images", "--no-encoder").out
+    for said in (shown, piped):
+        assert f"{3 * sites} of {3 * sites + 1} images readable" in said
+        assert all(said.count(name) for name in (names if sites > 1 else ["glioma", "notumor"]))
+    table = [line for line in shown.splitlines() if "│" in line]
+    assert max(len(line) for line in table) <= 80
+    assert all(len(line) <= 80 for line in shown.splitlines() if line.startswith(("error", "warning", "info")))
+    assert "cannot be decoded, and so left out by loaders [unreadable]" in piped
+
+
 def test_a_name_is_no_terminal_command_and_no_second_line(cli: Cli, images: Images) -> None:
     root = images(9)
     (root / "glioma" / "000.png").rename(root / "glioma" / "red\x1b[31m\nerror: no.png")
@@ -125,6 +159,42 @@ def test_the_page_is_written_and_said_to_be_local(cli: Cli, images: Images, tmp_
     page.write_text("mine", encoding="utf-8")
     cli("data", "check", tmp_path / "images", "--html", page).assert_explains("not written over", str(page))
     assert page.read_text(encoding="utf-8") == "mine"
+
+
+def test_a_page_that_cannot_be_written_costs_nothing_that_was_found(
+    cli: Cli, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    root = images(9)
+    (tmp_path / "out").mkdir()
+    page = tmp_path / "out" / "check.html"
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic.os, "fsync", full)
+        ended = cli("data", "check", root, "--no-encoder", "--html", page)
+    assert ended.code == 1
+    assert "error: the page of" in ended.err
+    assert "No space left" in ended.err
+    assert f"where: {page}" in ended.err
+    assert "Traceback" not in ended.err
+    assert "36 of 36 images readable" in ended.out
+    assert list((tmp_path / "out").iterdir()) == []
+    monkeypatch.setattr("wardround.platform.data_check.list_images", None)  # nothing is read before this is said
+    cli("data", "check", root, "--html", tmp_path / "nowhere" / "a.html").assert_explains("no such folder", "nowhere")
+
+
+def test_an_option_without_effect_is_refused_and_errors_name_options(cli: Cli, images: Images, tmp_path: Path) -> None:
+    root = images(9)
+    for named in ((), ("--dataset", "ham10000")):
+        ended = cli("data", "check", root, "--labels", "mine.csv", *named)
+        ended.assert_explains("--labels mine.csv would have no effect", "dicom-folder")
+    ended = cli("data", "check", root, "--labels", "mine.csv", "--dataset", "csv")
+    ended.assert_explains("mine.csv", "--labels FILE")
+    for name in ("nope", "images/glioma/000.png"):
+        ended = cli("data", "check", tmp_path / name)
+        ended.assert_explains(name)
+        assert "MRI" not in ended.err
 
 
 def test_a_joined_study_is_checked_source_by_source(cli: Cli, images: Images, tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from wardround.medical_datasets.errors import SplitError
 from wardround.medical_datasets.readers.dicom import patient_group
+from wardround.platform.compare import runner
 
 from ...medical_datasets.readers.dicom_files import dataset, write
 from ..canaries import Detector
@@ -124,6 +126,23 @@ def _table(path: Path, rows: list[dict[str, str]]) -> None:
         writer.writerows(rows)
 
 
+def _leave_failures(
+    compared: Path, study: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Let cells fail whose errors name a patient: in what, where and remedy, and in an error that is none of ours."""
+
+    def failing(study: Any, *rest: Any) -> Any:
+        if study.method == "pooled":
+            raise RuntimeError(f"no memory for {name}")
+        raise SplitError(f"{name} is on two sides", where=f"/archive/{name}.dcm", remedy=f"Ask {name}")
+
+    monkeypatch.setattr(runner, "run_cell", failing)
+    ended = cli("compare", study, "--methods", "zero-shot,local-only,fedclip,pooled,facmic", "--out", compared)
+    assert ended.code == 1
+    assert name in ended.err  # on the terminal it is said
+    assert name not in ended.out
+
+
 @pytest.mark.parametrize(("key", "plant"), [("dicom-folder", plant_dicom), ("csv", plant_csv)])
 def test_no_identifier_is_in_any_file_that_a_study_leaves(
     cli: Callable[..., Any],
@@ -145,11 +164,15 @@ def test_no_identifier_is_in_any_file_that_a_study_leaves(
         ("audit", "export", run, "--format", "csv", "--out", tmp_path / "export.csv"),
         ("audit", "export", run, "--format", "fhir", "--out", tmp_path / "export.json"),
         ("data", "split", study, "--out", tmp_path / "split.json"),
+        ("compare", study, "--methods", "zero-shot,local-only,fedclip", "--out", tmp_path / "compared"),
     ):
         ended = cli(*words)
         assert ended.code == 0, ended.err
         assert [find.what for find in detector.search((ended.out + ended.err).encode())] == [], words
-    left = [path for folder in (run, own) for path in folder.rglob("*") if path.is_file()]
+    _leave_failures(tmp_path / "compared", study, cli, monkeypatch, sorted(planted.strings)[0])
+    left = [path for folder in (run, own, tmp_path / "compared") for path in folder.rglob("*") if path.is_file()]
+    for name in ("cell.json", "failed.json", "index.html"):
+        assert any(path.name == name for path in left), name
     left += [tmp_path / "export.csv", tmp_path / "export.json", tmp_path / "split.json"]
     assert len(left) > 40
     assert any(path.is_relative_to(own) for path in left)

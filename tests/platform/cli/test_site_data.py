@@ -100,7 +100,9 @@ def test_purge_lists_removes_and_says_so(cli: Callable[..., Any], run: Path, own
     home = run / "homes" / SITE
     stored = next(home.glob("state/*")) / "session.bin"
     stored.write_bytes(b"x" * 10)
-    kept = {path for path in home.rglob("*") if path.is_file() and path != stored}
+    split = stored.with_name("split.json")  # names patients by marks that its holder can try
+    assert split.is_file()
+    kept = {path for path in home.rglob("*") if path.is_file() and path not in (stored, split)}
     ended = cli("site", "purge", "--home", home, "--cache", own_cache, "--yes")
     assert ended.code == 0, ended.err
     listed, done = ended.out.split("Done: ")
@@ -111,6 +113,7 @@ def test_purge_lists_removes_and_says_so(cli: Callable[..., Any], run: Path, own
     assert not list(own_cache.rglob("*.safetensors"))
     assert kept <= {path for path in home.rglob("*") if path.is_file()}
     assert not stored.exists()
+    assert not split.exists()
     told = json.loads(cli("site", "purge", "--home", home, "--cache", own_cache, "--yes", "--json").out)
     assert (told["files"], told["bytes"], told["ledger_entry"], told["open"]) == (0, 0, False, {})
     # The run is as good as before: what reads it afterwards finds what it needs.

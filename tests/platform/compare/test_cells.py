@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 from wardround import __version__
-from wardround.platform.compare.cells import CellStore, Failure
+from wardround.medical_datasets.errors import SplitError
+from wardround.platform.compare.cells import CellStore, named
 from wardround.platform.compare.grid import PlannedCell, Request, plan_grid
 from wardround.platform.compare.source_code import FOLDERS, PACKAGE, source_sha256
-from wardround.platform.errors import RunFolderError
+from wardround.platform.errors import MethodError, RunFolderError
 from wardround.platform.run_folder import RunFolder
+from wardround.privacy.errors import HomeError
 
 BACKBONE = "ab" * 32
 
@@ -174,9 +176,51 @@ def test_a_finished_cell_keeps_what_an_auditor_asks_for_and_no_keys(
 def test_a_failure_is_kept_until_the_cell_is_finished(
     store: CellStore, cell: PlannedCell, result_of: Callable[..., dict[str, Any]]
 ) -> None:
-    store.fail(cell, Failure("the loss is not finite", "facmic", "lower lr"))
+    store.fail(cell, MethodError("the loss is not finite", where="facmic", remedy="lower lr"))
     kept = json.loads((store.folder(cell) / "failed.json").read_bytes())
-    assert kept == {"what": "the loss is not finite", "where": "facmic", "remedy": "lower lr"}
+    assert kept["kind"] == "MethodError"
+    assert kept["rule"] == "A method was given options or data that it cannot train with."
     assert store.read(cell) is None
     store.write(cell, result_of(cell, 0.6))
     assert [path.name for path in store.folder(cell).iterdir()] == ["cell.json"]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (SplitError("images of 'QUASIMODO'", where="/data/QUASIMODO.dcm", remedy="ask QUASIMODO"), "SplitError"),
+        (HomeError("a key of QUASIMODO", where="QUASIMODO", remedy="ask QUASIMODO"), "HomeError"),
+        (KeyError("QUASIMODO"), "KeyError"),
+    ],
+)
+def test_of_a_failure_the_class_alone_is_written_down(
+    store: CellStore, cell: PlannedCell, error: Exception, kind: str
+) -> None:
+    told = store.fail(cell, error)
+    assert "QUASIMODO" in told.what  # for the terminal
+    assert told.remedy
+    written = (store.folder(cell) / "failed.json").read_text()
+    assert "QUASIMODO" not in written
+    assert json.loads(written)["kind"] == kind
+    assert told.kept.what.startswith(f"{kind}: ")
+    assert "QUASIMODO" not in f"{told.kept}"
+
+
+def test_names_of_groups_in_an_older_cell_become_numbers_and_what_is_equal_stays_equal(
+    store: CellStore, cell: PlannedCell, result_of: Callable[..., dict[str, Any]]
+) -> None:
+    record = store.write(cell, result_of(cell, 0.6))
+    assert named(record)
+    before = record.result.answers
+    first = before.sites["site-1"].groups[0]
+    after = store.numbered(cell, record, {first: "0"})
+    assert not named(after)
+    assert store.read(cell) == after
+    assert first not in store.record(cell).read_text()
+    assert after.result.answers.sites["site-1"].groups[0] == "0"
+    old = [n for part in (*before.sites.values(), *before.unseen.values()) for n in part.groups]
+    new = [
+        n for part in (*after.result.answers.sites.values(), *after.result.answers.unseen.values()) for n in part.groups
+    ]
+    assert len(set(zip(old, new, strict=True))) == len(set(old)) == len(set(new)) > 8
+    assert after.result.answers.sites["site-1"].labels == before.sites["site-1"].labels

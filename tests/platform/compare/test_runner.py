@@ -37,6 +37,7 @@ class Watch(Silent):
         self.costs: list[Cost] = []
         self.ran: list[str] = []
         self.notes: list[str] = []
+        self.failures: list[Failure] = []
 
     def planned(self, cost: Cost) -> None:
         self.costs.append(cost)
@@ -45,7 +46,8 @@ class Watch(Silent):
         self.ran.append(cell.key.identifier)
 
     def cell_ended(self, cell: PlannedCell, outcome: CellRecord | Failure) -> None:
-        pass
+        if isinstance(outcome, Failure):
+            self.failures.append(outcome)
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -191,11 +193,19 @@ def test_a_cell_that_fails_is_recorded_and_the_grid_goes_on(
 
     monkeypatch.setattr(runner, "run_cell", failing)
     request, out = request_of("local-only", "pooled", "zero-shot", rounds=1), tmp_path / "out"
-    comparison = compare(request, out, Watch(), cache=cache)
+    watch = Watch()
+    comparison = compare(request, out, watch, cache=cache)
     assert [(cell.method, cell.reason) for cell in comparison.failed] == [
-        ("local-only", "the training loss is not finite"),
-        ("pooled", "internal error: RuntimeError: out of memory"),
+        ("local-only", "MethodError: A method was given options or data that it cannot train with."),
+        ("pooled", "RuntimeError: An error inside Wardround, or no memory."),
     ]
+    assert [failure.what for failure in watch.failures] == [
+        "the training loss is not finite",
+        "internal error: RuntimeError: out of memory",
+    ]
+    for path in out.rglob("*"):
+        if path.is_file() and path.suffix in (".json", ".html"):
+            assert b"out of memory" not in path.read_bytes(), path
     assert comparison.rows[2].finished == 1
     with pytest.raises(RuntimeError, match="out of memory"):
         compare(request, out, Watch(), cache=cache, debug=True)
