@@ -25,6 +25,7 @@ from .listing import Item, Listing
 from .loading import check_site_column, left_out, readable_items, site_of
 from .reading import DIRECT, Reader, each
 from .sets.brats import edition_of
+from .subgroups import plain_subgroups
 
 ISIC_FAMILY: Final = frozenset({"ham10000", "isic", "isic-2018", "isic-2019", "isic-2020", "bcn20000", "dermamnist"})
 """Keys of data sets whose pictures are in the ISIC archive."""
@@ -90,7 +91,8 @@ def join(target: Dataset, sources: Sequence[Source], *, allow_empty: bool = Fals
         reader: answers what is asked of the files.
 
     Returns:
-        The cohort; its root is the folder above all roots. Every record has the subgroup ``source``. Classes that a
+        The cohort; its root is the folder above all roots. Every record has the subgroup ``source``; of the others
+        those are left out that may name persons (see :func:`.subgroups.plain_subgroups`). Classes that a
         map leaves out are in ``skipped``, each image with its class and the class's count.
 
     Raises:
@@ -120,16 +122,17 @@ def join(target: Dataset, sources: Sequence[Source], *, allow_empty: bool = Fals
         [image.item.image(_root(image.source)) for image, _ in kept], [group for _, group in kept], reader
     )
     skipped += complete.skipped
+    subgroups = plain_subgroups([image.item.subgroups for image, _ in kept])
     records = tuple(
         Record(
             path=image.path,
             label=image.label,
             group=group,
             site=image.source.site or site_of(image.item, image.source.site_column),
-            subgroups=MappingProxyType({**image.item.subgroups, "source": image.source.name}),
+            subgroups=MappingProxyType({**shown, "source": image.source.name}),
             part=image.item.part,
         )
-        for (image, _), group in zip(kept, complete.names, strict=True)
+        for (image, _), group, shown in zip(kept, complete.names, subgroups.rows, strict=True)
         if group is not None
     )
     cohort = Cohort(
@@ -314,8 +317,8 @@ def _shared_ids(image: _Found) -> Iterator[Hashable]:
         column, _, value = (image.item.group or "").partition(":")
         for patient in {value if column in PATIENT_COLUMNS else "", patient_of(image.item.cells)} - {""}:
             # A table has identifiers, DICOM files digests of them: one export of each is one patient too.
-            for written in (patient, patient_group(patient).partition(":")[2]):
-                yield ("patient", image.source.site, written)
+            for either in (patient, patient_group(patient).partition(":")[2]):
+                yield ("patient", image.source.site, either)
     named = isic_id(image.item.relative)
     for written in (named, _image_id(image.item)):
         if written is not None:

@@ -84,6 +84,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                 "private_alignment",
                 "private_training",
                 "private_site",
+                "group_names",
                 "withdrawn",
             }
         ),
@@ -139,7 +140,6 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                 "federation",
                 "figures_loop",
                 "forgetting",
-                "group_names",
                 "held_home",
                 "ledger_timer",
                 "marks",

@@ -63,8 +63,8 @@ def _interrupted() -> None:
     show_error(
         "interrupted",
         "",
-        "Give the same command again; a run that had begun its rounds continues with "
-        "wardround run DIR/study.toml --out DIR --resume",
+        "A run whose folder was begun continues: wardround run DIR/study.toml --out DIR --resume; "
+        "a comparison and everything else, with the same command again",
     )
 
 

@@ -23,13 +23,14 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Json = Annotated[bool, typer.Option("--json", help="For scripts; what would go is then listed on standard error.")]
 
 _FOLDER_AGAIN = (
-    "`wardround compare` and `wardround data check` read the data's folder itself and know no homes: they put these "
-    "images back into cache and index, and compare trains on them. Take the images out of the folder and its table."
+    "`wardround compare` and `wardround data check` read the data's folder itself and know no homes: compare trains on "
+    "these images and puts them back into cache and index, data check may put features of them back into the cache. "
+    "Take the images out of the folder and its table."
 )
 _SPLITS = (
     "Marks of the group's name, against which names can be tried: split.json in this home and in the run's folder, "
-    "whose hash is in the ledger, and split files kept elsewhere. `wardround site purge` removes the first two once the "
-    "study is over."
+    "whose hash is in the ledger, and split files kept elsewhere. "
+    "`wardround site purge` removes the first two once the study is over."
 )
 
 

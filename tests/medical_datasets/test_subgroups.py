@@ -1,8 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from wardround.medical_datasets.joined import Source, join
+from wardround.medical_datasets.listing import Wanted
+from wardround.medical_datasets.sets.csv_listed import CSV_LISTED
 from wardround.medical_datasets.subgroups import plain_subgroups
+
+from .pictures import save
 
 
 def rows(column: str, levels: Sequence[str]) -> list[dict[str, str]]:
@@ -37,3 +43,20 @@ def test_a_long_level_is_dropped_alone_and_no_note_says_it() -> None:
 def test_our_own_levels_may_be_rare_and_columns_of_the_study_stay() -> None:
     given = [{"sex": "male", "age_band": "40-59", "source": "ham"}]
     assert list(plain_subgroups(given, fixed=("source",)).rows) == given
+
+
+def test_names_of_people_do_not_reach_a_joined_cohort(tmp_path: Path) -> None:
+    sources = []
+    for name in ("north", "south"):
+        root = tmp_path / name
+        rows = ["path,label,patient,sex,source,age_band"]
+        for number in range(4):
+            save(root / f"{number}.png", number + len(sources) * 4)
+            rows.append(f"{number}.png,{'ill' if number % 2 else 'well'},p{number},f,Dr {name} {number},Anna {number}")
+        (root / "labels.csv").write_text("\n".join(rows))
+        listing = CSV_LISTED.read(CSV_LISTED, Wanted(root, ("ill", "well")))
+        sources.append(Source(name, listing, (0, 1)))
+    cohort = join(sources[0].listing.dataset, sources)
+    assert [dict(record.subgroups) for record in cohort.records] == [
+        {"sex": "female", "source": name} for name in ("north", "south") for _ in range(4)
+    ]

@@ -269,10 +269,11 @@ def of_home(home: Path) -> Any:
     )
 
 
-def test_a_patient_of_two_exports_of_one_hospital_goes_from_both_and_stays_out_of_one_read_alone(
-    tmp_path: Path, toy_study: Callable[..., Study]
+@pytest.mark.parametrize("sited", [True, False], ids=["one group", "a group a source"])
+def test_a_patient_of_two_exports_of_one_hospital_goes_from_both_and_stays_out_when_they_are_read_otherwise(
+    tmp_path: Path, toy_study: Callable[..., Study], sited: bool
 ) -> None:
-    """A withdrawal while two sources are joined, then a study of one of them: also of a picture that is new in it."""
+    """A withdrawal while sources are joined, then a study of one folder, whose pictures are all new."""
     sites = ("x", "y", "z")
     for export in ("ct", "mr", "whole"):
         rows: dict[str, list[str]] = {site: ["path,label,patient,site"] for site in sites}
@@ -287,7 +288,9 @@ def test_a_patient_of_two_exports_of_one_hospital_goes_from_both_and_stays_out_o
         else:
             for site in sites:
                 (tmp_path / export / site / "labels.csv").write_text("\n".join(rows[site]))
-    sources = [{"dataset": "csv", "path": f"{e}/{s}", "site": s} for e in ("ct", "mr") for s in sites]
+    sources = [
+        {"dataset": "csv", "path": f"{e}/{s}"} | ({"site": s} if sited else {}) for e in ("ct", "mr") for s in sites
+    ]
     common: dict[str, Any] = {
         "method": "fedclip",
         "sites": {"partition": "column", "unseen": ""},
@@ -301,7 +304,7 @@ def test_a_patient_of_two_exports_of_one_hospital_goes_from_both_and_stays_out_o
     alone = toy_study(data={"dataset": "csv", "path": str(tmp_path / "whole"), "classes": ["a", "b"]}, **common)
     held = of_home(tmp_path / "homes" / "x")
     found = find_group(held, joined, "patient_id:p3", tmp_path / "cache")
-    assert (found.groups, found.records, found.joined) == (1, 2, 0)
+    assert (found.groups, found.records, found.joined) == (1 if sited else 2, 2, 0)
     assert not found.known
     withdrawn(held.folder, *found.names)
     for study, count in ((joined, 2), (alone, 1)):

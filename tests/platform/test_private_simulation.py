@@ -19,6 +19,8 @@ from wardround.platform.simulation import simulate
 from wardround.platform.watching import Silent
 from wardround.privacy.errors import BudgetError
 
+from .toy_plan import stand_in
+
 PRIVATE: dict[str, Any] = {
     "facmic": {"normalisation": "layer", "adaptation_weight": 0.1},
     "privacy": {"epsilon": 8.0, "delta": 1e-3, "class_noise": 5.0},
@@ -35,9 +37,7 @@ def world(monkeypatch: pytest.MonkeyPatch, toy_data: Callable[..., Any], BACKBON
     data = toy_data()
     backbone = SimpleNamespace(name="toy", weights="none", fingerprint=BACKBONE, embed_dim=16)
     monkeypatch.setattr(simulation, "load_backbone", lambda *arguments, **options: backbone)
-    monkeypatch.setattr(simulation, "read_cohort", lambda *arguments: data.cohort)
-    monkeypatch.setattr(simulation, "deal", lambda study, cohort: cohort)
-    monkeypatch.setattr(simulation, "encode_study", lambda *arguments: (data, ()))
+    stand_in(monkeypatch, data)
     return data
 
 

@@ -20,6 +20,8 @@ from wardround.platform.watching import Silent
 from wardround.privacy.errors import ParameterError
 from wardround.privacy.ledger.log import verify
 
+from .toy_plan import stand_in
+
 # The keys of every set of figures in summary.json; outside scripts rely on them.
 FIGURES = {
     "n",
@@ -74,9 +76,7 @@ def use_toy(patch: pytest.MonkeyPatch, data: Any, fingerprint: str) -> None:
     """Let the simulation find the toy's features instead of images and a backbone."""
     backbone = SimpleNamespace(name="toy", weights="none", fingerprint=fingerprint, embed_dim=16)
     patch.setattr(simulation, "load_backbone", lambda *arguments, **options: backbone)
-    patch.setattr(simulation, "read_cohort", lambda *arguments: data.cohort)
-    patch.setattr(simulation, "deal", lambda study, cohort: cohort)
-    patch.setattr(simulation, "encode_study", lambda *arguments: (data, ()))
+    stand_in(patch, data)
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ import pytest
 from wardround.platform import consortium, simulation
 from wardround.platform.simulation import simulate
 
+from ..toy_plan import stand_in
+
 Edit = Callable[[str], str]
 
 
@@ -39,9 +41,7 @@ def make_run(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(simulation, "load_backbone", lambda *_, **__: toy)
-        patch.setattr(simulation, "read_cohort", lambda *_: data.cohort)
-        patch.setattr(simulation, "deal", lambda _, cohort: cohort)
-        patch.setattr(simulation, "encode_study", lambda *_: (data, ()))
+        stand_in(patch, data)
         nothing = {"federated": None, "zero_shot": None, "local_only": None}
         patch.setattr(simulation, "_assess", lambda *_: nothing)
         patch.setattr(simulation, "write_results", lambda run, *_: run.summary.write_text("{}"))

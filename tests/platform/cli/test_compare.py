@@ -145,7 +145,9 @@ def test_a_failed_cell_is_said_and_the_exit_code_is_one(
     assert ended.code == 1
     assert "zero-shot" in ended.out
     assert "0 of 1" in ended.out
-    assert "failed: local-only__seed-0__out-harbour: the training loss is not finite" in ended.err
+    assert "failed: the training loss is not finite" in ended.err
+    assert "Lower training.lr" in ended.err
+    assert "failed: local-only__seed-0__out-harbour: MethodError: A method was given" in ended.err
     assert "tries failed cells again" in ended.err
     assert "Traceback" not in ended.err
 
@@ -187,7 +189,7 @@ def test_ctrl_c_leaves_a_comparison_that_goes_on(
         process.kill()
     assert process.returncode == 130, stderr
     assert stdout == ""
-    assert "a comparison, with the same command again" in stderr
+    assert "a comparison and everything else, with the same command again" in stderr
     assert "Traceback" not in stderr
     ended = cli(*words)
     assert ended.code == 0, ended.err

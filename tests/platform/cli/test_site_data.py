@@ -10,7 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 from wardround.platform.cli import site_data
+from wardround.platform.forgetting import Group
 
 PATIENT, SITE = "amber-p004", "amber"
 
@@ -126,3 +128,39 @@ def test_purge_keeps_a_ledger_that_is_too_young_and_says_until_when(
     ended = cli("site", "purge", "--home", run / "homes" / SITE, "--cache", own_cache, "--ledger", "--yes")
     ended.assert_explains("kept for 2190 days", "it may go on 20", "as its entries state")
     assert list(own_cache.rglob("*.safetensors"))
+
+
+def test_groups_that_go_together_are_counted_together(capsys: pytest.CaptureFixture[str]) -> None:
+    found = Group(
+        groups=3,
+        joined=2,
+        train=4,
+        validation=0,
+        test=1,
+        reference=0,
+        images=frozenset(),
+        entries=frozenset(),
+        cached=5,
+        shards=2,
+        updates=0,
+        moments=0,
+        known=False,
+        stuck=(),
+        counted=False,
+        kept=(),
+        names=frozenset({"patient_id:17"}),
+    )
+    out = Console(width=1000)
+    site_data._print_group(out, found, Path("cache"))
+    for sentence in site_data._stays(found):
+        out.print(sentence, markup=False)
+    told = capsys.readouterr().out
+    for words in (
+        "5 images of 3 groups of one patient or lesion at this site: 4 in training, 0 in validation, 1 in test.",
+        "Equal identifiers at one site count as one patient",
+        "2 images of these in groups that join several names",
+        "`wardround compare` and `wardround data check` read the data's folder itself",
+        "`wardround site purge` removes the first two once the study is over.",
+    ):
+        assert words in told
+    assert "17" not in told
