@@ -187,6 +187,7 @@ class Cohort:
         records: sorted by path relative to ``root``, then by part.
         synthetic: True for phantoms; every report made from them says so.
         skipped: files that were left out.
+        notes: what was done about the whole of it, for whoever runs a study: columns that were dropped.
         aliases: all names of each group that has several, its own among them, rising: a group of images that look alike
             has one for each image, so that it is found again when images come or go.
     """
@@ -196,6 +197,7 @@ class Cohort:
     records: tuple[Record, ...]
     synthetic: bool = False
     skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
 

@@ -140,6 +140,7 @@ def join(target: Dataset, sources: Sequence[Source], *, allow_empty: bool = Fals
         root=_common([_root(source) for source in sources]),
         records=records,
         synthetic=any(source.listing.synthetic for source in sources),
+        notes=tuple(f"subgroup column {note}" for note in subgroups.notes),
         skipped=tuple(sorted(skipped, key=lambda each: str(each.path))),
         aliases=_aliases(known, complete),
     )

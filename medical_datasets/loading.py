@@ -74,6 +74,7 @@ def cohort_of(
         root=root,
         records=records,
         synthetic=listing.synthetic,
+        notes=tuple(f"subgroup column {note}" for note in subgroups.notes),
         skipped=tuple(sorted(skipped, key=lambda item: str(item.path))),
         aliases=groups.aliases,
     )

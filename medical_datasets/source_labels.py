@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from .cohort import Dataset, normalise_name
-from .errors import UnknownClassError
+from .errors import DatasetLayoutError, UnknownClassError
 from .listing import Wanted
 from .pixels import IMAGE_SUFFIXES
 from .tables import read_table
+from .written import path_below, quoted
 
 TABLES: Final = frozenset({"csv", "dicom-folder", "nifti-folder"})
 """Keys of data sets whose table, ``wanted.labels``, has the class of every image in its column ``label``."""
@@ -24,6 +25,22 @@ FOLDERS: Final = frozenset({"domains"})
 """Keys of data sets with a folder a site and a folder a class in each."""
 
 _SPLITS: Final = frozenset({"training", "train", "testing", "test", "validation", "valid", "val"})
+
+
+def labels_path(wanted: Wanted) -> Path:
+    """Where the table of labels is; it need not be there.
+
+    Raises:
+        DatasetLayoutError: the key ``labels`` names none below the data folder.
+    """
+    below = path_below(wanted.labels)
+    if below is None:
+        raise DatasetLayoutError(
+            f"the table {quoted(wanted.labels)} is not below the data folder",
+            where="labels",
+            remedy="write its path relative to the data folder, without '..'",
+        )
+    return wanted.root / below
 
 
 def labels_there(dataset: Dataset, wanted: Wanted, known: Iterable[str]) -> tuple[str, ...]:
@@ -42,7 +59,7 @@ def labels_there(dataset: Dataset, wanted: Wanted, known: Iterable[str]) -> tupl
     if dataset.classes or not wanted.root.is_dir():
         return ()
     if dataset.key in TABLES:
-        table = wanted.root / wanted.labels
+        table = labels_path(wanted)
         found: Iterable[str] = _column(table) if table.is_file() else ()
     else:
         plain = frozenset(normalise_name(name) for name in known)

@@ -4,30 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
-from pathlib import Path
 
 from .classes import named_classes
 from .cohort import Dataset
-from .errors import DataError, DatasetLayoutError, EmptyClassError, UnknownClassError
+from .errors import DataError, EmptyClassError, UnknownClassError
 from .listing import Wanted
 from .source_labels import unlike_names
-from .written import path_below, quoted
-
-
-def labels_path(wanted: Wanted) -> Path:
-    """Where the table of labels is; it need not be there.
-
-    Raises:
-        DatasetLayoutError: the key ``labels`` names none below the data folder.
-    """
-    below = path_below(wanted.labels)
-    if below is None:
-        raise DatasetLayoutError(
-            f"the table {quoted(wanted.labels)} is not below the data folder",
-            where="labels",
-            remedy="write its path relative to the data folder, without '..'",
-        )
-    return wanted.root / below
 
 
 def with_classes(dataset: Dataset, wanted: Wanted, there: Collection[str]) -> tuple[Dataset, tuple[DataError, ...]]:

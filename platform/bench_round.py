@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..medical_datasets.cohort import Cohort
+from ..medical_datasets.cohort import Cohort, Record
 from ..medical_datasets.sets.brain_mri import BRAIN_MRI
 from .config import Study
 from .consortium import start_state
@@ -143,10 +143,15 @@ def _drawn(images: int, width: int, seed: int) -> StudyData:
         rows = draw.normal(size=(count, width))
         return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
 
+    records: list[Record] = []
+
     def part(count: int) -> Part:
         labels = (np.arange(count) % classes).astype(np.int64)
-        return Part(np.arange(count), unit(count), labels, tuple(str(row) for row in range(count)))
+        rows = np.arange(len(records), len(records) + count)
+        groups = tuple(str(row) for row in rows.tolist())
+        records.extend(Record(Path(name), int(label), name) for name, label in zip(groups, labels, strict=True))
+        return Part(rows, unit(count), labels, groups)
 
     sites = tuple(SiteData(f"site-{i + 1}", part(images), part(HELD_OUT), part(HELD_OUT)) for i in range(SITES))
     shared = SharedInputs(torch.from_numpy(unit(classes)), 100.0, torch.from_numpy(unit(REFERENCE)))
-    return StudyData(Cohort(BRAIN_MRI, Path("none"), (), synthetic=True), sites, None, shared, REFERENCE)
+    return StudyData(Cohort(BRAIN_MRI, Path("none"), tuple(records), synthetic=True), sites, None, shared, REFERENCE)

@@ -209,9 +209,9 @@ def _owners(
         owners = [cohort.records[i].site for i in rest]
         if None in owners:
             raise StudyFileError(
-                f"partition = 'column', but record {owners.index(None)} of the data names no site",
-                where="sites.partition",
-                remedy="Use a layout with a folder per site, or partition = 'dirichlet'",
+                f"partition = 'column', but {owners.count(None)} of {len(owners)} images name no site",
+                where=str(cohort.records[rest[owners.index(None)]].image),
+                remedy="Fill the table's column of sites, or use a folder a site, or partition = 'dirichlet'",
             )
         unseen = _unseen_name(study)
         if unseen and unseen not in owners:
@@ -252,7 +252,7 @@ def _check_names(names: Sequence[str]) -> None:
             raise StudyFileError(
                 f"'{name}' cannot be a site's name",
                 where="sites",
-                remedy="Rename the site's folder: a-z, 0-9, dot, dash, underscore; 'coordinator' is taken",
+                remedy="Name it otherwise: a-z, 0-9, dot, dash, underscore; 'coordinator' is taken",
             )
 
 

@@ -136,7 +136,7 @@ def encode_study(
         if note is not None:
             note(told)
     if note is not None:
-        for told in plan.notes:
+        for told in (*cohort.notes, *plan.notes):
             note(told)
         if study.reference.source != "unseen" and (overlap := reference_overlap(plan)):
             note(

@@ -19,7 +19,8 @@ from ..image_files import check_root
 from ..listed_images import Entry, Labels, LeftOut, list_rows
 from ..listing import Listing, Wanted
 from ..pixels import DICOM_SUFFIXES, IMAGE_SUFFIXES
-from ..study_classes import labels_path, with_classes
+from ..source_labels import labels_path
+from ..study_classes import with_classes
 from ..tables import PHANTOM_TABLE, Row, no_path, read_table
 from ..written import path_below
 

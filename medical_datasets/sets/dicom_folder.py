@@ -31,8 +31,7 @@ from ..grouping import subgroups_of
 from ..listing import Item, Listing, Wanted
 from ..pixels import DICOM_SUFFIXES
 from ..readers.dicom import facts, is_dicom, patient_group
-from ..source_labels import unlike_names
-from ..study_classes import labels_path
+from ..source_labels import labels_path, unlike_names
 from ..tables import Row, Table, read_table
 from ..written import misspelt_class, same_id
 

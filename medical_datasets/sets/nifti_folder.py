@@ -21,7 +21,8 @@ from ..listing import Item, Listing, Wanted
 from ..readers.nifti import AXES, Plane, thin_plane
 from ..readers.nifti_header import read_grid
 from ..readers.nifti_slices import choose_slices, in_threads
-from ..study_classes import labels_path, with_classes
+from ..source_labels import labels_path
+from ..study_classes import with_classes
 from ..tables import Row, read_table
 from ..written import quoted
 

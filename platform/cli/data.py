@@ -139,7 +139,7 @@ def split_data(
         watcher.stage("reading data")
         with image_index(study, default_cache(), note=watcher.note) as reader:
             plan = deal(study, read_cohort(study, Path(), reader=reader, note=watcher.note))
-        for told in plan.notes:
+        for told in (*plan.cohort.notes, *plan.notes):
             watcher.note(told)
         skipped = plan.cohort.skipped
         for words in left_out([(skip.path, skip.reason) for skip in skipped], brief=watcher.brief):

@@ -28,6 +28,7 @@ from typing import Any
 
 import torch
 from wardround.platform import simulation
+from wardround.platform.cohorts import SitePlan, StudyPlan
 from wardround.platform.consortium import open_consortium
 from wardround.platform.engines.local import carry
 from wardround.platform.run_folder import RunFolder
@@ -46,13 +47,23 @@ def load_toy() -> Any:
     return module
 
 
+def plan_of(data: Any) -> StudyPlan:
+    """The plan that a study's data came from."""
+    sites = [
+        SitePlan(each.name, each.train.rows, each.validation.rows, each.test.rows)
+        for each in (*data.sites, *((data.unseen,) if data.unseen else ()))
+    ]
+    unseen = sites.pop() if data.unseen else None
+    return StudyPlan(data.cohort, tuple(sites), unseen, torch.zeros(0, dtype=torch.int64).numpy())
+
+
 def use_toy(toy: Any) -> None:
     """Let the simulation find the toy's features instead of images and a backbone."""
     data = toy.make_data()
     backbone = SimpleNamespace(name="toy", weights="none", fingerprint=toy.BACKBONE, embed_dim=toy.WIDTH)
     simulation.study_backbone = lambda study: backbone
-    simulation.read_cohort = lambda *arguments: data.cohort
-    simulation.deal = lambda study, cohort: cohort
+    simulation.read_cohort = lambda *arguments, **options: data.cohort
+    simulation.deal = lambda *arguments: plan_of(data)
     simulation.encode_study = lambda *arguments: (data, ())
 
 

@@ -88,9 +88,9 @@ def test_memory_is_watched_from_the_first_fifth(monkeypatch: pytest.MonkeyPatch)
 
 def test_resident_memory_grows_with_what_is_held() -> None:
     before = bench_encode.resident_mb()
-    held = np.ones(20_000_000, dtype=np.uint8)
-    assert bench_encode.resident_mb() > before + 15
-    assert len(held) == 20_000_000
+    held = np.ones(80_000_000, dtype=np.uint8)  # more than any allocator keeps of what was freed before
+    assert bench_encode.resident_mb() > before + 60
+    assert len(held) == 80_000_000
 
 
 def test_the_index_answers_the_second_time_and_refuses_what_is_no_picture(

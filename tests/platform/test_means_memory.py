@@ -100,7 +100,7 @@ def test_another_start_than_that_of_the_sum_is_refused_and_leaves_no_trace(
     start = hold(consortium, "round-start")
     answer = refusal(site.handle(changed(start, **fields)))
     assert (answer.code, answer.stage) == (code, "start")
-    assert files_of(site).keys() == {"roster.json"}
+    assert files_of(site).keys() == {"roster.json", "split.json"}
     assert isinstance(reply(site.handle(start)), Advert)
 
 
