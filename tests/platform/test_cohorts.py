@@ -255,7 +255,7 @@ def test_a_site_that_is_not_there_is_named_with_those_that_are(
 
 
 def test_columns_without_a_site_are_refused(toy_study: Make) -> None:
-    with pytest.raises(StudyFileError, match="record 0 of the data names no site"):
+    with pytest.raises(StudyFileError, match="273 of 273 images name no site"):
         deal(toy_study(sites=COLUMN), cohort())
 
 
