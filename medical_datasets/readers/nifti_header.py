@@ -22,6 +22,7 @@ from .recent import file_state
 MAX_BYTES: Final = 1 << 30
 DECODING_ERRORS: Final = (OSError, EOFError, zlib.error)
 _HEADER_ERRORS: Final = (HeaderDataError, ValueError, TypeError, KeyError, IndexError, OverflowError)
+_FARTHEST: Final = 1 << 30  # bytes before the voxels; extensions are kilobytes, and a file cannot be sought at 2^63
 _COPY: Final = "copy it again from its source, or remove it"
 _SINGLE: Final = {348: (b"n+1\0", b"ni1\0"), 540: (b"n+2\0", b"ni2\0")}
 
@@ -115,6 +116,8 @@ def read_grid(path: Path) -> Grid:
     _check_type(dtype, path)
     if offset < len(header.binaryblock):
         raise refused(path, f"the voxels would begin at byte {offset}, inside the header")
+    if offset > _FARTHEST:
+        raise refused(path, "the voxels would begin far behind any header extension")
     orientation = _orientation(affine, stored, path)
     order = [int(axis) for axis in np.argsort(orientation[:, 0])]  # stored axis of each canonical one
     sizes = NIBABEL.affines.voxel_sizes(affine)
