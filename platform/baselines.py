@@ -8,9 +8,9 @@ import torch
 
 from .adapters import State, under
 from .config import Study
-from .consortium import start_state
 from .methods.method import Method, SharedInputs, TrainingPart
 from .study_data import StudyData
+from .terms import start_state
 from .training import Carried, derive_seed, train_locally
 
 EachRound = Callable[[int, State, float], None]

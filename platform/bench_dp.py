@@ -23,13 +23,13 @@ from ..privacy.differential_privacy.randomness import SecretStream
 from ..privacy.differential_privacy.units import Units
 from .adapters import State, class_logits
 from .config import Study
-from .consortium import start_state
 from .methods.adapted_clip import clip_of
 from .methods.method import Method, SharedInputs, TrainingPart
 from .methods.table import method_of
 from .private_plan import PrivatePlan
 from .private_training import PrivateWork, private_form, train_privately
 from .study_file import parse_study
+from .terms import start_state
 from .training import module_from, one_thread, train_locally
 
 RECORDS, WIDTH, BATCH, NOISE = 2048, 512, 64, 1.0  # whole batches: the same number of rows each way

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from ..medical_datasets.cohort import Cohort, Record
 from ..medical_datasets.sets.brain_mri import BRAIN_MRI
 from .config import Study
-from .consortium import start_state
 from .federation import federate
 from .ledger_timer import LedgerTimer, timed_ledgers
 from .methods.method import SharedInputs
@@ -29,6 +28,7 @@ from .methods.table import method_of
 from .run_folder import RunFolder
 from .study_data import Part, SiteData, StudyData
 from .study_file import parse_study
+from .terms import start_state
 from .training import train_locally
 from .watching import Silent
 

@@ -18,14 +18,14 @@ from .calibration import carries_temperature
 from .class_means import CLASS_MEANS, omitted
 from .config import Study
 from .consortium import Consortium, open_consortium
-from .engines.local import Tap, carry
+from .engines.local import SimulatedLine, Tap
 from .faults import ScriptedNetwork, SimulatedClock
 from .figures_loop import FederatedFigures, sum_figures
 from .means_loop import seconds_spent, sum_class_means
 from .methods.method import Method
 from .privacy_figures import site_privacy
 from .results import Transmissions
-from .round_loop import Line, Record, run_rounds, tell_of_ledgers
+from .round_loop import Record, run_rounds, tell_of_ledgers
 from .run_folder import RunFolder
 from .study_data import StudyData
 from .watching import Watcher
@@ -97,7 +97,7 @@ def federate(
         watch.stage("rounds")
         earlier = sum(record["seconds"]["total"] - record.get("waited", 0.0) for record in run.read_rounds())
         network = ScriptedNetwork(study.faults, consortium.coordinator, clock) if study.faults else None
-        line, classes = Line(clock, network, tap), data.cohort.dataset.class_names
+        line, classes = SimulatedLine(clock, network, tap), data.cohort.dataset.class_names
         if consortium.coordinator.means_due:
             sum_class_means(study, classes, consortium, run, watch, line)
         else:
@@ -106,7 +106,7 @@ def federate(
         figures = sum_figures(study, classes, consortium, run, watch, line)
         if study.private and study.evaluation.federated:
             watch.note("figures of all sites are not summed: nothing in such sums carries noise")
-        carry(consortium.coordinator, consortium.sites, consortium.coordinator.finish(), tap)
+        SimulatedLine(clock, None, tap).carry(consortium, consortium.coordinator.finish())
         tell_of_ledgers(consortium, watch)
         consortium.close_ledgers(study.digest())
         ledgers = {name: _transmissions(ledger.path) for name, ledger in consortium.ledgers.items()}

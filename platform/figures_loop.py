@@ -23,10 +23,9 @@ from ..privacy.errors import Refusal
 from ..privacy.secure_aggregation.session import Purpose
 from .config import Study
 from .consortium import Consortium
-from .engines.local import carry
 from .errors import RunFolderError
 from .held_out import EVALUATION, FIGURES, TEMPERATURE, settings_of
-from .round_loop import Line
+from .line import Line
 from .run_folder import RunFolder
 from .watching import Watcher
 
@@ -119,8 +118,9 @@ def _sum(
     """One sum, in at most ``study.retries`` + 1 tries: its values, or the reason why there are none."""
     coordinator, failed = consortium.coordinator, 0
     while True:
+        line.between_rounds(consortium)
         start = coordinator.begin_figures(purpose, settings)
-        carry(coordinator, consortium.sites, start, line.tap, line.network)
+        line.carry(consortium, start)
         outcome = coordinator.outcome
         if outcome is None:
             return {REASON: "the sum did not end"}

@@ -19,12 +19,12 @@ from ..privacy.ledger.evidence import EvidenceStore
 from ..privacy.ledger.keys import open_key, sign_latest
 from ..privacy.ledger.log import Ledger
 from ..privacy.ledger.reading import read_entries
-from .consortium import ROSTER_FILE
 from .enrolment import PASSPHRASE_FILE, open_identity
 from .held_out_memory import HELD_OUT_FILE
 from .means_memory import MEANS_FILE
 from .progress import PROGRESS_FILE
 from .run_folder import RunFolder
+from .site_side import ROSTER_FILE
 
 HOMES = "homes"
 

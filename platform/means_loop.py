@@ -9,9 +9,9 @@ from ..privacy.atomic import write_json
 from .class_means import CLASS_MEANS, FEWEST, omitted
 from .config import Study
 from .consortium import Consortium
-from .engines.local import carry
 from .errors import RoundError, RunFolderError
-from .round_loop import AWAY, Line, tell_of_ledgers
+from .line import Line
+from .round_loop import AWAY, tell_of_ledgers
 from .round_outcome import RoundOutcome
 from .run_folder import RunFolder
 from .watching import Watcher
@@ -34,7 +34,8 @@ def sum_class_means(
     """
     coordinator, failed = consortium.coordinator, 0
     while coordinator.means_due:
-        carry(coordinator, consortium.sites, coordinator.begin(), line.tap, line.network)
+        line.between_rounds(consortium)
+        line.carry(consortium, coordinator.begin())
         outcome = coordinator.outcome
         if outcome is None:
             raise RoundError("the sum of class means did not end", remedy="Continue with --resume")
@@ -48,7 +49,7 @@ def sum_class_means(
             left_out = omitted(coordinator.next_constants[CLASS_MEANS], classes)
             # The record first, the checkpoint after it: without its checkpoint it is written again on resume.
             _record(outcome, classes, left_out, run)
-            carry(coordinator, consortium.sites, coordinator.commit(), line.tap, line.network)
+            line.carry(consortium, coordinator.commit())
             tell_of_ledgers(consortium, watch)
             gone = f"; left out, with fewer than {FEWEST}: {', '.join(left_out)}" if left_out else ""
             watch.note(f"class means of {len(outcome.survivors)} sites' training images were summed, once{gone}")

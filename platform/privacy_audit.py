@@ -39,7 +39,6 @@ from ..privacy.secure_aggregation.parameters import Block
 from ..privacy.secure_aggregation.primitives import apply_masks
 from .adapters import State
 from .config import Study
-from .consortium import start_state
 from .dossier import build_pages
 from .errors import MethodError, RunFolderError
 from .methods.method import Method, SharedInputs, TrainingPart
@@ -48,6 +47,7 @@ from .privacy_figures import run_privacy
 from .private_plan import PrivatePlan
 from .private_training import PrivateWork, private_form, train_privately
 from .run_folder import RunFolder
+from .terms import start_state
 from .training import module_from, train_locally
 
 SAMPLE_RATE, STEPS = 0.02, 300  # six draws of each canary on average, in many steps: see canaries.Scorer

@@ -21,7 +21,6 @@ from ..privacy.ledger.log import Ledger
 from ..privacy.ledger.reading import read_entries
 from ..privacy.ledger.rosters import FOLDER as ROSTERS
 from ..privacy.policy import Log, Policy
-from .consortium import ROSTER_FILE
 from .errors import PlatformError
 from .feature_cache import cache_files
 from .held_home import HeldHome
@@ -31,6 +30,7 @@ from .means_memory import MEANS_FILE
 from .progress import PROGRESS_FILE
 from .run_folder import RunFolder
 from .site_machine import FINAL_FILE
+from .site_side import ROSTER_FILE
 from .state_files import damaged, read_state
 from .trainer import PERSONAL_FILE
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,9 @@ from .adapters import State
 from .assessment import trained
 from .config import Study
 from .consortium import Consortium
-from .engines.local import Network, Tap, carry
 from .errors import RoundError, RunFolderError
-from .faults import LyingCoordinator, SimulatedClock
+from .faults import LyingCoordinator
+from .line import Line
 from .methods.method import Method
 from .round_outcome import RoundOutcome
 from .run_folder import RunFolder
@@ -27,25 +26,10 @@ AWAY = {"timeout", "silent", "too-few", "out-of-order", "wrong-session"}
 """Reasons of sites that are not there, or lost a session with their power, and of the attempt that ends for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """What carries the messages of a simulation.
-
-    Attributes:
-        clock: the coordinator's.
-        network: scripted faults; None where nothing goes wrong.
-        tap: sees every parcel's exact bytes.
-    """
-
-    clock: SimulatedClock
-    network: Network | None
-    tap: Tap | None
-
-
 def run_rounds(
     study: Study,
     method: Method,
-    data: StudyData,
+    data: StudyData | None,
     consortium: Consortium,
     run: RunFolder,
     watch: Watcher,
@@ -54,6 +38,12 @@ def run_rounds(
     """Every round that is still to be done; returns the lines of rounds.jsonl of all that released an adapter.
 
     A round that releases nothing is tried again ``study.retries`` times. Every try is a line in rounds.jsonl.
+
+    Args:
+        study, method: what is trained, and how.
+        data: of a simulation, whose validation parts are looked at after each round; None where sites hold them.
+        consortium, run, watch: who takes part, where it is written down, and who is told.
+        line: what carries the messages.
 
     Raises:
         RoundError: a round released nothing in all its tries; the run is paused and can be resumed.
@@ -66,19 +56,22 @@ def run_rounds(
     while coordinator.info.round < study.rounds:
         number, failed = coordinator.info.round + 1, 0
         while coordinator.info.round < number:
-            waited = line.clock.skipped
-            carry(coordinator, consortium.sites, coordinator.begin(), line.tap, line.network)
+            line.between_rounds(consortium)
+            waited = line.waited
+            line.carry(consortium, coordinator.begin())
             outcome = coordinator.outcome
             if outcome is None:
                 raise RoundError(f"round {number} did not end", remedy="Continue with --resume")
             _tell(number, outcome, consortium, watch)
-            validation = _validation(method, data, coordinator.next_state) if outcome.released else {}
+            validation: dict[str, Any] = {}
+            if data is not None and outcome.released:
+                validation = _validation(method, data, coordinator.next_state)
             # The line first, the checkpoint after it: a line without its checkpoint is dropped on resume, so no round
             # is ever missing from the list.
-            records.append(outcome.record(number, validation, line.clock.skipped - waited))
+            records.append(outcome.record(number, validation, line.waited - waited))
             run.write_rounds(records)
             if outcome.released:
-                carry(coordinator, consortium.sites, coordinator.commit(), line.tap, line.network)
+                line.carry(consortium, coordinator.commit())
                 tell_of_ledgers(consortium, watch)
                 watch.round_done(records[-1], study.rounds)
                 continue

@@ -106,8 +106,14 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                 "coordinator",
                 "faults",
                 "consortium",
+                "coordinator_side",
                 "cosigning",
+                "line",
+                "opening",
+                "own_data",
                 "progress",
+                "site_side",
+                "terms",
             }
         ),
     ),
@@ -159,6 +165,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
             }
         ),
     ),
+    ("service", frozenset({"enrolling", "service"})),
     ("cli", frozenset({"cli"})),
 )
 LEVEL = {name: level for level, (_, names) in enumerate(LAYERS) for name in names}

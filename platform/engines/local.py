@@ -9,10 +9,13 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from ...privacy.egress import COORDINATOR, Sealed
+from ..consortium import Consortium
 from ..coordinator import Coordinator
+from ..faults import SimulatedClock
 from ..site_machine import Site
 
 Tap = Callable[[str, str, bytes], None]
@@ -33,6 +36,33 @@ class Network(Protocol):
 
     def wait_until(self, when: float) -> None:
         """Let the clock stand at ``when``, unless it is past it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedLine:
+    """What carries the messages of a simulation.
+
+    Attributes:
+        clock: the coordinator's.
+        network: scripted faults; None where nothing goes wrong.
+        tap: sees every parcel's exact bytes.
+    """
+
+    clock: SimulatedClock
+    network: Network | None = None
+    tap: Tap | None = None
+
+    @property
+    def waited(self) -> float:
+        """Seconds that nobody had to wait for, because the clock was put forward."""
+        return self.clock.skipped
+
+    def carry(self, consortium: Consortium, parcels: Iterable[Sealed]) -> None:
+        """As :func:`carry`."""
+        carry(consortium.coordinator, consortium.sites, parcels, self.tap, self.network)
+
+    def between_rounds(self, consortium: Consortium) -> None:
+        """Nobody comes or goes in a simulation."""
 
 
 def carry(

@@ -17,7 +17,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from wardround.platform import consortium, simulation, site_machine, trainer
+from wardround.platform import simulation, site_machine, terms, trainer
 from wardround.platform.adapter_file import AdapterInfo, dump_adapter
 from wardround.platform.backbone import Backbone
 from wardround.platform.config import Study
@@ -345,8 +345,8 @@ def _watch_training(patch: pytest.MonkeyPatch, secrets: Secrets) -> None:
         forget(self)
 
     def federating(study: Any, method: Any, data: Any, backbone: str, *rest: Any) -> Any:
-        start = consortium.start_state(study, method, data.shared)
-        layout = consortium.study_layout(study, method, data.shared)
+        start = terms.start_state(study, method, data.shared)
+        layout = terms.study_layout(study, method, data.shared)
         whole = {**start, **layout.blank()}
         secrets.shapes = {name: tuple(tensor.shape) for name, tensor in whole.items()}
         secrets.start = dump_adapter(whole, AdapterInfo(study.digest(), method.name, 0, backbone))

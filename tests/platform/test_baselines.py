@@ -10,11 +10,11 @@ import torch
 from wardround.platform.adapters import State
 from wardround.platform.baselines import train_alone, train_pooled
 from wardround.platform.config import Study
-from wardround.platform.consortium import start_state
 from wardround.platform.methods.facmic import Facmic
 from wardround.platform.methods.method import TrainingPart
 from wardround.platform.methods.table import method_of
 from wardround.platform.study_data import StudyData
+from wardround.platform.terms import start_state
 from wardround.platform.training import Carried, LocalResult, derive_seed, train_locally
 
 Data = Callable[..., StudyData]

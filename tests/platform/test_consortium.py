@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import torch
 from wardround.platform.adapter_file import dump_adapter
-from wardround.platform.consortium import open_consortium, rehearse_roster, start_state
+from wardround.platform.consortium import open_consortium, rehearse_roster
 from wardround.platform.engines.local import carry
 from wardround.platform.errors import CheckpointError
+from wardround.platform.terms import start_state
 from wardround.privacy.egress import COORDINATOR
 from wardround.privacy.errors import HomeError, ParameterError, PolicyError
 from wardround.privacy.ledger.log import verify

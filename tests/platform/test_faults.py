@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 from wardround.platform.adapter_file import AdapterInfo, dump_adapter
-from wardround.platform.consortium import layout_of, open_consortium, start_state
+from wardround.platform.consortium import layout_of, open_consortium
+from wardround.platform.engines.local import SimulatedLine
 from wardround.platform.enrolment import draw_roster
 from wardround.platform.errors import RoundError
 from wardround.platform.faults import ScriptedNetwork, SimulatedClock
 from wardround.platform.methods.facmic import Facmic
-from wardround.platform.round_loop import Line, run_rounds
+from wardround.platform.round_loop import run_rounds
 from wardround.platform.run_folder import RunFolder
 from wardround.platform.server import apply_mean
+from wardround.platform.terms import start_state
 from wardround.platform.trainer import LocalTrainer
 from wardround.platform.watching import Silent
 from wardround.privacy.atomic import make_private
@@ -72,7 +74,7 @@ class Player:
         clock, watch = SimulatedClock(), Notes()
         with open_consortium(study, Facmic(), data, self.backbone, run, clock) as consortium:
             network = ScriptedNetwork(study.faults, consortium.coordinator, clock) if study.faults else None
-            line = Line(clock, network, None)
+            line = SimulatedLine(clock, network, None)
             if error:
                 with pytest.raises(RoundError) as paused:
                     run_rounds(study, Facmic(), data, consortium, run, watch, line)

@@ -19,7 +19,7 @@ from scipy.special import log_softmax
 from wardround.platform import domain, trainer
 from wardround.platform.adapter_file import dump_adapter
 from wardround.platform.adapters import State, load_state, set_statistics, state_of
-from wardround.platform.consortium import Consortium, open_consortium, start_state
+from wardround.platform.consortium import Consortium, open_consortium
 from wardround.platform.engines.local import carry
 from wardround.platform.federation import Federated, _name_those_without, assess_federated, federate
 from wardround.platform.marks import marks_of
@@ -29,6 +29,7 @@ from wardround.platform.methods.method import Method
 from wardround.platform.run_folder import RunFolder
 from wardround.platform.site_machine import FINAL_FILE
 from wardround.platform.study_data import Part, SiteData, StudyData
+from wardround.platform.terms import start_state
 from wardround.platform.trainer import PERSONAL_FILE, LocalTrainer
 from wardround.platform.training import predict_logits
 from wardround.platform.update import BUFFERS, METRICS

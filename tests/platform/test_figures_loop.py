@@ -17,14 +17,13 @@ from wardround.evaluation.calibration.temperature import fit_federated, grid_nll
 from wardround.evaluation.metrics import figures
 from wardround.platform.adapter_file import parse_adapter
 from wardround.platform.assessment import trained
-from wardround.platform.engines.local import carry
+from wardround.platform.engines.local import SimulatedLine, carry
 from wardround.platform.errors import CheckpointError, RunFolderError
 from wardround.platform.faults import SimulatedClock
 from wardround.platform.federation import Federated, assess_federated, federate
 from wardround.platform.figures_loop import erase_sums
 from wardround.platform.held_out import EVALUATION, TEMPERATURE
 from wardround.platform.held_out_memory import HELD_OUT_FILE
-from wardround.platform.round_loop import Line
 from wardround.platform.watching import Silent
 from wardround.privacy import atomic
 from wardround.privacy.ledger.log import verify
@@ -200,9 +199,9 @@ def run_without(made: Made, monkeypatch: pytest.MonkeyPatch, purpose: str, tries
 
     notes, honest = Notes(), federation.sum_figures
 
-    def without(study: Any, classes: Any, consortium: Any, run: Any, watch: Any, line: Line) -> Any:
+    def without(study: Any, classes: Any, consortium: Any, run: Any, watch: Any, line: SimulatedLine) -> Any:
         network = Away("site-2", purpose, consortium.coordinator, line.clock, tries)
-        return honest(study, classes, consortium, run, watch, Line(line.clock, network, line.tap))
+        return honest(study, classes, consortium, run, watch, SimulatedLine(line.clock, network, line.tap))
 
     monkeypatch.setattr(federation, "sum_figures", without)
     return made.run(watch=notes), notes.texts

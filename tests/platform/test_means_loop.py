@@ -17,14 +17,15 @@ from wardround.platform import coordinator as coordinator_module
 from wardround.platform import site_machine as site_module
 from wardround.platform.adapter_file import AdapterInfo, dump_adapter, parse_adapter, read_adapter
 from wardround.platform.class_means import CLASS_COUNTS, CLASS_MEANS, CLASS_SUMS, FEWEST, PURPOSE, with_proxies
-from wardround.platform.consortium import Consortium, start_state
+from wardround.platform.consortium import Consortium
+from wardround.platform.engines.local import SimulatedLine
 from wardround.platform.errors import RoundError
 from wardround.platform.faults import ScriptedNetwork, SimulatedClock
 from wardround.platform.means_loop import sum_class_means
 from wardround.platform.means_memory import MEANS_FILE
 from wardround.platform.results import model_card
-from wardround.platform.round_loop import Line
 from wardround.platform.site_machine import FINAL_FILE
+from wardround.platform.terms import start_state
 from wardround.platform.training import Carried, derive_seed, train_locally
 from wardround.platform.update import Update
 from wardround.platform.watching import Silent
@@ -329,8 +330,8 @@ class Away(ScriptedNetwork):
         return not (gone and site == self.site)
 
 
-def away(made: Made, consortium: Consortium, clock: SimulatedClock, **fields: Any) -> Line:
-    return Line(clock, Away(made.toy.study.faults, consortium.coordinator, clock, **fields), None)
+def away(made: Made, consortium: Consortium, clock: SimulatedClock, **fields: Any) -> SimulatedLine:
+    return SimulatedLine(clock, Away(made.toy.study.faults, consortium.coordinator, clock, **fields), None)
 
 
 @pytest.mark.parametrize("stage", ["advertise", "share", "mask", "agree", "unmask"])

@@ -23,7 +23,7 @@ from wardround.platform.lost_state import SURVIVORS_FILE
 from wardround.platform.means_loop import sum_class_means
 from wardround.platform.means_memory import MEANS_FILE
 from wardround.platform.progress import PROGRESS_FILE
-from wardround.platform.round_loop import Line
+from wardround.platform.engines.local import SimulatedLine
 from wardround.platform.site_machine import FINAL_FILE, Site
 from wardround.platform.watching import Silent
 from wardround.privacy.egress import COORDINATOR
@@ -361,7 +361,7 @@ def test_a_sum_that_no_images_have_is_not_released(make: Callable[..., Made], mo
             return {**vector, CLASS_SUMS: np.full(3 * WIDTH, 27.0)} if self.site == "site-2" else vector
 
         monkeypatch.setattr(type(trainer), "class_sums", garbage)
-        line = Line(SimulatedClock(), None, None)
+        line = SimulatedLine(SimulatedClock(), None, None)
         with pytest.raises(RoundError, match="out-of-bound"):
             sum_class_means(made.toy.study, made.classes, consortium, made.toy.run, Silent(), line)
         assert consortium.coordinator.means_due

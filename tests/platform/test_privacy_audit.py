@@ -11,7 +11,6 @@ import pytest
 import torch
 from wardround.platform import private_training
 from wardround.platform.config import Study
-from wardround.platform.consortium import start_state
 from wardround.platform.errors import MethodError, RunFolderError
 from wardround.platform.methods.fedclip import FedClip
 from wardround.platform.methods.method import SharedInputs, TrainingPart
@@ -21,6 +20,7 @@ from wardround.platform.private_plan import PrivatePlan
 from wardround.platform.private_training import PrivateWork, private_form, train_privately
 from wardround.platform.run_folder import RunFolder
 from wardround.platform.study_file import parse_study
+from wardround.platform.terms import start_state
 from wardround.privacy.differential_privacy.randomness import SecretStream
 from wardround.privacy.differential_privacy.units import Units
 

@@ -19,7 +19,6 @@ from wardround.platform import domain, private_plan, private_site
 from wardround.platform import trainer as trainer_module
 from wardround.platform.adapters import State, state_of
 from wardround.platform.config import Study
-from wardround.platform.consortium import study_layout
 from wardround.platform.errors import MethodError, StudyFileError
 from wardround.platform.methods.method import Method
 from wardround.platform.methods.table import method_of
@@ -27,6 +26,7 @@ from wardround.platform.private_plan import plan_of, rehearse_plans
 from wardround.platform.private_site import PrivateSite
 from wardround.platform.private_site import private_site as make_site
 from wardround.platform.study_data import StudyData
+from wardround.platform.terms import study_layout
 from wardround.platform.trainer import LocalTrainer
 from wardround.platform.training import Carried, one_thread
 from wardround.platform.update import Update

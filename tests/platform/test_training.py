@@ -17,7 +17,6 @@ from torch import nn
 from torch.nn import functional as F
 from wardround.platform.adapters import State, load_state, set_statistics, state_of, under
 from wardround.platform.config import Study
-from wardround.platform.consortium import start_state
 from wardround.platform.errors import CheckpointError, MethodError
 from wardround.platform.methods.adapted_clip import AdaptedClip
 from wardround.platform.methods.faa_clip import FaaClip
@@ -26,6 +25,7 @@ from wardround.platform.methods.fedclip import FedClip
 from wardround.platform.methods.method import Method, SharedInputs, Step, TrainingPart, batches, log_shares
 from wardround.platform.methods.zero_shot import ZeroShot
 from wardround.platform.study_data import StudyData
+from wardround.platform.terms import start_state
 from wardround.platform.training import (
     Carried,
     LocalResult,

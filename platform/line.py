@@ -1,0 +1,29 @@
+"""What the rounds of a study need of an engine: that it carries sealed parcels, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from ..privacy.egress import Sealed
+from .consortium import Consortium
+
+
+class Line(Protocol):
+    """Carries messages between a coordinator and its sites, in this process or over a network."""
+
+    @property
+    def waited(self) -> float:
+        """Seconds of waiting so far that were simulated only; 0 on real machines."""
+
+    def carry(self, consortium: Consortium, parcels: Iterable[Sealed]) -> None:
+        """Deliver the coordinator's parcels, and everything that follows from them, until nobody is waited for.
+
+        A stage whose sites stay silent ends when its time is over.
+
+        Raises:
+            TypeError: something other than a sealed parcel; only the egress gate makes those.
+        """
+
+    def between_rounds(self, consortium: Consortium) -> None:
+        """No session is open: a good moment to take in sites that have come back."""
