@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from .config import NAME, Study
 from .errors import StudyFileError
 from .study_cohort import phantom_study
 from .study_split import (
+    NOTHING_SHARED,
     check_owners,
     known_split,
     record_split,
@@ -106,14 +107,9 @@ def deal(study: Study, cohort: Cohort, kept: SplitRecord | None = None) -> Study
     of_training = (labels[rest[trains]], groups[rest[trains]].tolist(), owners[trains].tolist())
     shared = shared_sides(study, *of_training, seed, known, cohort.aliases)
 
-    def site(name: str) -> SitePlan:
-        rows = rest[owners == name]
-        own = derive_seed(study.name, "split", name, study.seed) % 2**31
-        of_site = (labels[rows], groups[rows].tolist(), own, known)
-        split = split_site(study, name, *of_site, aliases=cohort.aliases, shared=shared)
-        return SitePlan(name, rows[split.train], rows[split.validation], rows[split.test])
-
-    sites = tuple(site(name) for name in training)
+    sites = tuple(
+        _site_plan(study, cohort, name, rest[owners == name], labels, groups, known, shared) for name in training
+    )
     notes = [_reuse(known, cohort)] if known is not None and kept is None else []
     if shared:
         notes.append(f"{len(shared)} groups of related images lie at several sites: each is on one side at all of them")
@@ -132,6 +128,45 @@ def deal(study: Study, cohort: Cohort, kept: SplitRecord | None = None) -> Study
     if study.reference.source == "unseen":
         reference = empty if unseen is None else unseen.test
     return StudyPlan(cohort, sites, unseen, reference, tuple(notes))
+
+
+def _site_plan(
+    study: Study,
+    cohort: Cohort,
+    name: str,
+    rows: Index,
+    labels: Index,
+    groups: NDArray[np.object_],
+    known: SplitRecord | None = None,
+    shared: Mapping[str, int] = NOTHING_SHARED,
+) -> SitePlan:
+    """One site's rows in three parts."""
+    seed = derive_seed(study.name, "split", name, study.seed) % 2**31
+    of_site = (labels[rows], groups[rows].tolist(), seed, known)
+    split = split_site(study, name, *of_site, aliases=cohort.aliases, shared=shared)
+    return SitePlan(name, rows[split.train], rows[split.validation], rows[split.test])
+
+
+def deal_site(study: Study, cohort: Cohort, name: str) -> StudyPlan:
+    """The plan of a site that sees its own records alone: those that :func:`deal` gives it, where no group is shared.
+
+    Args:
+        study: how.
+        cohort: the site's records and, where the study has one, those of the public reference site.
+        name: the site.
+
+    Raises:
+        StudyFileError: the reference set's site has no record.
+        SplitError: too few groups.
+    """
+    labels = np.array([record.label for record in cohort.records], dtype=np.int64)
+    groups = np.array([record.group for record in cohort.records], dtype=object)
+    everything = np.arange(len(labels), dtype=np.int64)
+    reference = everything[:0]
+    if study.reference.source == "site":
+        reference = _reference(study, cohort, labels, groups, everything, None)[0]
+    rows = everything[np.array([record.site == name for record in cohort.records], dtype=bool)]
+    return StudyPlan(cohort, (_site_plan(study, cohort, name, rows, labels, groups),), None, reference)
 
 
 def plan_split(study: Study, plan: StudyPlan) -> SplitRecord:

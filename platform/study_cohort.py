@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from os.path import abspath
 from pathlib import Path
@@ -94,6 +94,7 @@ def read_cohort(
     *,
     reader: Reader = DIRECT,
     note: Callable[[str], None] = lambda _: None,
+    only: Collection[int] | None = None,
 ) -> Cohort:
     """Load (or generate) the study's records.
 
@@ -105,6 +106,7 @@ def read_cohort(
         progress: called with (done, total) while phantoms are drawn.
         reader: answers what is asked of image files, e.g. an index that remembers them.
         note: told where a map of classes between data sets is not exact.
+        only: of a joined study, the sources to read, by their place; a class may then be without images. None: all.
 
     Raises:
         StudyFileError: the study names a data set that does not exist, or prompts for a class that it does not have.
@@ -114,16 +116,21 @@ def read_cohort(
     dataset = study_dataset(study)
     if study.data.source == "phantoms":
         return materialise(phantom_study(study), phantoms, progress)
-    listed = list(listed_images(study))
+    listed = list(listed_images(study, only))
     if study.data.source == "folder":
         (only,) = listed
         classes = study.data.classes if dataset.classes and study.data.classes else None
         cohort = cohort_of(only.listing, classes=classes, site_column=only.column, reader=reader)
     else:
-        cohort = _joined(study, _target(study, dataset), listed, reader, note)
+        cohort = _joined(study, target_dataset(study, dataset), listed, reader, note, only)
     if takes_sites(study):
         cohort = _with_plain_sites(cohort, study, listed)
     return replace(cohort, dataset=with_prompts(cohort.dataset, study))
+
+
+def own_sources(study: Study, sites: Collection[str]) -> tuple[int, ...]:
+    """Places of the sources that are of these sites."""
+    return tuple(at for at, source in enumerate(study.data.sources) if source.site in sites)
 
 
 def source_names(study: Study) -> tuple[str, ...]:
@@ -151,10 +158,17 @@ def _with_plain_sites(cohort: Cohort, study: Study, listed: Sequence[Listed]) ->
 
 
 def _joined(
-    study: Study, target: Dataset, listed: Sequence[Listed], reader: Reader, note: Callable[[str], None]
+    study: Study,
+    target: Dataset,
+    listed: Sequence[Listed],
+    reader: Reader,
+    note: Callable[[str], None],
+    only: Collection[int] | None,
 ) -> Cohort:
     sources = []
-    for at, (name, section, each) in enumerate(zip(source_names(study), study.data.sources, listed, strict=True)):
+    names = source_names(study)
+    for at, each in zip(_places(study, only), listed, strict=True):
+        name, section = names[at], study.data.sources[at]
         dataset = each.listing.dataset
         there = {normalise_name(label) for label in each.labels} or set(map(normalise_name, dataset.class_names))
         held = [label for label, known in enumerate(dataset.class_names) if normalise_name(known) in there]
@@ -175,11 +189,18 @@ def _joined(
                 site_column=each.column,
             )
         )
-    return join(target, sources, reader=reader)
+    return join(target, sources, allow_empty=only is not None, reader=reader)
 
 
-def listed_images(study: Study) -> Iterator[Listed]:
+def _places(study: Study, only: Collection[int] | None) -> list[int]:
+    return [at for at in range(len(study.data.sources)) if only is None or at in only]
+
+
+def listed_images(study: Study, only: Collection[int] | None = None) -> Iterator[Listed]:
     """The images of each folder of a study that has folders, before any of them is opened.
+
+    Args:
+        study: says which. only: of a joined study, the sources to list, by their place; None: all.
 
     Raises:
         StudyFileError, DataError: as :func:`read_cohort`.
@@ -189,8 +210,11 @@ def listed_images(study: Study) -> Iterator[Listed]:
         wanted = Wanted(Path(data.path), data.classes or None, data.labels, data.slices, data.burned_in)
         yield Listed(data.path, list_images(study_dataset(study), wanted), study.sites.column or None)
         return
-    names = _target(study, study_dataset(study)).class_names  # what a source without classes of its own may say too
-    for at, source in enumerate(data.sources):
+    names = target_dataset(
+        study, study_dataset(study)
+    ).class_names  # what a source without classes of its own may say too
+    for at in _places(study, only):
+        source = data.sources[at]
         where = f"data.sources.{at}"
         dataset = study_dataset(study, source.dataset, f"{where}.dataset")
         wanted = Wanted(Path(source.path), None, source.labels, source.slices, source.burned_in)
@@ -222,7 +246,7 @@ def with_prompts(dataset: Dataset, study: Study) -> Dataset:
     return replace(dataset, classes=tuple(classes))
 
 
-def _target(study: Study, dataset: Dataset) -> Dataset:
+def target_dataset(study: Study, dataset: Dataset) -> Dataset:
     """The classes of a joined study: those of its data set that it keeps, or those that it names."""
     names = study.data.classes or None
     if dataset.classes:

@@ -89,6 +89,22 @@ def withdrawn_records(homes: Path, plan: StudyPlan, study: Study) -> Withdrawn:
     return Withdrawn(np.array(gone, dtype=np.int64), np.array(kept, dtype=np.int64), tuple(notes))
 
 
+def withdrawn_of_site(home: Path, plan: StudyPlan, site: SitePlan, study: Study) -> Withdrawn:
+    """What one site has withdrawn, by its own home.
+
+    Raises:
+        HomeError: its list of withdrawn groups is damaged or gone.
+    """
+    known = Forgotten.read(home)
+    if not known.withdrawals:
+        return NOTHING
+    here = _marked(known, plan.cohort, site, study.digest())
+    gone = np.array([row for row, counted in here.items() if not counted], dtype=np.int64)
+    kept = np.array([row for row, counted in here.items() if counted], dtype=np.int64)
+    notes = (f"{site.name}: {len(here)} images of withdrawn groups are left out",) if here else ()
+    return Withdrawn(gone, kept, notes)
+
+
 def check_left_out(home: Path, cohort: Cohort, rows: Index) -> None:
     """Refuse rows of a site, whatever they are for, if its home says that one of them was withdrawn.
 
