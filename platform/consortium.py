@@ -24,10 +24,9 @@ from .coordinator_side import IDENTITY_FILE, open_coordinator, standing
 from .enrolment import draw_roster, enrol_together, open_identity
 from .held_out_memory import HELD_OUT_FILE
 from .methods.method import Method, SharedInputs
-from .private_plan import units_of
 from .run_folder import RunFolder
 from .site_machine import Site
-from .site_side import ROSTER_FILE, open_site, pin_roster
+from .site_side import ROSTER_FILE, count_of, open_site, pin_roster
 from .study_data import StudyData
 from .study_split import kept_split
 from .terms import Figures, Terms, figures_of, start_state, study_layout
@@ -164,9 +163,7 @@ def _agreed(figures: Figures, pinned: Sequence[Path]) -> dict[Purpose, VectorLay
 
 def samples_of(study: Study, data: StudyData) -> dict[str, int]:
     """The public number of each site: training images, or units under differential privacy."""
-    if study.private:
-        return {site.name: units_of(study, site.train).count for site in data.sites}
-    return {site.name: len(site.train) for site in data.sites}
+    return {site.name: count_of(study, site) for site in data.sites}
 
 
 def layout_of(method: Method, shared: SharedInputs, constants: Mapping[str, tuple[int, ...]] | None = None) -> Layout:

@@ -9,8 +9,9 @@ the last one (`Coordinator.begin_figures`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,10 +191,7 @@ class Coordinator:
 
     @property
     def position(self) -> tuple[int, int]:
-        """The round that was begun last, and how often it had been begun in this process before, from 0.
-
-        The sum of class means is round 0 here, and the sums of figures are one past the last.
-        """
+        """The round begun last (class means: 0; figures: one past the last), and how often it was before, from 0."""
         return self._position
 
     def _asked(self) -> tuple[str, ...]:
@@ -215,16 +213,20 @@ class Coordinator:
             return self.cosigning.deadline
         return self._marks[-1][1] + self.patience if self._session is not None and self.outcome is None else None
 
-    def expire(self) -> Iterable[Sealed]:
-        """The stage's deadline has passed: go on without the silent ones, or end the attempt with too few."""
+    def expire(self, gone: Collection[str] | None = None) -> Iterable[Sealed]:
+        """Go on without the silent ones, or end the attempt with too few.
+
+        Args:
+            gone: sites that cannot answer, as their connection says; None: the stage's deadline has passed for all.
+        """
         if self.cosigning is not None and self.cosigning.deadline is not None:
-            return self.cosigning.expire()
+            return self.cosigning.expire(gone)
         session = self._session if self.outcome is None else None
-        if session is None:
+        if session is None or (gone is not None and session.waiting().isdisjoint(gone)):
             return []
-        for site in sorted(session.waiting()):
+        for site in sorted(session.waiting() if gone is None else session.waiting() & set(gone)):
             session.drop(site, "timeout")
-        return self._close(session)
+        return [] if session.waiting() else self._close(session)
 
     def handle(self, sender: str, wire: bytes) -> Iterable[Sealed]:
         """Take one message from a site; returns what the next stage sends, once everybody was heard.
@@ -261,7 +263,7 @@ class Coordinator:
 
     @staticmethod
     def _give_up(session: CoordinatorSession, sender: str, reason: str) -> None:
-        """Drop a site that is waited for; one that was heard in this stage keeps its first message."""
+        """Drop a site that is waited for; one that was heard keeps its first message."""
         if sender in session.waiting():
             session.drop(sender, reason)
 
@@ -374,20 +376,19 @@ class Coordinator:
         self.state, self.info, self.memory, self.constants = state, info, memory, constants
         self._session, self._released = None, Released()
         end = RoundEnd(session.session, "released", bytes.fromhex(digest))
-        self._exchange(session.session.round, closing=False)
+        if self.cosigning is not None:  # sites answer with the checkpoint of their ledger
+            self.cosigning.begin(session.session.round, closing=False)
         return self._release(dict.fromkeys(self.roster.roster.names, end))
 
-    def finish(self) -> list[Sealed]:
-        """Send every site the final adapter; what was kept of unfinished sums goes, also after a stop just before."""
+    def finish(self, *, aborted: bool = False) -> list[Sealed]:
+        """Send every site the final adapter, or none; what was kept of unfinished sums goes, also after a stop."""
         self.unfinished.clear_all()
-        end = StudyEnd(self.roster.roster.study, "completed", self.sent(self.state))
-        self._exchange(self.info.round, closing=True)
+        number, self._session = self.info.round + (self._session is not None), None  # sites name their last round
+        status: Literal["completed", "aborted"] = "aborted" if aborted else "completed"
+        end = StudyEnd(self.roster.roster.study, status, b"" if aborted else self.sent(self.state))
+        if self.cosigning is not None:  # sites answer with the checkpoint of their ledger
+            self.cosigning.begin(number, closing=True)
         return self._release(dict.fromkeys(self.roster.roster.names, end))
-
-    def _exchange(self, number: int, *, closing: bool) -> None:
-        """Sites answer the end of a round, or of the study, with the checkpoint of their ledger."""
-        if self.cosigning is not None:
-            self.cosigning.begin(number, closing=closing)
 
     def _release_each(self, messages: Iterable[tuple[str, Message]]) -> Iterator[Sealed]:
         """Let messages out as they are asked for: n deliveries of n shares each need not be there all at once."""

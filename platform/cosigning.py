@@ -6,7 +6,7 @@ exchange covers what this one did not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from ..privacy.egress import Gate, Sealed
@@ -80,11 +80,12 @@ class Cosigning:
             self.witness.give_up(sender)
         return [] if self.witness.waiting() else self._next()
 
-    def expire(self) -> list[Sealed]:
-        """The step's deadline has passed: go on without the silent ones."""
-        for site in self.witness.waiting():
+    def expire(self, gone: Collection[str] | None = None) -> list[Sealed]:
+        """Go on without the silent ones: those that are gone, or all, where the step's deadline has passed."""
+        silent = [site for site in self.witness.waiting() if gone is None or site in gone]
+        for site in silent:
             self.witness.give_up(site)
-        return self._next()
+        return self._next() if silent and not self.witness.waiting() else []
 
     def _next(self) -> list[Sealed]:
         try:

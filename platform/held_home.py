@@ -24,7 +24,7 @@ from .held_out_memory import HELD_OUT_FILE
 from .means_memory import MEANS_FILE
 from .progress import PROGRESS_FILE
 from .run_folder import RunFolder
-from .site_side import ROSTER_FILE
+from .site_side import LEFT_FILE, REQUEST_FILE, ROSTER_FILE
 
 HOMES = "homes"
 
@@ -113,8 +113,9 @@ class HeldHome:
 
     @property
     def signed(self) -> list[str]:
-        """Hashes of the studies whose roster this site has signed, in order."""
-        return [study for study, path in self.studies.items() if (path / ROSTER_FILE).is_file()]
+        """Hashes of the studies that this site has told its number: by a request, or by signing a roster; in order."""
+        told = (REQUEST_FILE, ROSTER_FILE)
+        return [study for study, path in self.studies.items() if any((path / name).is_file() for name in told)]
 
     @property
     def charged(self) -> frozenset[str]:
@@ -140,7 +141,11 @@ class HeldHome:
         if ledger.is_open(study):
             return "open"
         if not ledger.knows(study):
-            return "not in the ledger"
+            state = self.studies.get(study)
+            if state is not None and (state / LEFT_FILE).is_file():
+                return ""
+            enrolled = state is not None and (state / REQUEST_FILE).is_file()
+            return "enrolled, and not begun" if enrolled else "not in the ledger"
         if (
             self.run is not None
             and not self.run.summary.is_file()

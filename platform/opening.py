@@ -12,7 +12,7 @@ from pathlib import Path
 from ..privacy.atomic import write_atomic
 from ..privacy.differential_privacy.budget import Budget
 from ..privacy.egress import COORDINATOR, Gate
-from ..privacy.errors import LedgerError
+from ..privacy.errors import LedgerError, PolicyError
 from ..privacy.identity import Identity, fingerprint_hex
 from ..privacy.ledger.keys import LedgerKey, open_key
 from ..privacy.ledger.log import Ledger
@@ -51,8 +51,9 @@ def open_gate(
     budget: Path | None = None,
     split: Callable[[str], str] | None = None,
     minimum_cohort: int | None = None,
+    consents: bool = True,
 ) -> Opened:
-    """Open a side's ledger for the study, and its gate; a side without a policy gets one that lets this study run.
+    """Open a side's ledger for the study, and its gate.
 
     Args:
         stack: what is opened is closed with it.
@@ -64,9 +65,11 @@ def open_gate(
         budget: file of its privacy budget; None at the coordinator.
         split: given what the ledger says of the site's split, its hash; None at the coordinator.
         minimum_cohort: of a new policy; None for the roster's.
+        consents: whether a side without a policy gets one that lets this study run: so in a simulation. On a machine of
+            its own a person consents first, and the policy is made then.
 
     Raises:
-        LedgerError: the ledger is broken, or does not know a study that was begun.
+        LedgerError: the ledger is broken, does not know a study that was begun, or began it under another roster.
         PolicyError, BudgetError: the policy or the budget is damaged.
     """
     digest, roster = terms.digest, terms.roster.roster
@@ -78,7 +81,19 @@ def open_gate(
             where=str(path),
             remedy="Restore it from a backup: without it nobody could show what had left. Else start a new run",
         )
+    if ledger.roster_of(digest) not in ("", roster.digest.hex()):
+        raise LedgerError(
+            f"the ledger of {owner} opened this study under another roster",
+            where=str(path),
+            remedy="A roster is fixed for a study. Find out who replaced it; else found the study anew",
+        )
     if not (folder / POLICY_FILE).exists():
+        if not consents:
+            raise PolicyError(
+                f"{owner} has no policy, so nothing may leave",
+                where=str(folder / POLICY_FILE),
+                remedy="Restore it from a backup, or approve the study again: wardround site approve",
+            )
         write_atomic(folder / POLICY_FILE, policy_for(terms, owner, minimum_cohort).encode())
     policy = Policy.load(folder / POLICY_FILE)
     spent = None

@@ -14,18 +14,21 @@ import numpy as np
 from ..medical_datasets.split_record import SplitRecord
 from ..privacy.atomic import write_atomic
 from ..privacy.differential_privacy.budget import Budget
+from ..privacy.errors import HomeError
 from ..privacy.home import SiteHome
 from ..privacy.identity import Identity
 from ..privacy.ledger.evidence import FOLDER as CHECKPOINTS
 from ..privacy.ledger.evidence import EvidenceStore
 from ..privacy.ledger.log import Ledger
 from ..privacy.ledger.site_witness import SiteWitness
+from .config import Study
 from .errors import CheckpointError
 from .faults import DishonestSite
 from .held_out import HeldOut
 from .held_out_memory import HELD_OUT_FILE
 from .means_memory import MEANS_FILE
 from .opening import open_gate
+from .private_plan import units_of
 from .private_site import private_site
 from .progress import PROGRESS_FILE
 from .site_machine import Site
@@ -36,6 +39,8 @@ from .trainer import LocalTrainer
 from .withdrawn import check_left_out
 
 ROSTER_FILE = "roster.json"
+REQUEST_FILE, LEFT_FILE = "request.json", "left.json"
+"""In a site's state of a study: what it asked to take part with; that it takes no further part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,8 @@ def open_site(
     data: StudyData,
     site: SiteData,
     whole: SplitRecord | None = None,
+    *,
+    consents: bool = True,
 ) -> SiteSide:
     """Open a site's ledger, gate, trainer and state machine.
 
@@ -74,6 +81,7 @@ def open_site(
         identity: its own.
         data: what it was dealt from. site: what it holds.
         whole: its part of the split that the whole study began with, where that is known.
+        consents: as for :func:`.opening.open_gate`.
 
     Raises:
         LedgerError, BudgetError, PolicyError, HomeError, CheckpointError: something in the home is damaged, gone, or
@@ -81,7 +89,14 @@ def open_site(
     """
     study, method, name = terms.study, terms.method, site.name
     folder = home.state(terms.digest)
+    if (folder / LEFT_FILE).exists():
+        raise HomeError(
+            "this site has left the study",
+            where=str(folder / LEFT_FILE),
+            remedy="It takes no further part. To take part again, the study is founded anew",
+        )
     pin_roster(folder / ROSTER_FILE, terms.roster.roster.to_bytes())
+    _check_count(terms, site)
     begun = has_begun(folder)
     of_site = (site.train.rows, site.validation.rows, site.test.rows)
     now = partial(own_split, study, data.cohort, name, of_site)
@@ -94,6 +109,7 @@ def open_site(
         begun=begun,
         budget=home.budget,
         split=partial(keep_split, folder, now, whole),
+        consents=consents,
     )
     store = EvidenceStore(home.folder / CHECKPOINTS)
     witness = SiteWitness(name, identity, opened.key, opened.ledger, terms.roster, store, time.time)
@@ -111,6 +127,28 @@ def open_site(
 def has_begun(state: Path) -> bool:
     """Whether a site has taken part in the study whose state lies here."""
     return any((state / file).is_file() for file in (PROGRESS_FILE, MEANS_FILE, HELD_OUT_FILE))
+
+
+def count_of(study: Study, site: SiteData) -> int:
+    """The public number of a site: training images, or units under differential privacy; withdrawn ones included."""
+    return units_of(study, site.train).count if study.private else len(site.train)
+
+
+def _check_count(terms: Terms, site: SiteData) -> None:
+    """Refuse data of another number than the roster says: weights and noise were drawn for it.
+
+    Raises:
+        HomeError: says both numbers.
+    """
+    roster = terms.roster.roster
+    signed, found = roster.sites[roster.index[site.name]].samples, count_of(terms.study, site)
+    if signed != found:
+        what = "units" if terms.study.private else "images"
+        raise HomeError(
+            f"{site.name} trains on {found} {what}, and the roster that it signed says {signed}",
+            where=f"site '{site.name}'",
+            remedy="Restore the images that the study was joined with; withdraw patients with: wardround site forget",
+        )
 
 
 def pin_roster(path: Path, roster: bytes) -> None:

@@ -10,7 +10,7 @@ from .. import __version__
 from ..evaluation.sums.layout import VectorLayout
 from ..privacy.egress import StudyFacts
 from ..privacy.identity import fingerprint_hex
-from ..privacy.messages import Limits
+from ..privacy.messages import TO_COORDINATOR, TO_SITE, Limits, tag_of
 from ..privacy.secure_aggregation.roster import PinnedRoster
 from ..privacy.secure_aggregation.session import Purpose
 from .adapter_file import AdapterInfo, dump_adapter
@@ -62,6 +62,11 @@ class Terms:
         adapter = len(dump_adapter(largest, info)) + ADAPTER_HEADROOM
         return Limits(len(roster.names), max(roster.wire_size(purpose) for purpose in roster.vectors), adapter)
 
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest message in either direction."""
+        return max(self.limits.of(tag_of(kind)) for kind in (*TO_SITE, *TO_COORDINATOR))
+
     @cached_property
     def facts(self) -> StudyFacts:
         """What every entry of a ledger says of the study."""
@@ -79,6 +84,21 @@ class Terms:
     def coordinator(self) -> str:
         """Fingerprint of the coordinator's identity, hexadecimal."""
         return fingerprint_hex(bytes.fromhex(self.roster.roster.coordinator_key))
+
+
+def terms_of(
+    study: Study, method: Method, shared: SharedInputs, roster: PinnedRoster, backbone: str, *, classes: int
+) -> Terms:
+    """The terms of a study whose roster is pinned; figures that the roster does not sum are not summed.
+
+    Args:
+        study, method: what is trained, and how. shared: prompts and reference features.
+        roster: pinned. backbone: fingerprint of the frozen CLIP. classes: how many there are.
+    """
+    layout = study_layout(study, method, shared)
+    figures = figures_of(study, layout, classes=classes, sites=len(roster.roster.names))
+    summed = {purpose: vector for purpose, vector in figures.items() if purpose in roster.roster.vectors}
+    return Terms(study, method, layout, start_state(study, method, shared), roster, backbone, summed)
 
 
 def study_layout(study: Study, method: Method, shared: SharedInputs) -> Layout:

@@ -73,6 +73,7 @@ _KINDS: dict[str, tuple[str, tuple[str, str, str], tuple[tuple[str, str, str], .
     "sign": ("E", (ISO, "attest", "Attest Record Lifecycle Event"), ()),
     "forget": ("D", _DESTROY, ()),
     "purge": ("D", _DESTROY, ()),
+    "enrol": ("C", (ISO, "attest", "Attest Record Lifecycle Event"), ()),
 }
 _DISCLOSE = (ISO, "disclose", "Disclose Record Lifecycle Event")
 _OUT = ("R", (DCM, "110106", "Export"), (_DISCLOSE, (ISO, "transmit", "Transmit Record Lifecycle Event")))

@@ -11,7 +11,7 @@ from .canonical import canonical
 VERSION = 2
 GENESIS = "0" * 64
 Outcome = Literal["sent", "retried", "refused", "received", "failed", "noted"]
-Kind = Literal["open", "close", "message", "budget", "key", "sign", "forget", "purge", "note"]
+Kind = Literal["open", "close", "message", "budget", "key", "sign", "forget", "purge", "note", "enrol"]
 FACTS: dict[Kind, frozenset[str]] = {
     "open": frozenset({"roster", "identity", "coordinator", "split"}),
     "message": frozenset({"size", "root", "time", "coordinator_size", "coordinator_root", "signatures"}),
@@ -19,6 +19,7 @@ FACTS: dict[Kind, frozenset[str]] = {
     "sign": frozenset({"report", "name", "role", "decision", "remarks"}),
     "forget": frozenset({"records", "files"}),
     "purge": frozenset({"files", "bytes"}),
+    "enrol": frozenset({"study", "document", "samples", "roster"}),
 }
 """What an entry of a kind may state in ``facts``: hexadecimal hashes, keys and signatures, and numbers.
 
@@ -27,11 +28,13 @@ identities. ``message``: of a
 receipt, size and root of the checkpoint in it; of a cosignature, root and time of the batch, and the coordinator's
 checkpoint that was found in it; of what was cosigned, the root and how many signatures it has. ``key``: the ledger key
 that signs checkpoints from here on, the owner's identity, and who vouches for it. ``forget``, ``purge``: how much was
-removed. ``sign`` alone has words of a person (a name, a decision), who wrote them to be read by auditors.
+removed. ``enrol``: the study, the SHA-256 of the file that the site gave to a person to be carried to the coordinator,
+the roster that it is about, and the number of training images or units that it states. ``sign`` alone has words of a
+person (a name, a decision), who wrote them to be read by auditors.
 """
 
 
-NUMBERS = frozenset({"size", "time", "coordinator_size", "signatures", "records", "files", "bytes"})
+NUMBERS = frozenset({"size", "time", "coordinator_size", "signatures", "records", "files", "bytes", "samples"})
 """Facts that are numbers; the others are strings."""
 
 
@@ -41,8 +44,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Attributes:
         kind: ``open`` and ``close`` of a study, ``message``, ``budget`` (a new version of the site's privacy budget
             was written), ``key`` (a ledger key takes over), ``sign`` (a report was signed), ``forget`` and ``purge``
-            (data were removed), or ``note`` (what the ledger says about itself).
-        study: the study's SHA-256, hexadecimal; empty in what is about no study.
+            (data were removed), ``enrol`` (a step before a study is begun), or ``note`` (what the ledger says about
+            itself).
+        study: the study's SHA-256, hexadecimal; empty in what is about no study, and before it is begun.
         round, stage, message_type: of a message; -1 and empty where there is none. The stage of a budget entry is
             ``charge`` or ``seal``.
         number: of the batch of checkpoints that a message is about; -1 where it is about none.
@@ -60,7 +64,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         purpose, legal_basis, policy_sha256, retention_days: from the policy in force; 0 days where none is.
         software, model: version of this software; fingerprint of the frozen model.
         outcome: what became of the message.
-        rule: the policy rule that refused it, what a note is about, or the release that was charged; else empty.
+        rule: the policy rule that refused it, what a note or a step of enrolment is about, or the release that was
+            charged; else empty.
         facts: what entries of other kinds than ``message`` state; see `FACTS`.
     """
 

@@ -223,6 +223,10 @@ class Ledger:
         """SHA-256, hexadecimal, of the owner's split as the study's last ``open`` names it; empty: it names none."""
         return self._chain.studies[study].split if self.knows(study) else ""
 
+    def roster_of(self, study: str) -> str:
+        """SHA-256, hexadecimal, of the roster that the study's last ``open`` names; empty: it names none."""
+        return self._chain.studies[study].roster if self.knows(study) else ""
+
     def was_sent(self, study: str, peer: str, sha256: str) -> bool:
         """Whether these bytes left for ``peer`` before, in the study's newest round; also before a restart."""
         return self.knows(study) and (peer, sha256) in self._chain.studies[study].known

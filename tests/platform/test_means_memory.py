@@ -16,14 +16,13 @@ import torch
 from wardround.platform.adapter_file import dump_adapter, parse_adapter
 from wardround.platform.class_means import CLASS_MEANS, CLASS_SUMS, PURPOSE
 from wardround.platform.consortium import Consortium
-from wardround.platform.engines.local import carry
+from wardround.platform.engines.local import SimulatedLine, carry
 from wardround.platform.errors import CheckpointError, RoundError
 from wardround.platform.faults import SimulatedClock
 from wardround.platform.lost_state import SURVIVORS_FILE
 from wardround.platform.means_loop import sum_class_means
 from wardround.platform.means_memory import MEANS_FILE
 from wardround.platform.progress import PROGRESS_FILE
-from wardround.platform.engines.local import SimulatedLine
 from wardround.platform.site_machine import FINAL_FILE, Site
 from wardround.platform.watching import Silent
 from wardround.privacy.egress import COORDINATOR

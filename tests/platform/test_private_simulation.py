@@ -143,15 +143,15 @@ def test_a_sites_own_cap_is_asked_before_the_first_release(
 
 def _with_cap(study: Any, out: Path, most: float) -> None:
     """Run a study whose first site has a cap of its own, lower than what the study will spend."""
-    from wardround.platform import consortium
+    from wardround.platform import opening
 
-    real = consortium.default_policy_toml
+    real = opening.default_policy_toml
 
     def capped(role: Any, **more: Any) -> str:
         return real(role, **more).replace("[budget]", f"[budget]\nmaximum_epsilon = {most}", 1)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(consortium, "default_policy_toml", capped)
+        patch.setattr(opening, "default_policy_toml", capped)
         # The gate would refuse by the study's own figure first: here the cap over all studies is what is looked at.
         patch.setattr("wardround.privacy.egress_rules._check_budget", lambda *arguments: None)
         simulate(study, out)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from wardround.platform import consortium, simulation
+from wardround.platform import opening, simulation
 from wardround.platform.simulation import simulate
 
 from ..toy_plan import stand_in
@@ -33,7 +33,7 @@ def make_run(
         values: of the study.
     """
     toy = SimpleNamespace(name="toy", weights="none", fingerprint=backbone, embed_dim=16)
-    real, made = consortium.default_policy_toml, []
+    real, made = opening.default_policy_toml, []
 
     def policy(*arguments: Any, **options: Any) -> str:
         made.append(1)
@@ -45,6 +45,6 @@ def make_run(
         nothing = {"federated": None, "zero_shot": None, "local_only": None}
         patch.setattr(simulation, "_assess", lambda *_: nothing)
         patch.setattr(simulation, "write_results", lambda run, *_: run.summary.write_text("{}"))
-        patch.setattr(consortium, "default_policy_toml", policy)
+        patch.setattr(opening, "default_policy_toml", policy)
         simulate(toy_study(**values), out)
     return out

@@ -28,7 +28,7 @@ WORDS = (
     *("study", "stage", "peer", "peer_key", "message_id", "message_type", "codec", "wire_sha256"),
     *("commitment", "purpose", "legal_basis", "policy_sha256", "software", "model", "rule", "owner"),
 )
-KINDS = ("open", "close", "message", "budget", "key", "sign", "forget", "purge", "note")
+KINDS = ("open", "close", "message", "budget", "key", "sign", "forget", "purge", "note", "enrol")
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(HOSTILE)
 # R4 data types, from the specification: a string has something in it and no control characters; code, uri, instant.
 CODE = re.compile(r"[^\s]+(\s[^\s]+)*")

@@ -34,7 +34,7 @@ WORDS = (
 ENTRIES = st.builds(
     entry,
     **dict.fromkeys(WORDS, TEXTS),
-    kind=st.sampled_from(["open", "close", "message", "budget", "key", "sign", "forget", "purge", "note"]),
+    kind=st.sampled_from(["open", "close", "message", "budget", "key", "sign", "forget", "purge", "note", "enrol"]),
     outcome=st.sampled_from(["sent", "retried", "refused", "received", "failed", "noted"]),
     direction=st.sampled_from(["out", "in", "none"]),
     round=NUMBERS,

@@ -238,7 +238,7 @@ def test_studies_do_not_mix(closed: Ledger) -> None:
 
 # --- facts ---------------------------------------------------------------------------------------------------------
 
-KINDS: tuple[Kind, ...] = ("open", "close", "message", "budget", "key", "sign", "forget", "purge", "note")
+KINDS: tuple[Kind, ...] = ("open", "close", "message", "budget", "key", "sign", "forget", "purge", "note", "enrol")
 
 
 def taken(kind: Kind, facts: dict[str, Any]) -> str:
