@@ -3,8 +3,7 @@
 Bytes in, sealed parcels out. It sees masked vectors and their sum, never a site's update. A round that released
 nothing is asked for again by `Coordinator.begin`: while nobody has signed a survivor set, as a new attempt with fresh
 keys; after that, in the same session, because every site signs one set a round. Where a study aligns to class means,
-their one sum comes before the first round, by the same steps (`Coordinator.means_due`); the sums of figures come after
-the last one (`Coordinator.begin_figures`).
+their one sum comes before the first round (`Coordinator.means_due`); figures come after the last (`begin_figures`).
 """
 
 from __future__ import annotations
@@ -153,7 +152,7 @@ class Coordinator:
 
     @property
     def _number(self) -> int:
-        """The round that its session names: figures belong to the last one, all else to the next."""
+        """The round of its session: figures belong to the last one, all else to the next."""
         return self.info.round + (self._asking is None)
 
     @property

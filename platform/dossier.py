@@ -93,7 +93,7 @@ def build_pages(run: RunFolder, figures: Mapping[str, SiteFigures] | None = None
     built: list[tuple[Path, bytes]] = []
     for path in reports:
         known = (figures or {}).get(path.parent.name)
-        built += _site_files(path, statements.get(path.parent.name, ()), known)
+        built += site_files(path, statements.get(path.parent.name, ()), known)
     built += coordinator_files(run, statements.get(COORDINATOR, ()))
     together = run.coordinator / PAGE
     has_together = together.is_file() or any(target == together for target, _ in built)
@@ -123,7 +123,7 @@ def build_pdfs(run: RunFolder) -> list[Path]:
     return [target for target, _ in made]
 
 
-def _site_files(path: Path, statements: Sequence[Statement], known: SiteFigures | None) -> Iterator[tuple[Path, bytes]]:
+def site_files(path: Path, statements: Sequence[Statement], known: SiteFigures | None) -> Iterator[tuple[Path, bytes]]:
     """A site's page and its twins."""
     report: SiteReport = site_report_from_json(path.read_bytes())
     figures = known or site_figures(report)

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..evaluation.privacy_model import SitePrivacy
 from ..privacy.atomic import make_private, write_atomic
 from ..privacy.egress import COORDINATOR
+from ..privacy.home import SiteHome
 from ..privacy.ledger.log import verify
 from .adapter_file import AdapterInfo
 from .adapters import State
@@ -109,7 +110,7 @@ def federate(
         SimulatedLine(clock, None, tap).carry(consortium, consortium.coordinator.finish())
         tell_of_ledgers(consortium, watch)
         consortium.close_ledgers(study.digest())
-        ledgers = {name: _transmissions(ledger.path) for name, ledger in consortium.ledgers.items()}
+        ledgers = {name: transmissions(ledger.path) for name, ledger in consortium.ledgers.items()}
         own = {name: trainer.personal_state() for name, trainer in consortium.trainers.items()}
         _name_those_without(consortium, own, watch)
         _copy_homes(consortium, run)
@@ -169,10 +170,16 @@ def assess_federated(
     )
 
 
-def _transmissions(ledger: Path) -> Transmissions:
-    """What a ledger says left its owner."""
+def transmissions(ledger: Path, study: str | None = None) -> Transmissions:
+    """What a ledger says left its owner.
+
+    Args:
+        ledger: the file. study: hash of the study that messages are counted of; None for all.
+    """
     report = verify(ledger)
     entries = [json.loads(line) for line in ledger.read_bytes().splitlines()]
+    if study is not None:
+        entries = [entry for entry in entries if entry["study"] == study]
     sent = [entry for entry in entries if entry["direction"] == "out" and entry["outcome"] in ("sent", "retried")]
     return Transmissions(sum(entry["wire_bytes"] for entry in sent), len(sent), report.entries, report.head)
 
@@ -180,12 +187,16 @@ def _transmissions(ledger: Path) -> Transmissions:
 def _copy_homes(consortium: Consortium, run: RunFolder) -> None:
     """Copies for the dossier: what an auditor asks for, without keys and state."""
     for name, home in consortium.homes.items():
-        folder = run.site(name)
-        make_private(folder)
-        kept = [home.ledger, home.policy, home.budget]
-        kept += [*home.folder.glob("checkpoints/*"), *home.folder.glob("rosters/*")]
-        for path in kept:
-            if path.is_file():
-                target = folder / path.relative_to(home.folder)
-                make_private(target.parent)
-                write_atomic(target, path.read_bytes())
+        copy_home(home, run.site(name))
+
+
+def copy_home(home: SiteHome, folder: Path) -> None:
+    """What an auditor asks a site for: ledger, its proofs, policy and budget; no key, no state."""
+    make_private(folder)
+    kept = [home.ledger, home.policy, home.budget]
+    kept += [*home.folder.glob("checkpoints/*"), *home.folder.glob("rosters/*")]
+    for path in kept:
+        if path.is_file():
+            target = folder / path.relative_to(home.folder)
+            make_private(target.parent)
+            write_atomic(target, path.read_bytes())

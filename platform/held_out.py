@@ -91,6 +91,22 @@ def place_of(settings: bytes) -> int:
     return place
 
 
+def known_temperature(settings: str, study: str, number: int) -> float | None:
+    """The federated temperature that an evaluation was made at, found by the SHA-256 of its settings.
+
+    Args:
+        settings: hexadecimal. study: its hash. number: of the last round.
+
+    Returns:
+        One of the grid; None where the evaluation had none, or the hash is of other settings.
+    """
+    for place in range(GRID_POINTS):
+        temperature = temperature_at(place)
+        if sha256(settings_of(study, number, EVALUATION, temperature)).hexdigest() == settings:
+            return temperature
+    return None
+
+
 def temperature_at(place: int) -> float | None:
     """The temperature at a place in the grid; None for :data:`UNSCALED`."""
     return None if place == UNSCALED else float(grid()[place])

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from ..privacy.atomic import canonical_json, write_atomic
 from ..privacy.errors import ProtocolError, Refusal
-from ..privacy.secure_aggregation.session import SessionId
+from ..privacy.secure_aggregation.session import Purpose, SessionId
 from .errors import MethodError
 from .held_out import EVALUATION, HELD_OUT, TEMPERATURE
 from .state_files import damaged, read_state
@@ -131,3 +131,13 @@ class HeldOutMemory:
 
 def _refuse(what: str, code: Refusal) -> NoReturn:
     raise ProtocolError(what, code=code, stage="start")
+
+
+def known_settings(folder: Path, purpose: Purpose) -> str:
+    """SHA-256 of the settings that a site took part in a sum with, hexadecimal; empty where it took no part.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    found = HeldOutMemory(folder, True, 0, folder)._read().get(purpose, {})
+    return str(found.get(SETTINGS, ""))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..evaluation.page_parts import plural, sentence_list
 from .assessment import Assessment
@@ -76,6 +76,13 @@ class Marks:
 
 def marks_of(study: Study, method: Method, data: StudyData, federated: Assessment) -> Marks:
     """The marks of a finished run; ``federated`` says which sites answered with models of their own."""
+    known = study_marks(study, method, transductive=data.transductive)
+    without = tuple(site.name for site in data.sites if known.personal and site.name not in federated.own)
+    return replace(known, without=without)
+
+
+def study_marks(study: Study, method: Method, *, transductive: bool) -> Marks:
+    """The marks that follow from a study; ``transductive``: whether images that are tested on can be references."""
     epochs = study.personalisation.fine_tune_epochs
     how = []
     if any(prefix not in TRAINING_ONLY for prefix in method.local):
@@ -83,11 +90,10 @@ def marks_of(study: Study, method: Method, data: StudyData, federated: Assessmen
     if epochs > 0:
         how.append(f"fine-tuned there for {plural(epochs, 'epoch')}")
     return Marks(
-        transductive=data.transductive and looks_at_reference(study),
+        transductive=transductive and looks_at_reference(study),
         oracle=study.reference.labels_known,
         personal=bool(how),
         how=" and ".join(how),
-        without=tuple(site.name for site in data.sites if how and site.name not in federated.own),
     )
 
 

@@ -16,10 +16,12 @@ import torch
 
 from ..medical_datasets.cohort import Dataset, Skipped
 from ..medical_datasets.reading import DIRECT, Reader
+from ..privacy.egress import COORDINATOR
 from .backbone import Backbone
 from .cohorts import SitePlan, StudyPlan, deal, deal_site
 from .config import Study
 from .errors import StudyFileError
+from .evaluation_section import subgroup_levels
 from .methods.clip_inputs import clip_inputs
 from .methods.method import Method, SharedInputs
 from .study_cohort import own_sources, phantom_study, read_cohort, study_dataset, target_dataset, with_prompts
@@ -50,7 +52,7 @@ def members(study: Study) -> tuple[str, ...]:
     if study.data.source == "phantoms":
         drawn = phantom_study(study)
         out = study.sites.left_out or drawn.unseen
-        names = {site.name for site in drawn.sites} - {out, study.reference.site}
+        names = {site.name for site in drawn.sites} - {out, _public_site(study)}
         return tuple(sorted(names - {""}))
     if study.data.source != "joined":
         raise StudyFileError(
@@ -66,7 +68,12 @@ def members(study: Study) -> tuple[str, ...]:
             remedy="Where hospitals are on machines of their own, each source is one hospital's: name it",
         )
     names = {source.site for source in study.data.sources}
-    return tuple(sorted(names - {study.out, study.reference.site} - {""}))
+    return tuple(sorted(names - {study.out, _public_site(study)} - {""}))
+
+
+def _public_site(study: Study) -> str:
+    """Name of the site that is the public reference set; empty where there is none."""
+    return study.reference.site if study.reference.source == "site" else ""
 
 
 def check_deployable(study: Study) -> None:
@@ -82,18 +89,42 @@ def check_deployable(study: Study) -> None:
             where="sites",
             remedy="Add hospitals, or the sum would show single ones",
         )
+    joined = study.data.source == "joined"
+    held = {source.site for source in study.data.sources}
     refused = (
+        (COORDINATOR in names, "sites", f"a site is called '{COORDINATOR}'", "Name it otherwise: that name is taken"),
+        (
+            joined and study.sites.partition != "column",
+            "sites.partition",
+            "pictures are dealt out to sites, so no hospital can know what is its own",
+            "Set partition = 'column': each source is its hospital's",
+        ),
+        (
+            joined and bool(study.out) and study.out not in held,
+            "sites.left_out" if study.sites.left_out else "sites.unseen",
+            f"'{study.out}' is the site of no source",
+            'Name a source\'s site, or set unseen = "" where every hospital trains',
+        ),
+        (
+            joined and study.reference.source == "site" and study.reference.site not in held,
+            "reference.site",
+            f"'{study.reference.site}' is the site of no source",
+            "Add a source for the public set, with this site",
+        ),
         (bool(study.faults), "faults", "a simulation's faults are for a simulation", "Take the table out"),
         (bool(study.data.split_file), "data.split_file", "a split file holds marks of every hospital", "Leave it out"),
     )
     for wrong, where, what, remedy in refused:
         if wrong:
             raise StudyFileError(what, where=where, remedy=remedy)
-    if study.data.source == "joined" and study.reference.source in ("fraction", "unseen") and study.adapts:
+    # A fraction is taken out in a simulation even where the method looks at none, so the parts would differ.
+    if study.reference.source == "unseen" or (joined and study.reference.source == "fraction"):
         raise StudyFileError(
             f"reference.source = '{study.reference.source}' takes images out of hospitals' own",
             where="reference.source",
-            remedy="Use 'class-means', summed securely, or 'site' with a public set that every hospital has a copy of",
+            remedy="Use 'class-means', summed securely, or 'site' with a public set that every hospital has a copy of"
+            if study.adapts
+            else "Use 'none': the method as set here aligns to nothing",
         )
 
 
@@ -164,7 +195,7 @@ def own_plan(
     if study.data.source == "phantoms":
         whole = deal(study, read_cohort(study, phantoms, progress))
         return StudyPlan(whole.cohort, tuple(site for site in whole.sites if site.name == name), None, whole.reference)
-    wanted = {name, study.reference.site} - {""}
+    wanted = {name, _public_site(study)} - {""}
     cohort = read_cohort(study, phantoms, reader=reader, note=note, only=own_sources(study, wanted))
     return deal_site(study, cohort, name)
 
@@ -195,8 +226,23 @@ def own_data(
     withdrawn = withdrawn_of_site(home, plan, plan.sites[0], study)
     for told in withdrawn.notes:
         note(told)
-    data, skipped = encode_study(study, method, plan, backbone, cache, progress, note, withdrawn, reader)
+    known = _with_own_columns(study, plan, note)
+    data, skipped = encode_study(known, method, plan, backbone, cache, progress, note, withdrawn, reader)
     return OwnData(data, skipped)
+
+
+def _with_own_columns(study: Study, plan: StudyPlan, note: Note) -> Study:
+    """The study without subgroup columns that this site has not got; some other site may have them."""
+    there = {column for record in plan.cohort.records for column in record.subgroups}
+    kept = []
+    for text in study.evaluation.subgroups:
+        column = subgroup_levels(text)[0]
+        if column in there:
+            kept.append(text)
+        else:
+            note(f"evaluation.subgroups: no image here has a column '{column}'; all count as unknown in it")
+    evaluation = study.evaluation.model_copy(update={"subgroups": tuple(kept)})
+    return study.model_copy(update={"evaluation": evaluation})
 
 
 def _reduced(plan: StudyPlan) -> StudyPlan:

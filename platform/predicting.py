@@ -28,7 +28,7 @@ from .features import encode
 from .methods.clip_inputs import clip_inputs
 from .methods.method import SharedInputs
 from .methods.table import method_of
-from .results import CARD_CHECKSUM, card_checksum
+from .model_card import CARD_CHECKSUM, card_checksum
 from .run_folder import RunFolder
 from .site_calibration import calibration_file, read_site_calibration
 from .training import predict_logits

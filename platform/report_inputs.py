@@ -32,6 +32,7 @@ from ..evaluation.scores import pool, score
 from ..evaluation.site_facts import MISSING, Collection, Gain, PartitionFacts, SubgroupColumn
 from ..evaluation.site_figures import SiteFigures, score_of
 from .assessment import Assessment
+from .backbone import Backbone
 from .results import Results
 from .study_data import SiteData
 from .training import derive_seed
@@ -63,7 +64,7 @@ def site_report_of(results: Results, site: SiteData) -> SiteReport:
         local_only=predictions(results.local_only) if training else None,
         zero_shot=predictions(results.zero_shot),
         privacy=_privacy(results, site.name),
-        provenance=_provenance(results),
+        provenance=provenance_of(results.backbone, results.adapter_sha256),
         seed=_seed(results, site.name),
         marks=results.marks.of_site(site.name, trains=training),
         private=results.privacy.get(site.name),
@@ -215,13 +216,14 @@ def _privacy(results: Results, site: str | None) -> PrivacyFacts:
     )
 
 
-def _provenance(results: Results) -> Provenance:
+def provenance_of(backbone: Backbone, adapter_sha256: str) -> Provenance:
+    """What made an adapter, and its hash."""
     python = ".".join(str(part) for part in sys.version_info[:3])
     packages = tuple((name, version(name)) for name in ("torch", "open_clip_torch", "numpy", "scikit-learn"))
     return Provenance(
-        model_hash=results.adapter_sha256,
-        backbone=results.backbone.name,
-        backbone_fingerprint=results.backbone.fingerprint,
+        model_hash=adapter_sha256,
+        backbone=backbone.name,
+        backbone_fingerprint=backbone.fingerprint,
         versions=(("wardround", __version__), ("python", python), *packages),
     )
 
@@ -246,7 +248,7 @@ def dossier_of(results: Results, figures: Mapping[str, SiteFigures]) -> Dossier:
         sites=tuple(rows),
         rounds=tuple(round_row(record, results.unreleased) for record in results.rounds),
         privacy=_privacy(results, None),
-        provenance=_provenance(results),
+        provenance=provenance_of(results.backbone, results.adapter_sha256),
         links=(
             Link("Study", "study.toml", "every key of the study with its value"),
             Link("Rounds", "rounds.jsonl", "a line a try: participants, who dropped and why, seconds, bytes, loss"),

@@ -10,39 +10,30 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-from ..evaluation.calibration.calibrator import Calibrator
 from ..medical_datasets.errors import DataError
 from ..medical_datasets.split_file import write_split
 from ..privacy.atomic import make_private
 from ..privacy.errors import AccountError, ParameterError, RosterError
 from .adapter_file import write_adapter
-from .assessment import Logits, assess_local_only, assess_shared, trained, zero_shot
-from .backbone import Backbone, load_backbone
-from .baselines import train_alone
-from .calibration import carries_temperature
 from .cohorts import StudyPlan, deal, plan_split
 from .config import Study
 from .consortium import rehearse_roster
 from .coordinator_report import check_earlier, earlier_report
 from .dossier import write_results
 from .engines.local import Tap
-from .errors import MethodError, RunFolderError, StudyFileError
+from .errors import MethodError, StudyFileError
 from .features import default_cache
-from .federation import Federated, assess_federated, federate
+from .federation import federate
 from .figures_loop import erase_sums
 from .image_index import image_index
-from .methods.method import Method
-from .methods.table import method_of, without_adaptation
 from .private_plan import check_units, rehearse_plans
 from .results import Results
 from .run_folder import RunFolder
-from .site_calibration import fit_site
 from .study_cohort import read_cohort
-from .study_data import Part, StudyData, encode_study
+from .study_data import StudyData, encode_study
+from .study_parts import assess_study, federated_method, study_backbone
 from .study_split import check_unchanged, kept_split
 from .training import served_state
 from .watching import Silent, Watcher, left_out
@@ -148,7 +139,7 @@ def simulate(
             backbone=backbone,
             method=method,
             data=data,
-            **_assess(study, method, data, federated, watch),
+            **assess_study(study, method, data, federated, watch),
             rounds=federated.records,
             unreleased=federated.unreleased,
             omitted=federated.omitted,
@@ -164,22 +155,6 @@ def simulate(
         watch.stage("dossier")
         write_results(run, results, published)
         return run
-
-
-def federated_method(study: Study) -> Method:
-    """The study's method, if sites train it together.
-
-    Raises:
-        MethodError: it is one that nothing is sent for.
-    """
-    method = method_of(study)
-    if method.exchange != "federated":
-        raise MethodError(
-            f"nothing is exchanged for the method '{method.name}', so there are no rounds to run",
-            where="method",
-            remedy=f"See how it compares: wardround compare STUDY.toml --methods {method.name},{study.baseline.method}",
-        )
-    return method
 
 
 def _check_faults(study: Study, data: StudyData) -> None:
@@ -213,38 +188,3 @@ def _nothing_half_made(run: RunFolder | None) -> Iterator[None]:
             with suppress(OSError):  # what a killed start left there must not hide why this one stopped
                 run.root.rmdir()
         raise
-
-
-def study_backbone(study: Study) -> Backbone:
-    """The study's frozen CLIP; refused when the study pins another fingerprint."""
-    wanted = study.backbone
-    backbone = load_backbone(wanted.name, wanted.weights or None, device=study.device, allow_random=wanted.allow_random)
-    if wanted.fingerprint and wanted.fingerprint != backbone.fingerprint:
-        raise RunFolderError(
-            f"the backbone's fingerprint is {backbone.fingerprint}, the study pins {wanted.fingerprint}",
-            where="backbone.fingerprint",
-            remedy="Use the weights that the study was written for, or change the pin in every site's study",
-        )
-    return backbone
-
-
-def _calibrate(study: Study, logits: Logits, part: Part, federated: float | None, own: bool) -> Calibrator:
-    """A site's calibration, on its validation part."""
-    return fit_site(study, logits, part.labels, part.groups, federated_temperature=federated, own_temperature=own)
-
-
-def _assess(study: Study, method: Method, data: StudyData, federated: Federated, watcher: Watcher) -> dict[str, Any]:
-    """The federated model beside the frozen CLIP and beside each site on its own."""
-    models, alone, calibrated = {}, without_adaptation(method), False
-    for number, site in enumerate(data.sites):
-        watcher.progress(number, len(data.sites), "sites trained alone")
-        part, held_out = site.train.training(method.consumes), site.validation.training(method.consumes)
-        state = train_alone(study, alone, site.name, part, held_out, data.shared)
-        calibrated = carries_temperature(state)
-        models[site.name] = trained(alone, state, data.shared)
-    classes = data.cohort.dataset.class_names
-    return {
-        "federated": assess_federated(method, data, federated, partial(_calibrate, study)),
-        "zero_shot": assess_shared(zero_shot(data.shared), data, classes),
-        "local_only": assess_local_only(models, data, classes, consumes=method.consumes, calibrated=calibrated),
-    }

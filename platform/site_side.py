@@ -95,8 +95,10 @@ def open_site(
             where=str(folder / LEFT_FILE),
             remedy="It takes no further part. To take part again, the study is founded anew",
         )
-    pin_roster(folder / ROSTER_FILE, terms.roster.roster.to_bytes())
+    if (folder / ROSTER_FILE).exists():
+        pin_roster(folder / ROSTER_FILE, terms.roster.roster.to_bytes())
     _check_count(terms, site)
+    pin_roster(folder / ROSTER_FILE, terms.roster.roster.to_bytes())  # only one that fits these data is kept
     begun = has_begun(folder)
     of_site = (site.train.rows, site.validation.rows, site.test.rows)
     now = partial(own_split, study, data.cohort, name, of_site)
@@ -138,9 +140,15 @@ def _check_count(terms: Terms, site: SiteData) -> None:
     """Refuse data of another number than the roster says: weights and noise were drawn for it.
 
     Raises:
-        HomeError: says both numbers.
+        HomeError: says both numbers; or the site is not in the roster.
     """
     roster = terms.roster.roster
+    if site.name not in roster.index:
+        raise HomeError(
+            f"{site.name} is not in the roster of this study",
+            where=f"site '{site.name}'",
+            remedy=f"Its sites are {', '.join(roster.names)}",
+        )
     signed, found = roster.sites[roster.index[site.name]].samples, count_of(terms.study, site)
     if signed != found:
         what = "units" if terms.study.private else "images"

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .adapters import State, load_state, state_of, trained_tensors, under
 from .calibration import FITTED, fit_log_temperature, worth_fitting
 from .config import TrainingSection
-from .errors import MethodError
+from .errors import CheckpointError, MethodError
 from .methods.adapted_clip import TRAINING_ONLY, AdaptedClip, refresh_statistics
 from .methods.method import Method, SharedInputs, Step, TrainingPart, batches, log_shares
 from .methods.proximal import proximal_term
@@ -152,6 +152,11 @@ def ready_module(method: Method, state: Mapping[str, Tensor], shared: SharedInpu
     needed = {name: tensor for name, tensor in state.items() if not under(name, TRAINING_ONLY)}
     absent = {name for name in trained_tensors(module) if name not in needed and under(name, method.local)}
     if any(not under(name, TRAINING_ONLY) for name in absent):
+        if shared.reference.shape[0] == 0:
+            raise CheckpointError(
+                "the norms of this adapter stay at the sites, and there are no reference images whose norms stand in",
+                remedy="Predict with a site's own model",
+            )
         load_state(module, needed, without=(*TRAINING_ONLY, *method.local))
         refresh_statistics(module, shared.reference, shared)
     else:

@@ -79,15 +79,17 @@ def sweep(folder: Path) -> int:
     """Remove what `write_atomic` left behind when its process was killed, here and in all folders below.
 
     Half a file can hold a key or what was learned from patients, and nobody would look for it under such a name. Call
-    it only where nobody else is writing, such as under a home's lock.
+    it only where nobody else writes what matters, such as under a home's lock. A file that vanishes meanwhile was
+    somebody's who is alive.
 
     Returns:
         How many files were removed.
     """
     left = [path for path in folder.rglob(".*.tmp") if _TEMPORARY.fullmatch(path.name) and path.is_file()]
     for path in left:
-        path.unlink()
-        sync_folder(path.parent)
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+            sync_folder(path.parent)
     return len(left)
 
 

@@ -150,6 +150,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                 "ledger_timer",
                 "marks",
                 "means_loop",
+                "model_card",
                 "noise_plan",
                 "policy_check",
                 "predicting",
@@ -161,6 +162,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
                 "round_loop",
                 "signing",
                 "statements",
+                "study_parts",
                 "simulation",
             }
         ),

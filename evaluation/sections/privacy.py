@@ -51,7 +51,7 @@ def privacy(report: SiteReport) -> Section:
 
 def _suppression(report: SiteReport) -> str:
     if report.not_summed:
-        said = f"No figures of all sites together were published: {report.not_summed.rstrip('.')}."
+        said = f"No figures of all sites together are here: {report.not_summed.rstrip('.')}."
     else:
         said = "What others see is made from sums over sites: no count of 1 to 10 is printed or derivable there."
     return f"{said} This page is not suppressed: do not publish it."

@@ -38,13 +38,16 @@ from .sources import Source, find_sources
 from .verification import Audit, audit
 
 
-def audit_run(run: RunFolder) -> Audit:
+def audit_run(run: RunFolder, *, whole: bool = True) -> Audit:
     """Verify all ledgers of a run, as they lie in its dossier.
+
+    Args:
+        run: its folder. whole: whether the sites' ledgers should be there; those of hospitals are not.
 
     Raises:
         LedgerError: there is none, or one cannot be read.
     """
-    return audit(find_sources([run.root]), {}, whole=True)
+    return audit(find_sources([run.root]), {}, whole=whole)
 
 
 def audit_page_of(run: RunFolder, study: Study, found: Audit) -> AuditPage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,6 +70,17 @@ def find_sources(paths: Sequence[Path], *, every: bool = False) -> list[Source]:
 def is_complete(path: Path) -> bool:
     """Whether a path is the folder of a run that is complete."""
     return (path / "study.toml").is_file() and (path / "summary.json").is_file()
+
+
+def holds_all(path: Path) -> bool:
+    """Whether all ledgers of a complete run should be here: not those of hospitals, which keep theirs at home."""
+    if not is_complete(path):
+        return False
+    try:
+        summary = json.loads((path / "summary.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return True  # a damaged file excuses nothing
+    return not (isinstance(summary, dict) and summary.get("simulation") is False)
 
 
 def label(source: Source, sources: Sequence[Source]) -> str:

@@ -13,7 +13,22 @@ from ...evaluation.errors import EvaluationError
 from ...medical_datasets.errors import DataError
 from ...privacy.errors import PrivacyError
 from ..errors import PlatformError
-from . import audit, bench, compare, data, demo, doctor, evaluate, predict, privacy, report, run, site
+from . import (
+    audit,
+    bench,
+    compare,
+    consortium,
+    coordinator,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    predict,
+    privacy,
+    report,
+    run,
+    site,
+)
 from .console import OUT, show_error, tolerate_encoding
 
 DEBUG_VARIABLE = "WARDROUND_DEBUG"
@@ -37,6 +52,8 @@ app.add_typer(data.app, name="data")
 app.add_typer(report.app, name="report")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(audit.app, name="audit")
+app.add_typer(consortium.app, name="consortium")
+app.add_typer(coordinator.app, name="coordinator")
 app.add_typer(site.app, name="site")
 app.add_typer(bench.app, name="bench")
 

@@ -39,14 +39,14 @@ def verify(
 
     Exit code 1 where anything is wrong; the first bad entry is named. Example: wardround audit verify runs/brain
     """
-    from ..audit.sources import find_sources, is_complete
+    from ..audit.sources import find_sources, holds_all
     from ..audit.verification import audit, parse_keys
 
     known = parse_keys(key or [])
     each_once = {source.ledger.resolve(): source for source in find_sources(paths, every=True)}
     sources = list(each_once.values())
     with ERR.status("verifying"):
-        found = audit(sources, known, whole=any(is_complete(path) for path in paths))
+        found = audit(sources, known, whole=any(holds_all(path) for path in paths))
     if json_:
         print_json(_as_dict(found))
     else:

@@ -128,7 +128,7 @@ class RichWatcher:
 
     def round_done(self, record: Mapping[str, Any], total: int) -> None:
         """Move the bar and show loss and balanced accuracy."""
-        loss, figure = record["train_loss"], record["validation"]["balanced_accuracy"]
+        loss, figure = record["train_loss"], record["validation"].get("balanced_accuracy")  # away from the sites: none
         parts = [f"loss {loss:.3f}"] if loss is not None else []
         parts += [f"validation balanced accuracy {percent(figure)} %"] if figure is not None else []
         text = " · ".join(parts)
@@ -137,7 +137,8 @@ class RichWatcher:
         if not ERR.is_terminal:
             sites, waited = len(record["participants"]), record.get("waited", 0.0)
             spent = f"{record['seconds']['total'] - waited:.2f} s" + (f" and {waited:.0f} simulated" if waited else "")
-            ERR.print(Text(f"  round {record['round']}/{total}: {sites} sites, {spent}, {text}"))
+            shown = f", {text}" if text else ""
+            ERR.print(Text(f"  round {record['round']}/{total}: {sites} sites, {spent}{shown}"))
 
     def note(self, text: str) -> None:
         """A line above the bars."""

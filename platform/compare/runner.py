@@ -22,8 +22,8 @@ from ..errors import PlatformError, RunFolderError
 from ..features import default_cache
 from ..image_index import image_index
 from ..run_folder import RunFolder
-from ..simulation import study_backbone
 from ..study_data import encode_study
+from ..study_parts import study_backbone
 from ..watching import Watcher, left_out
 from .cells import CellRecord, CellStore, Failure, named
 from .cohort_cache import CohortCache

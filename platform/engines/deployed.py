@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ...privacy.egress import Sealed
 from ..consortium import Consortium
-from .nvflare.courier import Arrival, Courier, Gone
+from .courier import Arrival, Courier, Gone
 
 SLICE = 0.5
 """Seconds after which a wait looks whether it is to end."""
@@ -108,5 +108,7 @@ class DeployedLine:
 
     def _send(self, parcels: Iterable[Sealed]) -> None:
         for parcel in parcels:
+            if type(parcel) is not Sealed:
+                raise TypeError(f"an engine carries sealed parcels only, not {type(parcel).__name__}")
             self.courier.send(parcel)
             self.sent(parcel)

@@ -78,6 +78,7 @@ class CoordinatorService:
         names, least = set(self.terms.roster.roster.names), self.terms.roster.roster.thresholds.least
         began, shown = time.monotonic(), frozenset[str]()
         self.board.state("waiting")
+        self.watch.note(f"waiting for {', '.join(sorted(names))}; {least} are enough after {patience:g} s")
         while True:
             if stopping():
                 raise StopRequestedError

@@ -32,14 +32,24 @@ def runtime_folder(owner: Path) -> Path:
     It lies in systemd's ``RuntimeDirectory``, else in the user's runtime folder, else among temporary files.
 
     Raises:
-        ServiceError: somebody else has made a folder of that name.
+        ServiceError: somebody else has made something of that name, or the folder cannot be made.
     """
     given = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0] or os.environ.get("XDG_RUNTIME_DIR", "")
     base = Path(given) if given and Path(given).is_dir() else Path(tempfile.gettempdir())
     folder = base / f"wardround-{os.geteuid()}-{sha256(os.fsencode(owner.absolute())).hexdigest()[:_NAME]}"
-    make_private(folder)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+    try:
+        make_private(folder)
+        found = folder.lstat()
+    except (FileExistsError, NotADirectoryError):  # a link to nowhere, or a file
+        found = None
+    except OSError as error:
+        raise ServiceError(
+            f"the folder for sockets cannot be made: {error.strerror}",
+            where=str(folder),
+            remedy="Make room there; or set XDG_RUNTIME_DIR to a folder of this user",
+        ) from None
+    own = found is not None and stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    if found is None or not own or found.st_mode & 0o077:
         raise ServiceError(
             "the folder for sockets is not this user's alone",
             where=str(folder),
@@ -59,11 +69,14 @@ def guard_memory() -> None:
 def until_signalled() -> Iterator[threading.Event]:
     """An event that is set when the process is asked to end; a second signal ends it at once."""
     asked = threading.Event()
+    heard: list[int] = []  # not the event: its lock may be held by the very call that a second signal interrupts
 
     def ask(number: int, _frame: object) -> None:
-        if asked.is_set():
+        if heard:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+            return
+        heard.append(number)
         asked.set()
 
     before = {number: signal.signal(number, ask) for number in ENDING}

@@ -15,6 +15,7 @@ from typing import Literal
 from ...privacy.egress import COORDINATOR, Sealed
 from ...privacy.envelopes import SIGNATURE_BYTES, unpack
 from ...privacy.errors import DecodeError
+from ...privacy.messages import TO_SITE, Cosigned, decode
 from ..engines.nvflare.processes import FlareProcess, start_client
 from ..engines.nvflare.site_relay import SiteRelay
 from ..site_machine import FINAL_FILE
@@ -142,9 +143,16 @@ class SiteService:
             if text and text != self._failure:
                 self._failure = text
                 self.note(text)
-        # After the study's end a site answers with a receipt and a cosignature; what it does not answer is the last.
-        self._closed = site.witness is not None and site.witness.over and not parcels
+        # After the study's end a site answers with a receipt and a cosignature; who cosigned is the last it hears. Other
+        # messages that it does not answer, such as late ones of a round, end nothing.
+        self._closed = self._closed or (site.witness is not None and site.witness.over and self._is_last(wire))
         return parcels
+
+    def _is_last(self, wire: bytes) -> bool:
+        try:
+            return isinstance(decode(wire, TO_SITE, self.terms.limits), Cosigned)
+        except DecodeError:
+            return False
 
     @property
     def over(self) -> bool:

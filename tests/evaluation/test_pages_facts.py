@@ -39,7 +39,7 @@ def test_a_site_does_not_speak_of_sums_that_nobody_made(site_report_input: Calla
     assert "What others see is made from sums over sites" in words(page_of(report))
     said = words(page_of(replace(report, not_summed="a site stayed away")))
     assert "made from sums over sites" not in said
-    assert "No figures of all sites together were published: a site stayed away. This page is not suppressed" in said
+    assert "No figures of all sites together are here: a site stayed away. This page is not suppressed" in said
 
 
 def test_facts_of_the_ledger_are_dated(site_report_input: Callable[..., SiteReport], dossier_input: Dossier) -> None:

@@ -17,7 +17,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from wardround.platform import simulation, site_machine, terms, trainer
+from wardround.platform import simulation, site_machine, study_parts, terms, trainer
 from wardround.platform.adapter_file import AdapterInfo, dump_adapter
 from wardround.platform.backbone import Backbone
 from wardround.platform.config import Study
@@ -373,7 +373,7 @@ def without_masks(patch: pytest.MonkeyPatch) -> None:
 def quickly(patch: pytest.MonkeyPatch) -> None:
     """Without baselines, figures and dossier, of which nothing travels."""
     nothing = {"federated": None, "zero_shot": None, "local_only": None}
-    patch.setattr(simulation, "_assess", lambda *arguments: nothing)
+    patch.setattr(simulation, "assess_study", lambda *arguments: nothing)
     patch.setattr(simulation, "write_results", lambda run, results, previous=None: run.summary.write_text("{}"))
 
 
@@ -472,7 +472,7 @@ def run_on(
     with watched(secrets) as patch:
         quickly(patch)
         if small:
-            patch.setattr(simulation, "load_backbone", lambda *arguments, **options: small_backbone())
+            patch.setattr(study_parts, "load_backbone", lambda *arguments, **options: small_backbone())
         if not masked:
             without_masks(patch)
         if change is not None:

@@ -69,7 +69,7 @@ def use_toy(toy: Any) -> None:
 
 def leave_out_baselines() -> None:
     """End a run after its rounds: the adapter is written, the summary holds no figures."""
-    simulation._assess = lambda *arguments: {"federated": None, "zero_shot": None, "local_only": None}
+    simulation.assess_study = lambda *arguments: {"federated": None, "zero_shot": None, "local_only": None}
     simulation.write_results = lambda run, results, _: write_json(run.summary, {"rounds": len(results.rounds)})
 
 

@@ -20,7 +20,7 @@ from wardround.evaluation.report_json import site_report_from_json, to_json
 from wardround.evaluation.report_model import SiteReport
 from wardround.medical_datasets import pixels
 from wardround.medical_datasets.camera_shift import CameraShift
-from wardround.platform import case_review, dossier, simulation
+from wardround.platform import case_review, dossier, study_parts
 from wardround.platform.backbone import Backbone
 from wardround.platform.case_pictures import small_picture
 from wardround.platform.case_review import build_cases
@@ -97,7 +97,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Callable[[
     backbone = tiny_backbone(16)
     backbone._tokenizer = tokens  # else all classes have one prompt, and every answer is the same
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simulation, "load_backbone", lambda *_, **__: backbone)
+        patch.setattr(study_parts, "load_backbone", lambda *_, **__: backbone)
         patch.setattr(case_review, "load_backbone", lambda *_, **__: backbone)
         patch.setattr(dossier, "build_pages", lambda *_: [])  # the other pages are not looked at here
         run = simulate(parse_study(values, where=Path("study")), folder / "run", cache=folder / "cache")

@@ -136,7 +136,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def without_figures(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(simulation, "_assess", lambda *arguments: {"federated": None, "zero_shot": None, "local_only": None})
+    patch.setattr(
+        simulation, "assess_study", lambda *arguments: {"federated": None, "zero_shot": None, "local_only": None}
+    )
     patch.setattr(simulation, "write_results", lambda run, results, previous=None: run.summary.write_text("{}"))
 
 

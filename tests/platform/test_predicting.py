@@ -26,8 +26,9 @@ from wardround.platform.errors import CheckpointError, RunFolderError
 from wardround.platform.features import FeatureTable
 from wardround.platform.methods.method import Method, SharedInputs
 from wardround.platform.methods.table import method_of
+from wardround.platform.model_card import CARD_CHECKSUM, card_checksum
 from wardround.platform.predicting import predict_images
-from wardround.platform.results import CARD_CHECKSUM, Results, card_checksum, model_card
+from wardround.platform.results import Results, model_card
 from wardround.platform.run_folder import RunFolder
 from wardround.platform.site_calibration import read_site_calibration, write_site_calibration
 from wardround.platform.training import served_state

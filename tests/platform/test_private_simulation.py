@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from wardround.evaluation.report_json import dossier_from_json
-from wardround.platform import simulation
+from wardround.platform import study_parts
 from wardround.platform.errors import RoundError, StudyFileError
 from wardround.platform.privacy_audit import audit_run
 from wardround.platform.privacy_figures import run_privacy
@@ -36,7 +36,7 @@ def world(monkeypatch: pytest.MonkeyPatch, toy_data: Callable[..., Any], BACKBON
     """The toy's features in the place of images and a backbone."""
     data = toy_data()
     backbone = SimpleNamespace(name="toy", weights="none", fingerprint=BACKBONE, embed_dim=16)
-    monkeypatch.setattr(simulation, "load_backbone", lambda *arguments, **options: backbone)
+    monkeypatch.setattr(study_parts, "load_backbone", lambda *arguments, **options: backbone)
     stand_in(monkeypatch, data)
     return data
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from wardround.medical_datasets.errors import EmptyClassError
-from wardround.platform import simulation
+from wardround.platform import simulation, study_parts
 from wardround.platform.errors import CheckpointError, MethodError, RoundError, RunFolderError, StudyFileError
 from wardround.platform.run_folder import RunFolder
 from wardround.platform.simulation import simulate
@@ -75,7 +75,7 @@ class Recorder(Silent):
 def use_toy(patch: pytest.MonkeyPatch, data: Any, fingerprint: str) -> None:
     """Let the simulation find the toy's features instead of images and a backbone."""
     backbone = SimpleNamespace(name="toy", weights="none", fingerprint=fingerprint, embed_dim=16)
-    patch.setattr(simulation, "load_backbone", lambda *arguments, **options: backbone)
+    patch.setattr(study_parts, "load_backbone", lambda *arguments, **options: backbone)
     stand_in(patch, data)
 
 
@@ -90,7 +90,7 @@ def toy_world(monkeypatch: pytest.MonkeyPatch, toy_data: Callable[..., Any], BAC
 def quick(toy_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without baselines and dossier, which take most of a toy study's time."""
     monkeypatch.setattr(
-        simulation, "_assess", lambda *arguments: {"federated": None, "zero_shot": None, "local_only": None}
+        simulation, "assess_study", lambda *arguments: {"federated": None, "zero_shot": None, "local_only": None}
     )
     monkeypatch.setattr(simulation, "write_results", lambda run, results, previous=None: run.summary.write_text("{}"))
 
@@ -356,7 +356,7 @@ def test_a_run_resumed_with_another_backbone_is_refused(
     with pytest.raises(StopError):
         simulate(toy_study(), tmp_path / "run", tap=Stop(40))
     other = SimpleNamespace(name="toy", weights="none", fingerprint="cd" * 32, embed_dim=16)
-    monkeypatch.setattr(simulation, "load_backbone", lambda *arguments, **options: other)
+    monkeypatch.setattr(study_parts, "load_backbone", lambda *arguments, **options: other)
     with pytest.raises(CheckpointError, match="fingerprint"):
         simulate(toy_study(), tmp_path / "run", resume=True)
 

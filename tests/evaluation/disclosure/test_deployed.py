@@ -45,9 +45,10 @@ def test_the_summary_has_the_layout_of_a_run_and_null_where_a_site_has_a_figure(
     assert summary["global"] == deployed_summary(published)
     assert summary["global"]["balanced_accuracy"] is not None
     assert set(summary) == {
-        *("study", "method", "rounds", "simulation", "secure_aggregation", "global", "sites", "unseen"),
-        *("baselines", "bytes_up", "bytes_down", "seconds"),
+        *("study", "method", "rounds", "simulation", "secure_aggregation", "global", "not_summed"),
+        *("sites", "unseen", "baselines", "bytes_up", "bytes_down", "seconds"),
     }
+    assert summary["not_summed"] == ""
     for site in summary["sites"].values():
         assert set(site) == {*module.FIGURES, "epsilon", "delta", "bytes_sent", "train_n", "test_n"}
         assert {site[name] for name in (*module.FIGURES, "test_n")} == {None}
@@ -84,3 +85,22 @@ def test_a_simulation_and_what_is_never_published_are_refused(published: Publish
     edited = Published(facts(2), 3, None, ((Band(7, 7), band_of(1)), (band_of(2), band_of(4))))
     with pytest.raises(InvalidReportError, match="not a form"):
         deployed(edited)
+
+
+def test_a_study_without_sums_has_a_front_page_and_a_summary_that_say_why_and_no_report(
+    files: Mapping[str, bytes],
+) -> None:
+    why = "a site stayed away"
+    bare = module.files_without_figures(facts(3), why, records=[ROUND], sites=SITES, unseen=["harbour"], seconds=12.3)
+    assert set(bare) == {"index.html", "summary.json", "rounds.jsonl"}
+    assert bare["rounds.jsonl"] == files["rounds.jsonl"]
+    with_sums, without = (json.loads(each["summary.json"]) for each in (files, bare))
+    assert without == {**with_sums, "global": dict.fromkeys(module.FIGURES), "not_summed": why}
+    page = bare["index.html"].decode()
+    assert "There are no figures of all sites together: a site stayed away." in page
+    assert "coordinator/report" not in page
+    assert "amber" in page
+    with pytest.raises(InvalidReportError, match="without a reason"):
+        module.files_without_figures(facts(3), "", records=[])
+    with pytest.raises(InvalidReportError, match="simulation"):
+        module.files_without_figures(replace(facts(3), simulation=True), why, records=[])

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from wardround.platform import opening, simulation
+from wardround.platform import opening, simulation, study_parts
 from wardround.platform.simulation import simulate
 
 from ..toy_plan import stand_in
@@ -40,10 +40,10 @@ def make_run(
         return (edits or {}).get(len(made) - 1, str)(real(*arguments, **options))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simulation, "load_backbone", lambda *_, **__: toy)
+        patch.setattr(study_parts, "load_backbone", lambda *_, **__: toy)
         stand_in(patch, data)
         nothing = {"federated": None, "zero_shot": None, "local_only": None}
-        patch.setattr(simulation, "_assess", lambda *_: nothing)
+        patch.setattr(simulation, "assess_study", lambda *_: nothing)
         patch.setattr(simulation, "write_results", lambda run, *_: run.summary.write_text("{}"))
         patch.setattr(opening, "default_policy_toml", policy)
         simulate(toy_study(**values), out)

@@ -19,8 +19,8 @@ import pytest
 from wardround.platform.compare import runner
 from wardround.platform.compare.cohort_cache import CohortCache
 from wardround.platform.errors import MethodError
-from wardround.platform.simulation import study_backbone
 from wardround.platform.study_file import load_study
+from wardround.platform.study_parts import study_backbone
 
 Cli = Callable[..., Any]
 METHODS = "zero-shot,local-only,prompt-fl"

@@ -15,7 +15,7 @@ from wardround.evaluation.calibration.calibrator import Calibrator
 from wardround.evaluation.calibration.conformal import Thresholds
 from wardround.evaluation.calibration.vector_scaling import VectorScaling
 from wardround.platform import predicting
-from wardround.platform.results import CARD_CHECKSUM, card_checksum
+from wardround.platform.model_card import CARD_CHECKSUM, card_checksum
 from wardround.platform.run_folder import RunFolder
 from wardround.platform.site_calibration import write_site_calibration
 

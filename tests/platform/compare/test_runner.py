@@ -21,8 +21,8 @@ from wardround.platform.compare.grid import PlannedCell, Request
 from wardround.platform.compare.runner import Cost, check_folder, compare, cost_of
 from wardround.platform.errors import MethodError, RunFolderError
 from wardround.platform.run_folder import RunFolder
-from wardround.platform.simulation import study_backbone
 from wardround.platform.study_file import parse_study
+from wardround.platform.study_parts import study_backbone
 from wardround.platform.watching import Silent
 
 FILE = Path("/study.toml")

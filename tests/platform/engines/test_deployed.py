@@ -13,9 +13,9 @@ import pytest
 import torch
 from wardround.platform.consortium import Consortium, open_consortium
 from wardround.platform.coordinator_side import IDENTITY_FILE
+from wardround.platform.engines.courier import Arrival, Gone
 from wardround.platform.engines.deployed import DeployedLine, StopRequestedError
 from wardround.platform.engines.local import SimulatedLine
-from wardround.platform.engines.nvflare.courier import Arrival, Gone
 from wardround.platform.enrolment import open_identity
 from wardround.platform.faults import SimulatedClock
 from wardround.platform.round_loop import run_rounds

@@ -1,0 +1,102 @@
+"""Which home and which consortium a person means who names neither, or only a part of it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..doctor import default_homes
+from .errors import EnrolmentError
+from .site_folder import CONSORTIA, HASH, SiteFolder
+
+_PREFIX = 8  # digits of a hash that may stand for it
+
+
+def folders_of(home: Path) -> Iterator[SiteFolder]:
+    """The consortia of a home, in order of their studies' hashes."""
+    for path in sorted((home / CONSORTIA).glob("*")):
+        if HASH.fullmatch(path.name) and path.is_dir() and (path / "invitation.json").is_file():
+            yield SiteFolder(home, path.name)
+
+
+def find_folder(home: Path, wanted: str = "") -> SiteFolder:
+    """The consortium that a person means.
+
+    Args:
+        home: the site's. wanted: the study's name, or at least eight digits of its hash; empty: the only one that the
+            site takes part in.
+
+    Raises:
+        EnrolmentError: there is none, or more than one.
+    """
+    found = list(folders_of(home))
+    if wanted:
+        by_hash = len(wanted) >= _PREFIX and re.fullmatch(r"[0-9a-f]+", wanted)
+        chosen = [each for each in found if name_of(each) == wanted or (by_hash and each.digest.startswith(wanted))]
+    else:
+        chosen = [each for each in found if not each.left.exists()]
+    if len(chosen) == 1:
+        return chosen[0]
+    listed = "; ".join(f"{name_of(each)} ({each.digest[:16]})" for each in chosen or found)
+    if not found:
+        raise EnrolmentError(
+            "this site has joined no study", where=str(home), remedy="Join one: wardround site join INVITATION"
+        )
+    raise EnrolmentError(
+        "more than one study is meant"
+        if chosen
+        else f"this site has joined no study that is called {wanted!r}"
+        if wanted
+        else "this site has left every study that it had joined",
+        where=str(home),
+        remedy=f"Name it by its hash, at least {_PREFIX} digits: {listed}",
+    )
+
+
+def name_of(folder: SiteFolder) -> str:
+    """The study's name as its invitation says it; empty where that cannot be read."""
+    try:
+        name = folder.read_invitation().document.study.get("name", "")
+    except EnrolmentError:
+        return ""
+    return name if isinstance(name, str) else ""
+
+
+def homes_root() -> Path:
+    """Where this machine's homes lie."""
+    return default_homes() / "sites"
+
+
+def homes_in(root: Path) -> list[Path]:
+    """The homes below ``root`` that have been used, in order."""
+    return [
+        path
+        for path in (sorted(root.iterdir()) if root.is_dir() else [])
+        if path.is_dir() and not path.is_symlink() and (path / "identity.pem").is_file()
+    ]
+
+
+def find_home(given: Path | None) -> Path:
+    """The home that a command is about: the one that is named, or the only one of this machine.
+
+    Raises:
+        EnrolmentError: there is none, or more than one and none is named.
+    """
+    if given is not None:
+        home = Path(os.path.abspath(given.expanduser()))
+        if not (home / "identity.pem").is_file():
+            raise EnrolmentError("this is no site's home", where=str(home), remedy="Give the home itself: …/sites/NAME")
+        return home
+    root = homes_root()
+    found = homes_in(root)
+    if len(found) == 1:
+        return found[0]
+    raise EnrolmentError(
+        f"{len(found)} sites have their homes here: {', '.join(path.name for path in found)}"
+        if found
+        else "no site has its home here",
+        where=str(root),
+        remedy="Name one: --home HOME" if found else "Join a study: wardround site join INVITATION --site NAME",
+    )

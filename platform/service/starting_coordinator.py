@@ -1,0 +1,246 @@
+"""From a consortium's folder to a coordinator at work: everything is checked, opened and held, then the study runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ...privacy.atomic import canonical_json, make_private, write_atomic
+from ...privacy.egress import COORDINATOR
+from ...privacy.identity import Identity
+from ...privacy.secure_aggregation.roster import PinnedRoster, Roster
+from ..adapter_file import AdapterInfo
+from ..backbone import Backbone
+from ..config import Study
+from ..consortium import Consortium
+from ..coordinator_side import Standing, open_coordinator, standing
+from ..engines.deployed import DeployedLine, StopRequestedError
+from ..enrolling.coordinator_folder import ConsortiumFolder
+from ..enrolling.errors import EnrolmentError
+from ..figures_loop import erase_sums
+from ..methods.method import Method, SharedInputs
+from ..own_data import deployed_dataset, shared_without_data
+from ..run_folder import RunFolder
+from ..study_file import dump_study
+from ..study_parts import federated_method, study_backbone
+from ..terms import Terms, terms_of
+from ..watching import Watcher
+from .board import Board
+from .conducting import abort, conduct
+from .coordinator_results import write_coordinator_results
+from .coordinator_service import CoordinatorService
+from .runtime import ServiceError, runtime_folder
+
+Ending = Literal["complete", "aborted", "stopped"]
+ABORTED_FILE = "aborted.json"
+LOOK = 0.5
+"""Seconds between two looks whether the study was submitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A coordinator whose documents were all checked.
+
+    Attributes:
+        folder: the consortium's. run: the study's.
+        study, method, backbone, shared: what is trained, how, on which encoder, with which prompts.
+        terms: of the study. identity: this side's. at: where its checkpoints stand.
+    """
+
+    folder: ConsortiumFolder
+    run: RunFolder
+    study: Study
+    method: Method
+    backbone: Backbone
+    shared: SharedInputs
+    terms: Terms
+    identity: Identity
+    at: Standing
+
+    @property
+    def begun(self) -> bool:
+        """Whether the study was begun before."""
+        return self.at.found or any((self.run.coordinator / "checkpoint").glob("*attempt.json"))
+
+    @property
+    def complete(self) -> bool:
+        """Whether its results are there."""
+        return self.run.summary.is_file()
+
+    @property
+    def aborted(self) -> bool:
+        """Whether somebody ended it before its end."""
+        return (self.run.coordinator / ABORTED_FILE).is_file()
+
+
+def pinned_roster(folder: ConsortiumFolder) -> PinnedRoster:
+    """The roster that every site has signed, with those whose words were compared here.
+
+    Raises:
+        EnrolmentError: approvals are missing. RosterError: a signature is wrong.
+    """
+    signed = folder.read_signed_roster()
+    if signed is None:
+        raise EnrolmentError(
+            "not every site has approved the study",
+            where=str(folder.root),
+            remedy="See who is missing, and take in what came: wardround consortium provision; add-site FILE",
+        )
+    roster = Roster.from_bytes(signed.document.roster.encode())
+    draft = folder.read_roster()
+    if draft is not None and draft.digest != roster.digest:
+        raise EnrolmentError(
+            "the signed roster is not the one that was drawn here",
+            where=str(folder.signed_roster),
+            remedy="Restore both from one backup",
+        )
+    keys = {site.name: site.public_key for site in roster.sites}
+    confirmed = {name for name, key in folder.confirmed().items() if keys.get(name) == key}
+    signatures = {site: bytes.fromhex(given) for site, given in signed.document.signatures.items()}
+    return roster.pin(signatures, confirmed)
+
+
+def prepare(folder: ConsortiumFolder, passphrase: bytes, watch: Watcher) -> Ready:
+    """Check every document, load the encoder, and see where the study stands; nothing is written but study.toml.
+
+    Raises:
+        EnrolmentError, RosterError, KeyStoreError: a document, signature or key does not hold.
+        BackboneError, StudyFileError: the encoder is not the one that the study pins.
+        CheckpointError: a checkpoint is damaged.
+    """
+    study, run = folder.study(), folder.run
+    identity = folder.read_identity(passphrase)
+    pinned = pinned_roster(folder)
+    watch.stage("backbone")
+    backbone, method = study_backbone(study), federated_method(study)
+    shared = shared_without_data(study, method, backbone)
+    classes = len(deployed_dataset(study).classes)
+    terms = terms_of(study, method, shared, pinned, backbone.fingerprint, classes=classes)
+    info = AdapterInfo(terms.digest, method.name, 0, backbone.fingerprint)
+    remembers = study.server.optimiser != "mean"
+    at = standing(terms.start, terms.layout, info, run.coordinator, remembers=remembers)
+    if not run.study.is_file():
+        make_private(run.root)
+        write_atomic(run.study, dump_study(study).encode())
+    return Ready(folder, run, study, method, backbone, shared, terms, identity, at)
+
+
+def coordinate(
+    ready: Ready,
+    watch: Watcher,
+    board: Board,
+    stopping: Callable[[], bool],
+    *,
+    resume: bool,
+    patience: float,
+    listen: str = "",
+) -> Ending:
+    """Run a study to its end, or until somebody asks to stop.
+
+    Args:
+        ready: from `prepare`. watch, board: told of the progress.
+        stopping: whether somebody has asked this process to end.
+        resume: go on with a study that was begun.
+        patience: seconds that all sites are waited for before a round begins with enough of them.
+        listen: address to listen at; empty: that of the kit.
+
+    Raises:
+        ServiceError: the study was begun and ``resume`` is not given, was aborted, or the server ended.
+        RoundError: a round released nothing in all its tries; it can be resumed.
+    """
+    if ready.aborted:
+        raise ServiceError(
+            "this study was ended by its coordinator",
+            where=str(ready.run.coordinator / ABORTED_FILE),
+            remedy="Sites take no further part in it. Found a new one",
+        )
+    with ready.run.locked():
+        if ready.complete:
+            erase_sums(ready.run)  # a stop may have come between the results and this
+            watch.note("the study is complete; nothing to resume")
+            return "complete"
+        if ready.begun and not resume:
+            raise ServiceError(
+                f"this study was begun, and {ready.at.info.round} of its {ready.study.rounds} rounds are done",
+                where=str(ready.run.root),
+                remedy="Go on with it: wardround coordinator start --resume",
+            )
+        with _opened(ready, board) as consortium:
+            folder, names = ready.folder, ready.terms.roster.roster.names
+            flare = folder.flare
+            sockets = runtime_folder(folder.root)
+            service = CoordinatorService(
+                ready.terms, ready.identity, flare / "server", flare / "admin", sockets, board, watch, listen
+            )
+
+            def ending() -> bool:
+                return stopping() or folder.abort.exists()
+
+            try:
+                with service.connected(ending) as line:
+                    try:
+                        if not ready.begun:
+                            _await_submission(folder, line, ending, board, watch)
+                        service.await_sites(line, ending, patience)
+                        classes = deployed_dataset(ready.study).class_names
+                        done = conduct(ready.study, ready.method, classes, consortium, ready.run, line, watch)
+                    except StopRequestedError:
+                        if not folder.abort.exists():
+                            raise
+                        _abort(ready, consortium, line, watch, names)
+                        return "aborted"
+            except StopRequestedError:
+                return "stopped"
+            watch.stage("dossier")
+            write_coordinator_results(
+                ready.run,
+                ready.study,
+                ready.method,
+                ready.backbone,
+                ready.shared,
+                consortium,
+                done.records,
+                done.unreleased,
+                done.figures,
+                done.seconds,
+            )
+        return "complete"
+
+
+@contextmanager
+def _opened(ready: Ready, board: Board) -> Iterator[Consortium]:
+    """The coordinator's ledger, gate and state machine."""
+    with ExitStack() as stack:
+        parts = (stack, ready.terms, ready.run, ready.identity, ready.at, time.monotonic)
+        coordinator, ledger = open_coordinator(*parts, begun=ready.begun)
+        board.at(ready.at.info.round, "")
+        yield Consortium(coordinator, {}, {}, {COORDINATOR: ledger}, {}, ready.terms.roster, {}, ready.terms.figures)
+
+
+def _await_submission(
+    folder: ConsortiumFolder, line: DeployedLine, stopping: Callable[[], bool], board: Board, watch: Watcher
+) -> None:
+    """The server runs and sites may connect; the rounds begin when somebody submits the study."""
+    board.state("waiting")
+    if not folder.submitted.exists():
+        watch.note(f"ready; begin the rounds with: wardround coordinator submit {folder.root}")
+    while not folder.submitted.exists():
+        if stopping():
+            raise StopRequestedError
+        line.check()
+        time.sleep(LOOK)
+
+
+def _abort(ready: Ready, consortium: Consortium, line: DeployedLine, watch: Watcher, names: tuple[str, ...]) -> None:
+    """Tell the sites, where any can be told, and write down that the study is over."""
+    if line.courier.present & set(names):
+        abort(ready.study, consortium, line, watch)
+    else:
+        watch.note("no site is connected: they learn of the end from people, and leave with: wardround site leave")
+        consortium.close_ledgers(ready.terms.digest)
+    content = {"study": ready.terms.digest, "round": ready.at.info.round, "time": int(time.time())}
+    write_atomic(Path(ready.run.coordinator / ABORTED_FILE), canonical_json(content))

@@ -1,0 +1,98 @@
+"""From a hospital's home to a site at work: everything is checked, opened and held, then messages are answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...privacy.errors import HomeError
+from ...privacy.home import SiteHome
+from ...privacy.identity import Identity
+from ..enrolling.confirming import load_pinned
+from ..enrolling.site_folder import SiteFolder
+from ..features import default_cache
+from ..image_index import image_index
+from ..own_data import check_deployable, deployed_dataset, own_data, own_plan
+from ..site_side import LEFT_FILE, open_site
+from ..study_parts import federated_method, study_backbone
+from ..terms import terms_of
+from ..watching import Watcher
+from .board import Board
+from .runtime import runtime_folder
+from .site_results import write_site_results
+from .site_service import Ending, SiteService
+
+RELAY_SOCKET = "relay.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class SiteStart:
+    """What ``wardround site start`` works from.
+
+    Attributes:
+        home: folder of the home. name: the site. folder: of the consortium, in the home.
+        identity: unlocks the site's identity; called once the home is held.
+        cache: of features; None for WARDROUND_CACHE or its default.
+    """
+
+    home: Path
+    name: str
+    folder: SiteFolder
+    identity: Callable[[Path], Identity]
+    cache: Path | None = None
+
+
+def take_part(start: SiteStart, watch: Watcher, board: Board, stopping: Callable[[], bool]) -> Ending:
+    """Hold the home, read the data, and answer messages until the study is over or somebody asks to stop.
+
+    Raises:
+        HomeError: another process holds the home; the site has left; the data are not those that it joined with.
+        EnrolmentError, RosterError, KeyStoreError: a document, signature or key does not hold.
+        LedgerError, BudgetError, PolicyError, CheckpointError: the home's own state is damaged.
+        StudyFileError, DataError, BackboneError: study, images or weights are not as they should be.
+        FlareProcessError, RelayError: FLARE cannot be started.
+    """
+    study = start.folder.study()
+    check_deployable(study)
+    with ExitStack() as stack:
+        home = stack.enter_context(SiteHome.open(start.home.parent, start.name))
+        home.check_whole()
+        state = home.state(study.digest())
+        if (state / LEFT_FILE).exists():
+            raise HomeError("this site has left the study", where=str(state / LEFT_FILE), remedy="Found it anew")
+        identity = start.identity(home.identity)
+        pinned = load_pinned(start.folder, identity)
+        watch.stage("backbone")
+        backbone, method = study_backbone(study), federated_method(study)
+        watch.stage("reading data")
+        cache = start.cache or default_cache()
+        with image_index(study, cache, start.home.parent, watch.note) as reader:
+            drawn = start.folder.phantoms
+            plan = own_plan(study, start.name, drawn, reader=reader, note=watch.note)
+            watch.stage("encoding images")
+            own = own_data(
+                study,
+                method,
+                backbone,
+                plan,
+                home.folder,
+                cache,
+                reader=reader,
+                note=watch.note,
+                progress=lambda done, total, rate: watch.progress(done, total, "images", rate),
+            )
+        data = own.data
+        classes = len(deployed_dataset(study).classes)
+        terms = terms_of(study, method, data.shared, pinned, backbone.fingerprint, classes=classes)
+        side = open_site(stack, terms, home, identity, data, data.sites[0], consents=False)
+        watch.stage("taking part")
+        service = SiteService(terms, side, start.folder.flare, runtime_folder(start.folder.root) / RELAY_SOCKET)
+        service.board, service.note = board, watch.note
+        ending = service.run(stopping)
+        if ending == "complete":
+            watch.stage("report")
+            page = write_site_results(study, method, backbone, own, side, pinned, start.folder.report)
+            watch.note(f"the study is complete; this site's own report: {page}")
+        return ending

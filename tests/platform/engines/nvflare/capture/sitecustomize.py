@@ -1,0 +1,73 @@
+"""Writes down every frame that a FLARE process sends; put this folder's copy on the process's ``PYTHONPATH``.
+
+Python imports it before anything else. As soon as FLARE's framing layer is imported, its sending method is wrapped; a
+frame is recorded as it is about to enter TLS. Records are one file a process, in ``captured`` beside this file.
+"""
+
+import base64
+import importlib.abc
+import importlib.machinery
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+
+_TARGET = "nvflare.fuel.f3.sfm.sfm_conn"
+_FOLDER = Path(__file__).resolve().parent / "captured"
+_lock = threading.Lock()
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(item) for item in value]
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"base64": base64.b64encode(bytes(value)).decode()}
+    return value if isinstance(value, str | int | float | bool) or value is None else repr(value)
+
+
+def _wrap(module):
+    inner = module.SfmConnection.send_frame
+
+    def send_frame(self, prefix, headers, payload):
+        peer = getattr(getattr(self, "sfm_endpoint", None), "endpoint", None)
+        record = {
+            "me": self.local_endpoint.name,
+            "peer": getattr(peer, "name", ""),
+            "type": prefix.type,
+            "headers": _plain(headers or {}),
+            "payload": base64.b64encode(bytes(payload or b"")).decode(),
+        }
+        with _lock, open(_FOLDER / f"{os.getpid()}.jsonl", "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record) + "\n")
+        return inner(self, prefix, headers, payload)
+
+    module.SfmConnection.send_frame = send_frame
+
+
+class _Loader(importlib.abc.Loader):
+    def __init__(self, inner):
+        self._inner = inner
+
+    def create_module(self, spec):
+        return self._inner.create_module(spec)
+
+    def exec_module(self, module):
+        self._inner.exec_module(module)
+        _wrap(module)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name != _TARGET:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader)
+        return spec
+
+
+_FOLDER.mkdir(mode=0o700, exist_ok=True)
+sys.meta_path.insert(0, _Finder())
