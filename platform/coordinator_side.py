@@ -100,6 +100,7 @@ def open_coordinator(
     clock: Callable[[], float],
     *,
     begun: bool,
+    reopens: bool = True,
 ) -> tuple[Coordinator, Ledger]:
     """Open the coordinator's ledger, gate and state machine.
 
@@ -107,7 +108,7 @@ def open_coordinator(
         stack: what is opened is closed with it.
         terms: of the study. run: its folder. identity: the coordinator's own.
         at: where the study stands. clock: monotonic seconds, by which stages end.
-        begun: whether a site has taken part before.
+        begun: whether a site has taken part before. reopens: as for :func:`.opening.open_gate`.
 
     Raises:
         LedgerError, PolicyError: the ledger or the policy is damaged, or the ledger is gone.
@@ -116,7 +117,9 @@ def open_coordinator(
     make_private(run.coordinator)
     # A liar's own policy does not hold it back; sites' policies are what it must get past.
     cohort = 2 if lying else None
-    opened = open_gate(stack, terms, COORDINATOR, identity, run.coordinator, begun=begun, minimum_cohort=cohort)
+    opened = open_gate(
+        stack, terms, COORDINATOR, identity, run.coordinator, begun=begun, minimum_cohort=cohort, reopens=reopens
+    )
     unfinished = RoundStore(run.coordinator / "unfinished")
     unfinished.sweep()
     parts = (

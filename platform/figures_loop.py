@@ -118,7 +118,7 @@ def _sum(
     """One sum, in at most ``study.retries`` + 1 tries: its values, or the reason why there are none."""
     coordinator, failed = consortium.coordinator, 0
     while True:
-        line.between_rounds(consortium)
+        line.between_rounds(consortium, everybody=True)
         start = coordinator.begin_figures(purpose, settings)
         line.carry(consortium, start)
         outcome = coordinator.outcome

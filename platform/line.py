@@ -25,5 +25,9 @@ class Line(Protocol):
             TypeError: something other than a sealed parcel; only the egress gate makes those.
         """
 
-    def between_rounds(self, consortium: Consortium) -> None:
-        """No session is open: a good moment to take in sites that have come back."""
+    def between_rounds(self, consortium: Consortium, *, everybody: bool = False) -> None:
+        """Nobody is being waited for: the moment to wait for sites, and to take in those that have come back.
+
+        Args:
+            consortium: whose sites. everybody: whether all of the cohort are needed for what comes.
+        """

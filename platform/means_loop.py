@@ -34,7 +34,7 @@ def sum_class_means(
     """
     coordinator, failed = consortium.coordinator, 0
     while coordinator.means_due:
-        line.between_rounds(consortium)
+        line.between_rounds(consortium, everybody=True)
         line.carry(consortium, coordinator.begin())
         outcome = coordinator.outcome
         if outcome is None:

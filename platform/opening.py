@@ -52,6 +52,7 @@ def open_gate(
     split: Callable[[str], str] | None = None,
     minimum_cohort: int | None = None,
     consents: bool = True,
+    reopens: bool = True,
 ) -> Opened:
     """Open a side's ledger for the study, and its gate.
 
@@ -66,8 +67,9 @@ def open_gate(
         split: given what the ledger says of the site's split, its hash; None at the coordinator.
         minimum_cohort: of a new policy; None for the roster's.
         consents: whether a side without a policy gets one that lets this study run: so in a simulation. On a machine of
-            its own a person consents first, and the policy is made then; and a study that was closed there stays so:
-            nothing of it leaves but the closing exchange.
+            its own a person consents first, and the policy is made then.
+        reopens: whether a study that was closed here is opened again, as when a simulation goes on. On a machine of its
+            own it stays closed: nothing of it leaves but the closing exchange.
 
     Raises:
         LedgerError: the ledger is broken, does not know a study that was begun, or began it under another roster.
@@ -103,7 +105,7 @@ def open_gate(
     key = open_key(path.parent, identity, ledger)
     keep_roster(path.parent, roster)
     named = {} if split is None else {"split": split(ledger.split_of(digest))}
-    if consents or not ledger.knows(digest):
+    if reopens or not ledger.knows(digest):
         ledger.open_study(  # after the budget: nothing is opened on a doubt
             digest,
             roster=roster.digest.hex(),

@@ -81,7 +81,7 @@ def open_site(
         identity: its own.
         data: what it was dealt from. site: what it holds.
         whole: its part of the split that the whole study began with, where that is known.
-        consents: as for :func:`.opening.open_gate`.
+        consents: that a policy may be made and a closed study opened again, as for :func:`.opening.open_gate`.
 
     Raises:
         LedgerError, BudgetError, PolicyError, HomeError, CheckpointError: something in the home is damaged, gone, or
@@ -112,6 +112,7 @@ def open_site(
         budget=home.budget,
         split=partial(keep_split, folder, now, whole),
         consents=consents,
+        reopens=consents,
     )
     store = EvidenceStore(home.folder / CHECKPOINTS)
     witness = SiteWitness(name, identity, opened.key, opened.ledger, terms.roster, store, time.time)

@@ -36,7 +36,7 @@ class DeployedLine:
         courier: knows which sites are there.
         clock: monotonic seconds; the coordinator's.
         stopping: whether somebody has asked the coordinator to stop.
-        seen: told the name of every site that a message came from, and the message's bytes. sent: told what is sent.
+        seen: told the name of every site that a message came from, and the message. sent: told what is sent.
         lost: told the name of every site that cannot answer.
         check: raises where the engine itself has ended.
         note: told what a person should know.
@@ -45,7 +45,7 @@ class DeployedLine:
     courier: Courier
     clock: Callable[[], float] = time.monotonic
     stopping: Callable[[], bool] = lambda: False
-    seen: Callable[[str, int], None] = lambda _name, _size: None
+    seen: Callable[[str, bytes], None] = lambda _name, _wire: None
     sent: Callable[[Sealed], None] = lambda _: None
     lost: Callable[[str], None] = lambda _: None
     check: Callable[[], None] = lambda: None
@@ -75,18 +75,39 @@ class DeployedLine:
                 continue
             match self.courier.receive(min(left, SLICE)):
                 case Arrival(sender, wire):
-                    self.seen(sender, len(wire))
+                    self.seen(sender, wire)
                     self._send(coordinator.handle(sender, wire))
                 case Gone(site):
                     self.lost(site)
                     self._send(coordinator.expire({site}))
         self._drain(consortium)
 
-    def between_rounds(self, consortium: Consortium) -> None:
-        """Take in sites that have come back since the job began."""
-        if self.stopping():
-            raise StopRequestedError
-        back = self.courier.knocking & set(consortium.roster.roster.names)
+    def between_rounds(self, consortium: Consortium, *, everybody: bool = False) -> None:
+        """Wait until enough sites are there, and take in those that have come back since the job began.
+
+        Nothing is tried without enough of them: a hospital that restarts its machine costs the study no try.
+
+        Raises:
+            StopRequestedError: somebody asked the coordinator to stop.
+        """
+        roster = consortium.roster.roster
+        names, least = set(roster.names), roster.thresholds.least
+        wanted = len(roster.evaluation_cohort) if everybody else least
+        told = False
+        while True:
+            if self.stopping():
+                raise StopRequestedError
+            self.check()
+            back = self.courier.knocking & names
+            there = back | (self.courier.present & names)
+            if len(there) >= wanted:
+                break
+            if not told:
+                missing = ", ".join(sorted(names - there))
+                self.note(f"waiting: {len(there)} of the {wanted} sites that are needed are there; missing: {missing}")
+                told = True
+            self._drain(consortium)
+            time.sleep(SLICE / 2)
         if back:
             self.note(f"taken in again: {', '.join(sorted(back))}")
             self.settle(LAST_WORDS)
@@ -101,7 +122,7 @@ class DeployedLine:
         """What has come meanwhile is written down, as everything that comes."""
         while (event := self.courier.receive(0.0)) is not None:
             if isinstance(event, Arrival):
-                self.seen(event.sender, len(event.wire))
+                self.seen(event.sender, event.wire)
                 self._send(consortium.coordinator.handle(event.sender, event.wire))
             else:
                 self.lost(event.site)

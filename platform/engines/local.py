@@ -61,7 +61,7 @@ class SimulatedLine:
         """As :func:`carry`."""
         carry(consortium.coordinator, consortium.sites, parcels, self.tap, self.network)
 
-    def between_rounds(self, consortium: Consortium) -> None:
+    def between_rounds(self, consortium: Consortium, *, everybody: bool = False) -> None:
         """Nobody comes or goes in a simulation."""
 
 

@@ -98,7 +98,7 @@ def own_study(
 
 def _described(study: Study, at: int) -> str:
     source = study.data.sources[at]
-    return f"{source.dataset} with the table {source.labels}" if source.labels else source.dataset
+    return f"{source.dataset} (its table, where the data set has none of its own: {source.labels})"
 
 
 def filters_of(study: Study, site: str) -> dict[str, str]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, Protocol
+
+from ...privacy.errors import DecodeError
+from ...privacy.messages import Limits, Message, decode, tag_of
 
 State = Literal["starting", "waiting", "running", "paused", "stopped", "complete", "aborted", "failed"]
 Standing = Literal["present", "absent", "dropped"]
@@ -23,6 +27,12 @@ class Board(Protocol):
     def party(self, name: str, standing: Standing) -> None:
         """Whether another party is there."""
 
+    def privacy(self, epsilon: float, left: float | None = None, delta: float | None = None) -> None:
+        """What the study has spent of the site's privacy budget, and what is left of it; None: it has no limit."""
+
+    def refused(self) -> None:
+        """Something that came was refused before it was read."""
+
 
 class NoBoard:
     """Shows nothing."""
@@ -38,3 +48,17 @@ class NoBoard:
 
     def party(self, name: str, standing: Standing) -> None:
         """Ignored."""
+
+    def privacy(self, epsilon: float, left: float | None = None, delta: float | None = None) -> None:
+        """Ignored."""
+
+    def refused(self) -> None:
+        """Ignored."""
+
+
+def type_of(wire: bytes, kinds: Iterable[type[Message]], limits: Limits) -> str:
+    """The type of a message, for counting; empty where the bytes are none of these."""
+    try:
+        return tag_of(decode(wire, kinds, limits))
+    except DecodeError:
+        return ""

@@ -38,7 +38,7 @@ class BoardWatcher:
 
     def round_done(self, record: Mapping[str, Any], total: int) -> None:
         """A round released an adapter: who was in it is there, who dropped is not."""
-        number, dropped = int(record["round"]), record.get("dropped", {})
+        number, dropped = int(record["round"]), [gone["site"] for gone in record.get("dropped", ())]
         for name in record["participants"]:
             self.board.party(name, "present")
         for name in dropped:
@@ -99,6 +99,10 @@ class BoardWatcher:
     def lost(self, name: str) -> None:
         """This party cannot answer at present."""
         self.party(name, "absent")
+
+    def refused(self) -> None:
+        """Something that came was refused before it was read."""
+        self.board.refused()
 
     def privacy(self, epsilon: float, left: float | None = None, delta: float | None = None) -> None:
         """The privacy budget: spent, and left where there is a limit."""

@@ -8,14 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...privacy.egress import Sealed
 from ...privacy.envelopes import SIGNATURE_BYTES, Envelopes
 from ...privacy.identity import Identity
+from ...privacy.messages import TO_COORDINATOR
 from ..engines.deployed import RENEWAL, DeployedLine, StopRequestedError
 from ..engines.nvflare.courier import FlareCourier
 from ..engines.nvflare.processes import FlareProcess, start_server
 from ..terms import Terms
 from ..watching import Silent, Watcher
-from .board import Board, NoBoard
+from .board import Board, NoBoard, type_of
 from .runtime import ServiceError
 
 LOOK = 0.25
@@ -31,6 +33,7 @@ class CoordinatorService:
         server, admin: folders of FLARE's kits. folder: short and private, for sockets and jobs.
         board: shows what is going on. watch: told what a person should know.
         listen: address to listen at; empty: that of the kit.
+        round: the number of the round under way.
     """
 
     terms: Terms
@@ -41,6 +44,7 @@ class CoordinatorService:
     board: Board = field(default_factory=NoBoard)
     watch: Watcher = field(default_factory=Silent)
     listen: str = ""
+    round: Callable[[], int] = lambda: 0
 
     @contextmanager
     def connected(self, stopping: Callable[[], bool]) -> Iterator[DeployedLine]:
@@ -61,7 +65,13 @@ class CoordinatorService:
         try:
             process = start_server(self.server, courier.socket_path, listen=self.listen)
             yield DeployedLine(
-                courier, stopping=stopping, seen=self._seen, lost=self._lost, check=server_check(process)
+                courier,
+                stopping=stopping,
+                seen=self._seen,
+                sent=self._sent,
+                lost=self._lost,
+                check=server_check(process),
+                note=self.watch.note,
             )
         finally:
             courier.close()
@@ -100,9 +110,13 @@ class CoordinatorService:
         for name in sorted(names):
             self.board.party(name, "present" if name in there else "absent")
 
-    def _seen(self, site: str, size: int) -> None:
+    def _seen(self, site: str, wire: bytes) -> None:
         self.board.party(site, "present")
-        self.board.message("", size, "in", site)
+        self.board.message(type_of(wire, TO_COORDINATOR, self.terms.limits), len(wire), "in", site)
+
+    def _sent(self, parcel: Sealed) -> None:
+        self.board.message(parcel.tag, len(parcel.wire), "out", parcel.peer)
+        self.board.at(self.round(), parcel.tag)
 
     def _lost(self, site: str) -> None:
         self.board.party(site, "absent")

@@ -16,12 +16,13 @@ from ...privacy.egress import COORDINATOR, Sealed
 from ...privacy.envelopes import SIGNATURE_BYTES, unpack
 from ...privacy.errors import DecodeError
 from ...privacy.messages import TO_SITE, Cosigned, decode
+from ...privacy.policy import Policy
 from ..engines.nvflare.processes import FlareProcess, start_client
 from ..engines.nvflare.site_relay import SiteRelay
 from ..site_machine import FINAL_FILE
 from ..site_side import SiteSide
 from ..terms import Terms
-from .board import Board, NoBoard
+from .board import Board, NoBoard, type_of
 
 Ending = Literal["complete", "aborted", "stopped"]
 STEP = 0.25
@@ -131,20 +132,23 @@ class SiteService:
             wire = unpack(data, self.terms.roster.roster, name)
         except DecodeError as error:
             self.note(f"refused before it was read: {error.what}")
+            self.board.refused()
             return ()
         self._last = self.clock()
         self.board.state("running")
-        self.board.message("", len(wire), "in", COORDINATOR)
+        self.board.message(type_of(wire, TO_SITE, self.terms.limits), len(wire), "in", COORDINATOR)
         parcels = site.handle(wire)
         for parcel in parcels:
             self.board.message(parcel.tag, len(parcel.wire), "out", COORDINATOR)
             self.board.at(site.last_round, parcel.tag)
+            if parcel.tag == "receipt":
+                self._show_budget()
         for text in (site.failure, site.notice):
             if text and text != self._failure:
                 self._failure = text
                 self.note(text)
-        # After the study's end a site answers with a receipt and a cosignature; who cosigned is the last it hears. Other
-        # messages that it does not answer, such as late ones of a round, end nothing.
+        # After the study's end a site answers with a receipt and a cosignature; who cosigned is the last it hears.
+        # Other messages that it does not answer, such as late ones of a round, end nothing.
         self._closed = self._closed or (site.witness is not None and site.witness.over and self._is_last(wire))
         return parcels
 
@@ -153,6 +157,15 @@ class SiteService:
             return isinstance(decode(wire, TO_SITE, self.terms.limits), Cosigned)
         except DecodeError:
             return False
+
+    def _show_budget(self) -> None:
+        """What this study has spent, and what the site's policy leaves."""
+        budget, policy = self.side.budget, Policy.load(self.side.home.policy).budget
+        if budget is not None:
+            delta = self.terms.study.privacy.delta
+            spent, everything = budget.spent(delta, self.terms.digest).epsilon, budget.spent(delta).epsilon
+            most = policy.maximum_epsilon
+            self.board.privacy(spent, None if most is None else max(0.0, most - everything), delta)
 
     @property
     def over(self) -> bool:

@@ -176,6 +176,7 @@ def coordinate(
             service = CoordinatorService(
                 ready.terms, ready.identity, flare / "server", flare / "admin", sockets, board, watch, listen
             )
+            service.round = lambda: consortium.coordinator.position[0]
 
             def ending() -> bool:
                 return stopping() or folder.abort.exists()

@@ -8,13 +8,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 from wardround.platform.cli.app import app
+from wardround.platform.cli.site_enrol_asking import ask_share
 from wardround.platform.engines.nvflare.hardening import Machine
 from wardround.platform.enrolling.coordinator_folder import ConsortiumFolder
+from wardround.platform.enrolling.errors import EnrolmentError
 from wardround.platform.enrolling.founding import found
 from wardround.platform.enrolling.gathering import add_file
 from wardround.platform.enrolling.provisioned import provision
@@ -302,3 +306,76 @@ def test_a_policy_is_edited_on_a_copy_checked_and_replaced_whole(
     monkeypatch.setenv("EDITOR", "")
     run(ready, "amber", "site", "policy", "edit").assert_explains("neither VISUAL nor EDITOR")
     assert not (ready.home("amber") / "policy.edit.toml").exists()
+
+
+JOINED = """
+name = "hospitals"
+method = "facmic"
+rounds = 2
+[data]
+dataset = "brain-mri"
+source = "joined"
+sources = [
+    {dataset = "brain-mri", path = "amber", site = "amber", exclude = ["pituitary"]},
+    {dataset = "brain-mri", path = "birch", site = "birch"},
+    {dataset = "brain-mri", path = "cedar", site = "cedar"},
+]
+[sites]
+partition = "column"
+unseen = ""
+[reference]
+source = "class-means"
+"""
+
+
+def test_a_hospital_gives_its_own_folder_and_sees_by_what_its_images_are_counted(
+    run: Call, images: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = tmp_path / "town"
+    root.mkdir()
+    (root / "study.toml").write_text(JOINED)
+    (root / "secret").write_text(SECRET)
+    (root / "secret").chmod(0o600)
+    found(root / "study.toml", root / "c", Machine("localhost", 8002, 8002), lambda: SECRET.encode(), now=1_790_000_000)
+    town, mine = Town(root), images(8)
+    join(run, town, "amber").assert_explains("0 folders are given with --data, 1 are wanted")
+    join(run, town, "amber", "--data", mine / "absent").assert_explains("no such folder")
+    join(run, town, "amber", "--data", mine, "--data", mine).assert_explains("2 folders are given")
+    ended = join(run, town, "amber", "--data", mine)
+    assert ended.code == 0, ended.err
+    assert "classes left out: pituitary" in ended.out
+    request = town.site().read_request().document
+    assert f"{request.samples} training images" in ended.out
+    assert 11 <= request.samples < 24  # of three classes with eight pictures each
+    study = town.site().study()
+    assert [source.path for source in study.data.sources] == [str(mine), "", ""]
+    assert study.digest() == town.folder.record.study_hash
+    assert str(mine) not in town.site().request.read_text()
+    again = join(run, town, "amber", "--data", mine, "--count-again")
+    assert again.code == 0, again.err
+    assert town.site().read_request().document.samples == request.samples
+
+
+@pytest.mark.parametrize(
+    ("share", "accepted", "yes", "answer", "code"),
+    [
+        (0.5, False, True, "", 0),
+        (0.7, True, True, "", 0),
+        (0.7, False, False, "yes\n", 0),
+        (0.7, False, False, "y\n", 1),
+    ],
+)
+def test_a_sum_that_is_mostly_ones_own_needs_a_consent_of_its_own(
+    share: float, accepted: bool, yes: bool, answer: str, code: int
+) -> None:
+    asking = typer.Typer()
+    proposal: Any = SimpleNamespace(share=share)
+
+    @asking.command()
+    def ask() -> None:
+        ask_share(proposal, accepted, yes)
+
+    assert CliRunner().invoke(asking, [], input=answer).exit_code == code
+    if share > 0.5 and not accepted:
+        with pytest.raises(EnrolmentError, match="70 %"):
+            ask_share(proposal, False, True)

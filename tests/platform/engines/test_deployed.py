@@ -198,7 +198,7 @@ def test_a_stop_is_heard_between_messages_and_the_run_goes_on_later(
 ) -> None:
     with play() as played:
         seen = []
-        played.line.seen = lambda name, size: seen.append((name, size))
+        played.line.seen = lambda name, wire: seen.append((name, wire))
         played.line.stopping = lambda: len(seen) > 20
         with pytest.raises(StopRequestedError):
             played.rounds()
@@ -241,7 +241,7 @@ def test_a_whole_study_is_conducted_and_its_ledgers_are_closed(play: Any) -> Non
 def test_an_aborted_study_leaves_no_final_adapter_and_closed_ledgers(play: Any, after: int) -> None:
     with play() as played:
         heard: list[str] = []
-        played.line.seen = lambda name, size: heard.append(name)
+        played.line.seen = lambda name, wire: heard.append(name)
         played.line.stopping = lambda: len(heard) >= after
         with pytest.raises(StopRequestedError):
             played.rounds()
