@@ -16,7 +16,6 @@ import torch
 
 from ..medical_datasets.cohort import Dataset, Skipped
 from ..medical_datasets.reading import DIRECT, Reader
-from ..privacy.egress import COORDINATOR
 from .backbone import Backbone
 from .cohorts import SitePlan, StudyPlan, deal, deal_site
 from .config import Study
@@ -91,8 +90,14 @@ def check_deployable(study: Study) -> None:
         )
     joined = study.data.source == "joined"
     held = {source.site for source in study.data.sources}
+    local = getattr(getattr(study, study.table, None), "normalisation", "") == "batch-local"
     refused = (
-        (COORDINATOR in names, "sites", f"a site is called '{COORDINATOR}'", "Name it otherwise: that name is taken"),
+        (
+            local,
+            f"{study.table}.normalisation",
+            "normalisation = 'batch-local' needs the reference images wherever the model is used",
+            "Choose another: the coordinator of hospitals on machines of their own has no images",
+        ),
         (
             joined and study.sites.partition != "column",
             "sites.partition",

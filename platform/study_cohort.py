@@ -118,9 +118,9 @@ def read_cohort(
         return materialise(phantom_study(study), phantoms, progress)
     listed = list(listed_images(study, only))
     if study.data.source == "folder":
-        (only,) = listed
+        (whole,) = listed
         classes = study.data.classes if dataset.classes and study.data.classes else None
-        cohort = cohort_of(only.listing, classes=classes, site_column=only.column, reader=reader)
+        cohort = cohort_of(whole.listing, classes=classes, site_column=whole.column, reader=reader)
     else:
         cohort = _joined(study, target_dataset(study, dataset), listed, reader, note, only)
     if takes_sites(study):

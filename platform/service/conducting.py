@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from ...privacy.egress import Sealed
 from ..config import Study
 from ..consortium import Consortium
 from ..engines.deployed import DeployedLine
+from ..errors import RoundError
 from ..figures_loop import FederatedFigures, sum_figures
 from ..means_loop import sum_class_means
 from ..methods.method import Method
@@ -70,6 +72,47 @@ def conduct(
     consortium.close_ledgers(study.digest())
     unreleased = [record for record in run.read_rounds() if not record.get("released", True)]
     return Conducted(records, unreleased, figures, time.monotonic() - began)
+
+
+def concluded(
+    study: Study, classes: tuple[str, ...], consortium: Consortium, run: RunFolder, watch: Watcher
+) -> Conducted:
+    """What a study came to whose last message was sent before a stop: everything is on disk, and nobody is asked.
+
+    Args:
+        study, classes, consortium, run, watch: as for :func:`conduct`; the ledger is closed.
+    """
+    began = time.monotonic()
+    figures = sum_figures(study, classes, consortium, run, watch, NoLine())
+    known = run.read_rounds()
+    records = [record for record in known if record.get("released", True)]
+    unreleased = [record for record in known if not record.get("released", True)]
+    return Conducted(records, unreleased, figures, time.monotonic() - began)
+
+
+class NoLine:
+    """Of a study that is over."""
+
+    waited = 0.0
+
+    def carry(self, consortium: Consortium, parcels: Iterable[Sealed]) -> None:
+        """Nothing is sent any more.
+
+        Raises:
+            RoundError: something was to be.
+        """
+        raise RoundError("the study is over, and nothing is sent any more", remedy="Restore the run from a backup")
+
+    def between_rounds(self, consortium: Consortium, *, everybody: bool = False) -> None:
+        """Nobody is waited for, and a sum that was not made is not made any more.
+
+        Raises:
+            RoundError: one was to be.
+        """
+        raise RoundError(
+            "the study is over, and a sum of figures was not made",
+            remedy="Restore coordinator/held-out.json of the run from a backup",
+        )
 
 
 def abort(study: Study, consortium: Consortium, line: DeployedLine, watch: Watcher) -> None:

@@ -160,8 +160,9 @@ class SiteService:
 
     def _show_budget(self) -> None:
         """What this study has spent, and what the site's policy leaves."""
-        budget, policy = self.side.budget, Policy.load(self.side.home.policy).budget
+        budget = self.side.budget
         if budget is not None:
+            policy = Policy.load(self.side.home.policy).budget
             delta = self.terms.study.privacy.delta
             spent, everything = budget.spent(delta, self.terms.digest).epsilon, budget.spent(delta).epsilon
             most = policy.maximum_epsilon

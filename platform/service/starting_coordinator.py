@@ -30,7 +30,7 @@ from ..study_parts import federated_method, study_backbone
 from ..terms import Terms, terms_of
 from ..watching import Watcher
 from .board import Board
-from .conducting import abort, conduct
+from .conducting import Conducted, abort, concluded, conduct
 from .coordinator_results import write_coordinator_results
 from .coordinator_service import CoordinatorService
 from .runtime import ServiceError, runtime_folder
@@ -170,32 +170,13 @@ def coordinate(
                 remedy="Go on with it: wardround coordinator start --resume",
             )
         with _opened(ready, board) as consortium:
-            folder, names = ready.folder, ready.terms.roster.roster.names
-            flare = folder.flare
-            sockets = runtime_folder(folder.root)
-            service = CoordinatorService(
-                ready.terms, ready.identity, flare / "server", flare / "admin", sockets, board, watch, listen
-            )
-            service.round = lambda: consortium.coordinator.position[0]
-
-            def ending() -> bool:
-                return stopping() or folder.abort.exists()
-
-            try:
-                with service.connected(ending) as line:
-                    try:
-                        if not ready.begun:
-                            _await_submission(folder, line, ending, board, watch)
-                        service.await_sites(line, ending, patience)
-                        classes = deployed_dataset(ready.study).class_names
-                        done = conduct(ready.study, ready.method, classes, consortium, ready.run, line, watch)
-                    except StopRequestedError:
-                        if not folder.abort.exists():
-                            raise
-                        _abort(ready, consortium, line, watch, names)
-                        return "aborted"
-            except StopRequestedError:
-                return "stopped"
+            classes = deployed_dataset(ready.study).class_names
+            if _is_over(ready, consortium):
+                done: Conducted | Ending = concluded(ready.study, classes, consortium, ready.run, watch)
+            else:
+                done = _over_the_network(ready, classes, consortium, watch, board, stopping, patience, listen)
+            if not isinstance(done, Conducted):
+                return done
             watch.stage("dossier")
             write_coordinator_results(
                 ready.run,
@@ -212,12 +193,53 @@ def coordinate(
         return "complete"
 
 
+def _is_over(ready: Ready, consortium: Consortium) -> bool:
+    """Whether the last message was sent and the ledger closed, before a stop kept the results from being written."""
+    ledger = consortium.ledgers[COORDINATOR]
+    return ledger.knows(ready.terms.digest) and not ledger.is_open(ready.terms.digest)
+
+
+def _over_the_network(
+    ready: Ready,
+    classes: tuple[str, ...],
+    consortium: Consortium,
+    watch: Watcher,
+    board: Board,
+    stopping: Callable[[], bool],
+    patience: float,
+    listen: str,
+) -> Conducted | Ending:
+    """FLARE's server, the sites, and what is still to be done of the study."""
+    folder, flare = ready.folder, ready.folder.flare
+    sockets = runtime_folder(folder.root)
+    parts = (ready.terms, ready.identity, flare / "server", flare / "admin", sockets, board, watch, listen)
+    service = CoordinatorService(*parts, round=lambda: consortium.coordinator.position[0])
+
+    def ending() -> bool:
+        return stopping() or folder.abort.exists()
+
+    try:
+        with service.connected(ending) as line:
+            try:
+                if not ready.begun:
+                    _await_submission(folder, line, ending, board, watch)
+                service.await_sites(line, ending, patience)
+                return conduct(ready.study, ready.method, classes, consortium, ready.run, line, watch)
+            except StopRequestedError:
+                if not folder.abort.exists():
+                    raise
+                _abort(ready, consortium, line, watch, ready.terms.roster.roster.names)
+                return "aborted"
+    except StopRequestedError:
+        return "stopped"
+
+
 @contextmanager
 def _opened(ready: Ready, board: Board) -> Iterator[Consortium]:
     """The coordinator's ledger, gate and state machine."""
     with ExitStack() as stack:
         parts = (stack, ready.terms, ready.run, ready.identity, ready.at, time.monotonic)
-        coordinator, ledger = open_coordinator(*parts, begun=ready.begun)
+        coordinator, ledger = open_coordinator(*parts, begun=ready.begun, reopens=False)
         board.at(ready.at.info.round, "")
         yield Consortium(coordinator, {}, {}, {COORDINATOR: ledger}, {}, ready.terms.roster, {}, ready.terms.figures)
 

@@ -91,8 +91,7 @@ def take_part(start: SiteStart, watch: Watcher, board: Board, stopping: Callable
         service = SiteService(terms, side, start.folder.flare, runtime_folder(start.folder.root) / RELAY_SOCKET)
         service.board, service.note = board, watch.note
         ending = service.run(stopping)
-        if ending == "complete":
+        if ending == "complete" and not (start.folder.report / "summary.json").is_file():
             watch.stage("report")
-            page = write_site_results(study, method, backbone, own, side, pinned, start.folder.report)
-            watch.note(f"the study is complete; this site's own report: {page}")
+            write_site_results(study, method, backbone, own, side, pinned, start.folder.report)
         return ending

@@ -233,10 +233,9 @@ def sources(*rows: dict[str, str]) -> dict[str, Any]:
     [
         ({"data": sources({"site": "a"}, {"site": "b"})}, "sites", "2 sites take part: a, b"),
         ({"data": sources({"site": "a"}, {"site": "b"}, {})}, "data.sources.2.site", "names no site"),
-        ({"data": sources(*[{"site": x} for x in ("a", "b", "coordinator")])}, "sites", "called 'coordinator'"),
         ({"sites": {"partition": "column", "unseen": "elsewhere"}}, "sites.unseen", "'elsewhere' is the site of no"),
         ({"sites": {"left_out": "nobody"}}, "sites.left_out", "'nobody' is the site of no source"),
-        ({"faults": {"crash": [{"site": "east", "round": 1, "before": "mask"}]}}, "faults", "for a simulation"),
+        ({"faults": {"drop": [{"site": "east", "round": 1, "stage": "mask"}]}}, "faults", "for a simulation"),
         ({"data": {"split_file": "split.json"}}, "data.split_file", "marks of every hospital"),
         ({"reference": {"source": "fraction"}}, "reference.source", "takes images out"),
         ({"method": "fedclip", "reference": {"source": "fraction"}}, "reference.source", "takes images out"),

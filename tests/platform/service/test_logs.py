@@ -184,7 +184,7 @@ def test_the_watcher_tells_all_three(tmp_path: Path) -> None:
             {
                 "round": 1,
                 "participants": ["amber"],
-                "dropped": {"birch": ["mask", "timeout"]},
+                "dropped": [{"site": "birch", "stage": "mask", "reason": "timeout"}],
                 "seconds": {"total": 2.5},
             },
             5,

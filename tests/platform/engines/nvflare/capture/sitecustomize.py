@@ -2,13 +2,19 @@
 
 Python imports it before anything else. As soon as FLARE's framing layer is imported, its sending method is wrapped; a
 frame is recorded as it is about to enter TLS. Records are one file a process, in ``captured`` beside this file.
+
+Where a ``facts.json`` lies beside this file, the process takes the names in it for those of its machine and its user.
 """
 
 import base64
+import getpass
 import importlib.abc
 import importlib.machinery
 import json
 import os
+import platform
+import pwd
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -69,5 +75,16 @@ class _Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
+def _pretend(host, user):
+    uname, entry = os.uname, pwd.getpwuid
+    socket.gethostname = socket.getfqdn = platform.node = lambda *_: host
+    getpass.getuser = os.getlogin = lambda: user
+    os.uname = lambda: os.uname_result((uname()[0], host, *uname()[2:]))
+    pwd.getpwuid = lambda uid: pwd.struct_passwd((user, "x", uid, entry(uid)[3], user, f"/home/{user}", "/bin/sh"))
+
+
+_facts = Path(__file__).with_name("facts.json")
+if _facts.exists():
+    _pretend(**json.loads(_facts.read_text(encoding="utf-8")))
 _FOLDER.mkdir(mode=0o700, exist_ok=True)
 sys.meta_path.insert(0, _Finder())
