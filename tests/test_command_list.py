@@ -33,31 +33,31 @@ wardround audit export RUN|LEDGER… --format fhir|csv|jsonl [--out FILE]
 wardround privacy show RUN
 wardround privacy plan [STUDY.toml] [--epsilon E…] [--units N…] [--rounds N] [--batch N] [--epochs N] [--delta D]
 wardround privacy audit RUN [--noise FACTOR]
-wardround consortium new
-wardround consortium add-site
-wardround consortium provision
-wardround coordinator start [--resume]
-wardround coordinator submit
-wardround coordinator status
-wardround coordinator abort
-wardround site join
-wardround site roster confirm
-wardround site policy edit
+wardround consortium new STUDY.toml --out C --address HOST[:PORT] [--admin-port N] [--passphrase-file FILE] [--json]
+wardround consortium add-site FILE… [--consortium C] [--words [SITE=]WORDS…] [--unconfirmed] [--json]
+wardround consortium provision [C] [--without SITE…] [--renew SITE…] [--passphrase-file FILE] [--json]
+wardround coordinator start [C] [--resume] [--submit] [--wait SECONDS] [--listen ADDRESS] [--passphrase-file FILE] [--metrics-port PORT]
+wardround coordinator submit [C]
+wardround coordinator status [C] [--watch] [--json]
+wardround coordinator abort [C] [--yes]
+wardround site join INVITATION|KIT [--home HOME] [--site NAME] [--data DIR…] [--reference DIR] [--weights PATH] [--words WORDS] [--passphrase-file FILE] [--cache DIR] [--yes] [--other-patients] [--count-again]
+wardround site roster confirm SIGNED [--home HOME] [--words SITE=WORDS…] [--person SITE=TEXT…] [--passphrase-file FILE]
+wardround site policy edit [--home HOME]
 wardround site policy check POLICY.toml [--study STUDY.toml] [--json]
-wardround site start
-wardround site status
-wardround site stop
-wardround site leave
+wardround site start [STUDY] [--home HOME] [--passphrase-file FILE] [--metrics-port PORT]
+wardround site status [STUDY] [--home HOME] [--watch] [--json]
+wardround site stop [STUDY] [--home HOME] [--wait SECONDS] [--json]
+wardround site leave [STUDY] [--home HOME] [--yes]
 wardround site purge --home HOME [--cache DIR] [--ledger] [--yes]
 wardround site forget GROUP --home HOME [--study STUDY.toml] [--cache DIR] [--yes]
 wardround site rotate-key [--home HOME] [--lost] [--json]
-wardround site approve STUDY
+wardround site approve [STUDY] [--home HOME] [--passphrase-file FILE] [--sum-again HASH…] [--accept-share] [--yes]
 wardround bench secure-aggregation [--sites --dim --dropouts --bits --peer]
 wardround bench dp
 wardround bench encode
 wardround bench round
 wardround bench backbone DATA [--backbone --weights --allow-random --dataset --seed]
-wardround doctor [--kit DIR]
+wardround doctor [--kit DIR] [--data] [--json]
 wardround --version
 """  # noqa: E501
 EVERYWHERE = {"--help", "--json", "--debug", "--version"}
@@ -88,6 +88,21 @@ PROMISED_NOW = {
     "site forget",
     "site purge",
     "doctor",
+    "consortium new",
+    "consortium add-site",
+    "consortium provision",
+    "coordinator start",
+    "coordinator submit",
+    "coordinator status",
+    "coordinator abort",
+    "site join",
+    "site approve",
+    "site roster confirm",
+    "site policy edit",
+    "site start",
+    "site status",
+    "site stop",
+    "site leave",
     "bench encode",
     "bench round",
     "bench dp",
@@ -130,7 +145,7 @@ def options_of(command: Any) -> set[str]:
 def test_the_list_is_read_as_it_is_meant() -> None:
     listed = documented()
     assert listed["run"] == {"--out", "--resume", "--previous"}
-    assert listed["site policy edit"] == set()
+    assert listed["site policy edit"] == {"--home"}
     assert len(listed) == len(COMMANDS.splitlines())
 
 

@@ -12,7 +12,7 @@ from .status_commands import show
 
 def coordinator_status(
     consortium: Annotated[
-        Path, typer.Argument(metavar="[CONSORTIUM]", help="The consortium's folder; by default this one.")
+        Path, typer.Argument(metavar="CONSORTIUM", help="The consortium's folder; by default this one.")
     ] = Path("."),
     watch: Annotated[bool, typer.Option("--watch", help="Look again every second, while it runs.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,

@@ -197,7 +197,7 @@ def _join_kit(signed: Signed[Kit], home: Path | None, site: str) -> None:
 
 
 def approve(
-    study: Annotated[str, typer.Argument(metavar="[STUDY]", help="The study's name, or 8 digits of its hash.")] = "",
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="The study's name, or 8 digits of its hash.")] = "",
     home: Home = None,
     passphrase_file: Passphrase = None,
     sum_again: Annotated[
@@ -282,7 +282,7 @@ def confirm(
 
 
 def leave(
-    study: Annotated[str, typer.Argument(metavar="[STUDY]", help="The study's name, or 8 digits of its hash.")] = "",
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="The study's name, or 8 digits of its hash.")] = "",
     home: Home = None,
     yes: Yes = False,
 ) -> None:

@@ -11,7 +11,7 @@ import typer
 def start(
     study: Annotated[
         str,
-        typer.Argument(metavar="[STUDY]", help="Its name, or the beginning of its hash.", show_default=False),
+        typer.Argument(metavar="STUDY", help="Its name, or the beginning of its hash.", show_default=False),
     ] = "",
     home: Annotated[
         Path | None, typer.Option("--home", metavar="DIR", help="The site's home; default: the one of this machine.")

@@ -15,7 +15,7 @@ Home = Annotated[
     Path | None, typer.Option("--home", metavar="HOME", help="The site's home; by default the only one here.")
 ]
 Study = Annotated[
-    str, typer.Argument(metavar="[STUDY]", help="Name of a study, or the beginning of its hash; by default all.")
+    str, typer.Argument(metavar="STUDY", help="Name of a study, or the beginning of its hash; by default all.")
 ]
 
 

@@ -54,7 +54,7 @@ class Signed(Generic[Kind]):
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of `content`, 64 hexadecimal digits: how other documents and ledgers name this one."""
+        """SHA-256 of `content`, 64 hexadecimal digits: how other documents name this one. Ledgers name the file."""
         return sha256(self.content).hexdigest()
 
     @property

@@ -13,6 +13,7 @@ from pathlib import Path
 from ...privacy.atomic import make_private
 from ..config import Study
 from ..errors import StudyFileError
+from ..features import default_cache
 from ..site_side import LEFT_FILE, REQUEST_FILE, ROSTER_FILE
 from ..study_file import load_study
 from .documents import Approval, Invitation, Kit, Request, Signed, SignedRoster, read_document, verify
@@ -108,8 +109,8 @@ class SiteFolder:
 
     @property
     def phantoms(self) -> Path:
-        """Pictures of a synthetic study."""
-        return self.root / "phantoms"
+        """Pictures of a synthetic study; they are of nobody, so they lie with what can be made again."""
+        return default_cache() / "phantoms" / self.study
 
     @property
     def status(self) -> Path:

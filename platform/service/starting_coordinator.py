@@ -161,6 +161,7 @@ def coordinate(
     with ready.run.locked():
         if ready.complete:
             erase_sums(ready.run)  # a stop may have come between the results and this
+            board.at(ready.at.info.round, "")
             watch.note("the study is complete; nothing to resume")
             return "complete"
         if ready.begun and not resume:

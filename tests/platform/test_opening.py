@@ -74,7 +74,7 @@ def test_a_closed_study_stays_closed_on_a_machine_of_its_own(made: Any, BACKBONE
         folder.mkdir()
         gate = open_gate(stack, terms, "site-1", identity_of("site-1"), folder, begun=False)
         gate.ledger.close_study(terms.digest)
-    opened(folder, terms, begun=True, consents=False)
+    opened(folder, terms, begun=True, consents=False, reopens=False)
     assert verify(folder / LEDGER_FILE).open_studies == ()
     opened(folder, terms, begun=True)  # a simulation goes on
     assert verify(folder / LEDGER_FILE).open_studies == (terms.digest,)

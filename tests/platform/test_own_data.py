@@ -247,6 +247,11 @@ def sources(*rows: dict[str, str]) -> dict[str, Any]:
             "reference.source",
             "takes images out",
         ),
+        (
+            {"facmic": {"normalisation": "batch-local"}, "reference": {"source": "site", "site": "west"}},
+            "facmic.normalisation",
+            "needs the reference images",
+        ),
         ({"reference": {"source": "site", "site": "museum"}}, "reference.site", "'museum' is the site of no source"),
         (
             {"sites": {"partition": "dirichlet"}, "reference": {"source": "site", "site": "west"}},

@@ -59,7 +59,7 @@ def test_a_site_that_left_does_not_open(parties: Parties) -> None:
 
 def test_data_of_another_number_are_refused_and_nothing_is_kept(parties: Parties, BACKBONE: str) -> None:
     other = parties.other(BACKBONE, **{"site-1": 25})
-    with ExitStack() as stack, pytest.raises(HomeError, match="trains on 24 images, and the roster .* says 25"):
+    with ExitStack() as stack, pytest.raises(HomeError, match=r"trains on 24 images, and the roster .* says 25"):
         parties.site(stack, terms=other)
     assert not (parties.state() / ROSTER_FILE).exists()
     assert not (parties.root / "homes" / "site-1" / "ledger.jsonl").exists()
@@ -78,9 +78,7 @@ def test_withdrawn_images_count(parties: Parties) -> None:
         groups=part.groups[2:],
         withdrawn=part.groups[:2],
     )
-    parties.made = replace(
-        parties.made, data=replace(parties.made.data, sites=(replace(site, train=kept), *others))
-    )
+    parties.made = replace(parties.made, data=replace(parties.made.data, sites=(replace(site, train=kept), *others)))
     with ExitStack() as stack:
         parties.site(stack)
 

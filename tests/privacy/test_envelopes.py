@@ -24,9 +24,7 @@ SITE, NEIGHBOUR = "site-000", "site-001"
 @pytest.fixture(scope="module")
 def roster() -> Roster:
     names = [f"site-00{at}" for at in range(3)]
-    sites = tuple(
-        RosterSite(name, Identity.from_seed(name.encode().ljust(32)).public_key.hex(), 100) for name in names
-    )
+    sites = tuple(RosterSite(name, Identity.from_seed(name.encode().ljust(32)).public_key.hex(), 100) for name in names)
     vectors: dict[Any, Any] = {"update": (Block("update", 5, 1.0),)}
     return Roster(b"s" * 32, sites, choose_thresholds(3), vectors, coordinator_key=COORDINATORS.public_key.hex())
 
@@ -80,9 +78,7 @@ def test_what_is_too_short_for_a_signature_is_no_envelope(roster: Roster, size: 
 
 OTHERS: dict[str, Callable[[Roster], Roster]] = {
     "study": lambda roster: replace(roster, study=b"t" * 32),
-    "samples": lambda roster: replace(
-        roster, sites=(replace_samples(roster.sites[0]), *roster.sites[1:])
-    ),
+    "samples": lambda roster: replace(roster, sites=(replace_samples(roster.sites[0]), *roster.sites[1:])),
     "coordinator": lambda roster: replace(roster, coordinator_key=OTHER.public_key.hex()),
 }
 

@@ -1,4 +1,4 @@
-"""The ground of long-running processes: a private folder for sockets, signals that are heard, memory that is guarded."""
+"""The ground of long-running processes: a private folder for sockets, signals heard, memory that is guarded."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_socket_fits_into_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     """However long the owner's own path is."""
     monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="w") as short:  # noqa: S108 - where sockets lie by default
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="w") as short:
         monkeypatch.setattr(tempfile, "tempdir", short)
         folder = runtime_folder(tmp_path / ("long" * 60))
         path = folder / "courier.sock.key"
@@ -103,9 +103,7 @@ def test_what_stands_in_its_place_is_refused(base: Path, tmp_path: Path, what: s
     assert not list(tmp_path.glob("elsewhere/*"))
 
 
-def test_a_folder_that_cannot_be_made_is_said(
-    base: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_folder_that_cannot_be_made_is_said(base: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def full(_: Path) -> None:
         raise OSError(28, "No space left on device")
 
@@ -140,6 +138,15 @@ def line(child: subprocess.Popen[str]) -> str:
     return child.stdout.readline().strip()
 
 
+def end(child: subprocess.Popen[str]) -> None:
+    """End it, whatever it is doing, and close what it was spoken to through."""
+    child.kill()
+    child.wait()
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            pipe.close()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_asks_the_process_to_end(number: signal.Signals) -> None:
     child = start(CHILD)
@@ -150,8 +157,7 @@ def test_a_signal_asks_the_process_to_end(number: signal.Signals) -> None:
         assert rest.split() == ["asked", "True", "ended"]
         assert child.returncode == 0
     finally:
-        child.kill()
-        child.wait()
+        end(child)
 
 
 def test_a_second_signal_ends_it_at_once() -> None:
@@ -165,8 +171,7 @@ def test_a_second_signal_ends_it_at_once() -> None:
         assert rest == ""
         assert child.returncode == -signal.SIGINT
     finally:
-        child.kill()
-        child.wait()
+        end(child)
 
 
 def test_handlers_are_given_back() -> None:
@@ -195,9 +200,7 @@ sys.stdin.read()
 
 
 def test_memory_is_guarded() -> None:
-    child = subprocess.Popen(
-        [sys.executable, "-c", GUARDED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    child = subprocess.Popen([sys.executable, "-c", GUARDED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert json.loads(line(child)) == {"core": [0, 0], "dumpable": 0, "umask": 0o077}
         until = time.monotonic() + PATIENCE
@@ -206,5 +209,4 @@ def test_memory_is_guarded() -> None:
         # The kernel gives what shows a process's memory to root, whoever runs it.
         assert os.stat(f"/proc/{child.pid}/mem").st_uid == 0
     finally:
-        child.kill()
-        child.wait()
+        end(child)

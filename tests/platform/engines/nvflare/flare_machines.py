@@ -32,7 +32,7 @@ from wardround.privacy.envelopes import Envelopes, unpack
 
 from .capture import reader
 
-PATIENCE = 90.0
+PATIENCE = 60.0
 FACTS = {"host": "brambleknacker", "user": "dingleflorist"}
 """What FLARE's processes take for the names of their machine and user."""
 
@@ -78,6 +78,7 @@ class Machines:
         return self.folder / "s" / site / "relay.sock"
 
     def start(self) -> None:
+        self.courier_folder.mkdir(mode=0o700)  # what is not there yet, FLARE's processes are not allowed to see later
         self._processes[COORDINATOR] = start_server(
             self.server_kit, self.courier_folder / "courier.sock", python_path=self.hook
         )
