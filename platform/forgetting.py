@@ -28,11 +28,13 @@ from .cohorts import SitePlan, StudyPlan, deal
 from .config import Study
 from .errors import RunFolderError, StudyFileError
 from .feature_cache import cached_names, remove_rows, shards_with
+from .features import default_cache
 from .group_names import GroupNames, is_withdrawn, meant_groups
 from .group_names import UnknownGroupError as UnknownGroupError
 from .held_home import HeldHome
 from .image_index import forget_images, image_index
 from .means_memory import MEANS_FILE
+from .own_data import own_plan
 from .run_folder import RunFolder
 from .state_files import read_state
 from .study_cohort import read_cohort, source_names
@@ -118,10 +120,15 @@ def study_of(held: HeldHome, given: Path | None) -> tuple[Study, Path]:
     if given is not None:
         return load_study(given), given
     if held.run is None:
+        joined = sorted(held.folder.glob("consortia/*/study.toml"))
+        if len(joined) == 1:
+            return load_study(joined[0], of_run=True), joined[0]
         raise RunFolderError(
-            "the home lies in no run, so it is not known which data it trains on",
+            "this site has joined several studies, and it is not known which data are meant"
+            if joined
+            else "the home lies in no run, so it is not known which data it trains on",
             where=str(held.folder),
-            remedy="Name a study of this site: --study STUDY.toml",
+            remedy="Name a study of this site: --study STUDY.toml" + "".join(f"; there is {path}" for path in joined),
         )
     return RunFolder.open(held.run.root)[1], held.run.study
 
@@ -241,6 +248,9 @@ def _all_withdrawn(names: Collection[str], forgotten: Forgotten) -> bool:
 
 
 def _plan(held: HeldHome, study: Study, where: str, reader: Reader) -> StudyPlan:
+    if held.run is None and _is_one_hospitals(study, held.home.site):
+        drawn = default_cache() / "phantoms" / study.digest()
+        return own_plan(study, held.home.site, drawn, reader=reader)
     phantoms = Path() if held.run is None else held.run.phantoms
     if study.data.source == "phantoms" and (held.run is None or not phantoms.is_dir()):
         raise StudyFileError(
@@ -249,6 +259,13 @@ def _plan(held: HeldHome, study: Study, where: str, reader: Reader) -> StudyPlan
             remedy="Give the home of a run: RUN/homes/SITE",
         )
     return deal(study, read_cohort(study, phantoms, reader=reader))
+
+
+def _is_one_hospitals(study: Study, site: str) -> bool:
+    """Whether a study's file is that of a hospital that has its own images alone."""
+    if study.data.source != "joined":
+        return False
+    return any(source.site not in (site, study.reference.site) and not source.path for source in study.data.sources)
 
 
 def _site(held: HeldHome, plan: StudyPlan, where: str) -> SitePlan:

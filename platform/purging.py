@@ -30,14 +30,17 @@ from .means_memory import MEANS_FILE
 from .progress import PROGRESS_FILE
 from .run_folder import RunFolder
 from .site_machine import FINAL_FILE
-from .site_side import ROSTER_FILE
+from .site_side import LEFT_FILE, REQUEST_FILE, ROSTER_FILE
 from .state_files import damaged, read_state
 from .trainer import PERSONAL_FILE
 
 LONGEST = 36_500
 """Days that any retention lasts at most."""
 KEPT_OF_STATE = frozenset(
-    {ROSTER_FILE, PROGRESS_FILE, SURVIVORS_FILE, MEANS_FILE, HELD_OUT_FILE, FINAL_FILE, PERSONAL_FILE}
+    {
+        *(REQUEST_FILE, ROSTER_FILE, LEFT_FILE),
+        *(PROGRESS_FILE, SURVIVORS_FILE, MEANS_FILE, HELD_OUT_FILE, FINAL_FILE, PERSONAL_FILE),
+    }
 )
 Kind = Literal["cache", "state", "ledger"]
 _GONE = (FileNotFoundError, NotADirectoryError)
@@ -266,7 +269,9 @@ def _ledger_files(held: HeldHome) -> list[Path]:
     """Checkpoints, rosters, torn lines, and last the ledger itself."""
     folder, ledger = held.folder, held.home.ledger
     proofs = [path for name in (CHECKPOINTS, ROSTERS) for path in (folder / name).rglob("*") if path.is_file()]
-    rosters = [path / ROSTER_FILE for path in held.studies.values() if (path / ROSTER_FILE).is_file()]
+    # Where a person approved a study, its roster stays for good: with it goes the refusal to sign another one.
+    states = [path for path in held.studies.values() if not (path / REQUEST_FILE).is_file()]
+    rosters = [path / ROSTER_FILE for path in states if (path / ROSTER_FILE).is_file()]
     torn = list(folder.glob(f"{ledger.name}.torn-*"))
     return [*sorted(proofs), *rosters, *sorted(torn), *([ledger] if ledger.is_file() else [])]
 

@@ -110,7 +110,7 @@ class SiteFolder:
     @property
     def phantoms(self) -> Path:
         """Pictures of a synthetic study; they are of nobody, so they lie with what can be made again."""
-        return default_cache() / "phantoms" / self.study
+        return default_cache() / "phantoms" / self.digest
 
     @property
     def status(self) -> Path:

@@ -26,6 +26,7 @@ from nvflare.fuel.f3.streaming.stream_const import STREAM_CHANNEL, StreamHeaderK
 from nvflare.fuel.utils.log_utils import get_module_logger
 from nvflare.private.admin_defs import Message, error_reply
 from nvflare.private.defs import AUTH_CLIENT_NAME_FOR_SJ, RequestHeader
+from nvflare.private.fed import authenticator
 from nvflare.private.fed.client import admin_commands, client_req_processors, scheduler_cmds, training_cmds
 
 from .cells import CHANNEL
@@ -106,6 +107,7 @@ def close_remote_control() -> None:
         raise ConfigError(f"NVIDIA FLARE {flare_version} is not one that Wardround is tested with: {', '.join(TESTED)}")
     _close_orders()
     _close_cells()
+    authenticator._get_client_ip = str  # a site registers without its address inside the hospital's network
 
 
 class _Deploy(training_cmds.DeployProcessor):  # type: ignore[misc]

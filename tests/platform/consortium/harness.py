@@ -210,6 +210,8 @@ class RealConsortium:
     def copied(self, to: Path) -> RealConsortium:
         """The same at another place, with nothing running."""
         shutil.copytree(self.root, to)
+        for path in to.glob("*/flare/server/local/*.json"):  # FLARE's server keeps its jobs at a path that is absolute
+            path.write_text(path.read_text().replace(str(self.root), str(to)))
         return replace(self, root=to, running=[])
 
     # --- places ----------------------------------------------------------------------------------------------------

@@ -54,7 +54,11 @@ def until(true: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None
 
 
 class Machines:
-    """A server and a client for each hospital; they serve one study after the other."""
+    """A server, a client for each hospital, and the courier; one job of theirs serves one study after the other.
+
+    Attributes:
+        pack: how the study's coordinator packs what it sends.
+    """
 
     def __init__(self, folder: Path, sites: tuple[str, ...]) -> None:
         self.folder, self.sites = folder, sites
@@ -68,8 +72,10 @@ class Machines:
         for site, (key, _) in requests.items():
             install(made.sites[site], key, self.kit(site), authority=made.authority)
         self.server_kit, self.admin_kit, self.courier_folder = made.server, folder / "c" / "admin", folder / "k"
+        self.pack: Callable[[Sealed], bytes] = lambda parcel: parcel.wire
         self._processes: dict[str, FlareProcess] = {}
-        self._runs = 0
+        self._courier: FlareCourier | None = None
+        self._taken = 0
 
     def kit(self, site: str) -> Path:
         return self.folder / "h" / site
@@ -78,9 +84,11 @@ class Machines:
         return self.folder / "s" / site / "relay.sock"
 
     def start(self) -> None:
-        self.courier_folder.mkdir(mode=0o700)  # what is not there yet, FLARE's processes are not allowed to see later
+        self._courier = FlareCourier(  # a job is a pipe: whose study it is for, it need not know
+            self.courier_folder, self.admin_kit, bytes(32), pack=lambda parcel: self.pack(parcel)
+        )
         self._processes[COORDINATOR] = start_server(
-            self.server_kit, self.courier_folder / "courier.sock", python_path=self.hook
+            self.server_kit, self._courier.socket_path, python_path=self.hook
         )
         for site in self.sites:
             self.socket_of(site).parent.mkdir(mode=0o700, parents=True)
@@ -93,10 +101,23 @@ class Machines:
         """As a power cut would."""
         self._processes[site].kill()
 
+    def courier(self) -> FlareCourier:
+        """At rest, and every hospital there."""
+        courier = self._courier
+        assert courier is not None
+        if not courier.present:
+            until(lambda: courier.connected == set(self.sites), "no client came")
+            courier.renew(PATIENCE)
+        until(lambda: courier.present == set(self.sites), "a site did not come")
+        courier.settle(0.0)
+        while courier.receive(0.0) is not None:
+            pass  # that the sites of the study before are gone
+        return courier
+
     def take(self) -> list[reader.Frame]:
         """Every frame since the last time."""
-        self._runs += 1
-        taken = self.folder / f"capture-{self._runs}" / "captured"
+        self._taken += 1
+        taken = self.folder / f"capture-{self._taken}" / "captured"
         taken.mkdir(parents=True)
         for path in sorted((self.hook / "captured").glob("*.jsonl")):
             path.rename(taken / path.name)
@@ -109,8 +130,12 @@ class Machines:
         return [path for root in roots for path in sorted(root.rglob("*")) if path.is_file() and not path.is_symlink()]
 
     def close(self) -> None:
-        for process in self._processes.values():
-            process.kill()
+        try:
+            if self._courier is not None:
+                self._courier.close()
+        finally:
+            for process in self._processes.values():
+                process.kill()
 
 
 @dataclass
@@ -128,7 +153,6 @@ class FlareRun:
     raised: list[Exception] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
     _one: threading.RLock = field(default_factory=threading.RLock)
     _ended: threading.Event = field(default_factory=threading.Event)
     _courier: FlareCourier | None = None
@@ -153,18 +177,14 @@ class FlareRun:
         roster = consortium.roster.roster
         assert roster.names == self.machines.sites
         own = open_identity(self.folder, self.folder / IDENTITY_FILE)
-        self._courier = FlareCourier(
-            self.machines.courier_folder, self.machines.admin_kit, roster.study, pack=Envelopes(own, roster).pack
-        )
+        self.machines.pack = Envelopes(own, roster).pack
         for site in roster.names:
             self._relays[site] = SiteRelay(self.machines.socket_of(site))
             self._threads.append(threading.Thread(target=self._serve, args=(consortium, site, tap), daemon=True))
             self._threads[-1].start()
-        courier = self._courier
-        until(lambda: courier.connected == set(roster.names), "no client came")
-        courier.renew(PATIENCE)
+        self._courier = self.machines.courier()
         self._line = DeployedLine(
-            courier,
+            self._courier,
             clock,
             sent=lambda parcel: None if tap is None else tap(COORDINATOR, parcel.peer, parcel.wire),
             lost=self._gone,
@@ -203,15 +223,12 @@ class FlareRun:
                 self.raised.append(error)
 
     def close(self) -> None:
+        """End the sites."""
         self._ended.set()
-        try:
-            if self._courier is not None:
-                self._courier.close()
-        finally:
-            for relay in self._relays.values():
-                relay.close()
-            for thread in self._threads:
-                thread.join(PATIENCE)
+        for relay in self._relays.values():
+            relay.close()
+        for thread in self._threads:
+            thread.join(PATIENCE)
 
 
 _ANY = m.Limits(100, 10**8, 10**8)
