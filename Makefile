@@ -1,13 +1,14 @@
-# Two commands do everything on a fresh machine with Python 3.11+ and make:
-#   make demo    installs into .venv and runs a whole federated study on synthetic phantoms
-#   make test    installs into .venv and runs linters, types and tests
+# Three commands do everything on a fresh machine with Python 3.11+ and make:
+#   make demo             installs into .venv and runs a whole federated study on synthetic phantoms
+#   make consortium-demo  the same way, a coordinator and four hospitals as processes of their own, over mutual TLS
+#   make test             installs into .venv and runs linters, types and tests
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 FOLDERS := platform privacy medical_datasets evaluation
 OUT ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test test-all install lint types wheel clean help
+.PHONY: demo consortium-demo test test-all install lint types wheel clean help
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -24,6 +25,9 @@ install: $(VENV)/.installed
 
 demo: install
 	$(BIN)/wardround demo --out $(OUT)
+
+consortium-demo: install
+	$(BIN)/python -m wardround.platform.service.consortium_demo --out $(OUT)
 
 lint: install
 	$(BIN)/ruff check .

@@ -382,11 +382,11 @@ class Coordinator:
     def finish(self, *, aborted: bool = False) -> list[Sealed]:
         """Send every site the final adapter, or none; what was kept of unfinished sums goes, also after a stop."""
         self.unfinished.clear_all()
-        number, self._session = self.info.round + (self._session is not None), None  # sites name their last round
+        self._session = None
         status: Literal["completed", "aborted"] = "aborted" if aborted else "completed"
         end = StudyEnd(self.roster.roster.study, status, b"" if aborted else self.sent(self.state))
         if self.cosigning is not None:  # sites answer with the checkpoint of their ledger
-            self.cosigning.begin(number, closing=True)
+            self.cosigning.begin(self.info.round, closing=True)
         return self._release(dict.fromkeys(self.roster.roster.names, end))
 
     def _release_each(self, messages: Iterable[tuple[str, Message]]) -> Iterator[Sealed]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +98,16 @@ def sum_figures(
     return FederatedFigures(temperature, summed, reasons)
 
 
+def sums_are_made(run: RunFolder, figures: Collection[Purpose]) -> bool:
+    """Whether it is on disk what each of these sums came to, so that nobody is asked for them any more.
+
+    Raises:
+        RunFolderError: the record is damaged.
+    """
+    record = _read(run, None)
+    return all(purpose in record for purpose in figures)
+
+
 def erase_sums(run: RunFolder) -> None:
     """Figures are published: the exact sums, which hold small cells, are kept no longer. The run is locked.
 
@@ -118,7 +128,7 @@ def _sum(
     """One sum, in at most ``study.retries`` + 1 tries: its values, or the reason why there are none."""
     coordinator, failed = consortium.coordinator, 0
     while True:
-        line.between_rounds(consortium, everybody=True)
+        line.between_rounds(consortium, everybody=True, patience=study.round_timeout)
         start = coordinator.begin_figures(purpose, settings)
         line.carry(consortium, start)
         outcome = coordinator.outcome
@@ -132,7 +142,7 @@ def _sum(
         if outcome.released:
             values = coordinator.figures[FIGURES]
             return {VALUES: [int(value) for value in values]}
-        failed += not outcome.taken_up
+        failed += not (outcome.taken_up or line.excuses(outcome.dropped))
         # Whether a vector is out of bounds must not be asked twice: the answer would tell of the others' cells.
         if failed > study.retries or outcome.reason.startswith(str(Refusal.OUT_OF_BOUND)):
             return {REASON: outcome.reason}

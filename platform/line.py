@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from ..privacy.egress import Sealed
@@ -25,9 +25,13 @@ class Line(Protocol):
             TypeError: something other than a sealed parcel; only the egress gate makes those.
         """
 
-    def between_rounds(self, consortium: Consortium, *, everybody: bool = False) -> None:
+    def between_rounds(self, consortium: Consortium, *, everybody: bool = False, patience: float | None = None) -> None:
         """Nobody is being waited for: the moment to wait for sites, and to take in those that have come back.
 
         Args:
             consortium: whose sites. everybody: whether all of the cohort are needed for what comes.
+            patience: seconds to wait at most; None: until enough are there.
         """
+
+    def excuses(self, dropped: Collection[str]) -> bool:
+        """Whether a try that released nothing counts as none, because the engine lost all of these sites itself."""

@@ -55,7 +55,7 @@ def sum_class_means(
             watch.note(f"class means of {len(outcome.survivors)} sites' training images were summed, once{gone}")
             continue
         watch.note(f"class means: nothing was released: {outcome.reason}")
-        failed += not outcome.taken_up
+        failed += not (outcome.taken_up or line.excuses(outcome.dropped))
         if failed > study.retries:
             raise _paused(outcome, study, consortium)
         watch.note("the sum of class means is tried again")

@@ -75,7 +75,9 @@ def run_rounds(
                 tell_of_ledgers(consortium, watch)
                 watch.round_done(records[-1], study.rounds)
                 continue
-            failed += not outcome.taken_up  # a session that did not survive a restart is nobody's failure
+            failed += not (
+                outcome.taken_up or line.excuses(outcome.dropped)
+            )  # a session that did not survive a restart is nobody's failure
             if failed > study.retries:
                 raise _paused(number, outcome, study, consortium)
             used = f"{failed} of {study.retries} retries" if failed else "what a restart cost is no retry"

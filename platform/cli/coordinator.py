@@ -98,9 +98,12 @@ def abort(
     """
     from ...privacy.atomic import write_atomic
     from ..enrolling.coordinator_folder import ConsortiumFolder
+    from ..service.runtime import ServiceError
 
     folder = ConsortiumFolder.load(consortium)
     study = folder.study()
+    if folder.run.summary.is_file():
+        raise ServiceError(f"the study '{study.name}' is complete", where=str(folder.run.root), remedy="Nothing to end")
     if not yes:
         typer.confirm(f"End the study '{study.name}' for good? To pause it, stop the process instead", abort=True)
     write_atomic(folder.abort, b"")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,8 +61,14 @@ class SimulatedLine:
         """As :func:`carry`."""
         carry(consortium.coordinator, consortium.sites, parcels, self.tap, self.network)
 
-    def between_rounds(self, consortium: Consortium, *, everybody: bool = False) -> None:
+    def between_rounds(
+        self, consortium: Consortium, *, everybody: bool = False, patience: float | None = None
+    ) -> None:
         """Nobody comes or goes in a simulation."""
+
+    def excuses(self, dropped: Collection[str]) -> bool:
+        """Whoever is lost here is lost by a script."""
+        return False
 
 
 def carry(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from ...privacy.egress import Sealed
 from ..config import Study
@@ -81,8 +81,18 @@ def concluded(
 
     Args:
         study, classes, consortium, run, watch: as for :func:`conduct`; the ledger is closed.
+
+    Raises:
+        RoundError: rounds or sums are missing.
     """
     began = time.monotonic()
+    if consortium.coordinator.info.round < study.rounds:
+        raise RoundError(
+            f"the ledger says that the study is over, and {consortium.coordinator.info.round} of its {study.rounds} "
+            "rounds are done",
+            where=str(run.coordinator),
+            remedy="Restore checkpoint and ledger from one and the same backup",
+        )
     figures = sum_figures(study, classes, consortium, run, watch, NoLine())
     known = run.read_rounds()
     records = [record for record in known if record.get("released", True)]
@@ -103,7 +113,11 @@ class NoLine:
         """
         raise RoundError("the study is over, and nothing is sent any more", remedy="Restore the run from a backup")
 
-    def between_rounds(self, consortium: Consortium, *, everybody: bool = False) -> None:
+    def excuses(self, dropped: Collection[str]) -> bool:
+        """Nothing is tried."""
+        return False
+
+    def between_rounds(self, consortium: Consortium, *, everybody: bool = False, patience: float | None = None) -> None:
         """Nobody is waited for, and a sum that was not made is not made any more.
 
         Raises:
@@ -118,8 +132,7 @@ class NoLine:
 def abort(study: Study, consortium: Consortium, line: DeployedLine, watch: Watcher) -> None:
     """End a study before its end: sites are told, keep what they have, and their ledgers are cosigned once more."""
     watch.stage("aborting")
-    calm = replace(line, stopping=lambda: False)
-    calm.carry(consortium, consortium.coordinator.finish(aborted=True))
-    calm.settle()
+    line.carry(consortium, consortium.coordinator.finish(aborted=True))
+    line.settle()
     tell_of_ledgers(consortium, watch)
     consortium.close_ledgers(study.digest())

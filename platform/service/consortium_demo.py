@@ -143,18 +143,35 @@ class Demo:
     def _heard(self, sites: Sequence[str]) -> list[str]:
         return [word for site in sites for word in ("--words", f"{site}={self.words[site]}")]
 
+    def start(self) -> tuple[Running, dict[str, Running]]:
+        """The coordinator and all hospitals; the first hospital checks itself before."""
+        self.screen.step("coordinator and hospitals start; the first hospital checks itself before")
+        words = ("coordinator", "start", self.consortium, "--submit", "--wait", str(int(STUDY_SECONDS)))
+        secret = self._secret("coordinator")
+        coordinator = self.commands.start("coordinator", *words, WARDROUND_PASSPHRASE_FILE=secret)
+        first, *rest = self.sites
+        hospitals = {site: self._start(site) for site in rest}
+        self.commands.wait("the coordinator's server listens", lambda: answers(self.port), START_SECONDS, [coordinator])
+        self._site(first, "doctor", "--kit", self.part(first))
+        hospitals[first] = self._start(first)
+        return coordinator, hospitals
+
+    def finish(self, coordinator: Running, hospitals: Mapping[str, Running]) -> None:
+        """Wait until the study is complete and every hospital has its report."""
+        everybody = (coordinator, *hospitals.values())
+        self.commands.wait("the study ends", lambda: not coordinator.alive, STUDY_SECONDS, everybody)
+        told = "every hospital has its model and its report"
+        self.commands.wait(told, lambda: not any(each.alive for each in everybody), END_SECONDS, everybody)
+        for each in everybody:
+            if each.process.returncode:
+                raise each.failed(f"ended with exit code {each.process.returncode}")
+        if not self.run.summary.is_file():
+            raise coordinator.failed("ended before the study was complete")
+
     def train(self) -> None:
         """The rounds, with one hospital killed and taken back."""
         screen, commands = self.screen, self.commands
-        screen.step("coordinator and hospitals start; the first hospital checks itself before")
-        secret = self._secret("coordinator")
-        words = ("coordinator", "start", self.consortium, "--submit", "--wait", str(int(STUDY_SECONDS)))
-        coordinator = commands.start("coordinator", *words, WARDROUND_PASSPHRASE_FILE=secret)
-        first, *rest = self.sites
-        hospitals = {site: self._start(site) for site in rest}
-        commands.wait("the coordinator's server listens", lambda: answers(self.port), START_SECONDS, [coordinator])
-        self._site(first, "doctor", "--kit", self.part(first))
-        hospitals[first] = self._start(first)
+        coordinator, hospitals = self.start()
         everybody = (coordinator, *hospitals.values())
         victim, slow = self.sites[-1], self.sites[1]
         commands.wait(f"round {KILL_ROUND} begins", self._in_round, STUDY_SECONDS, everybody)
@@ -175,9 +192,7 @@ class Demo:
         hospitals[slow].signal(signal.SIGCONT)
         self.held = time.monotonic() - began
         screen.step(f"{slow}, held up until then, goes on; {victim} is taken back")
-        commands.wait("the study ends", lambda: not coordinator.alive, STUDY_SECONDS, watched)
-        ended = "every hospital has its model and its report"
-        commands.wait(ended, lambda: not any(each.alive for each in watched), END_SECONDS, watched)
+        self.finish(coordinator, hospitals)
 
     def _in_round(self) -> bool:
         seen = read_status(self.consortium / STATUS_FILE)

@@ -12,7 +12,8 @@ from ...privacy.egress import Sealed
 from ...privacy.envelopes import SIGNATURE_BYTES, Envelopes
 from ...privacy.identity import Identity
 from ...privacy.messages import TO_COORDINATOR
-from ..engines.deployed import RENEWAL, DeployedLine, StopRequestedError
+from ..engines.courier import CourierError
+from ..engines.deployed import LONGEST_PAUSE, RENEWAL, DeployedLine, StopRequestedError
 from ..engines.nvflare.courier import FlareCourier
 from ..engines.nvflare.processes import FlareProcess, start_server
 from ..terms import Terms
@@ -78,17 +79,23 @@ class CoordinatorService:
             if process is not None:
                 process.stop()
 
-    def await_sites(self, line: DeployedLine, stopping: Callable[[], bool], patience: float) -> None:
+    def await_sites(
+        self, line: DeployedLine, stopping: Callable[[], bool], patience: float, least: int | None = None
+    ) -> None:
         """Wait until all sites are connected; after ``patience`` seconds, until enough are. Then the job begins.
+
+        Args:
+            line: over the courier. stopping: whether somebody asks to stop. patience: seconds.
+            least: sites that are enough; None for as many as a round needs, of those whose words were compared.
 
         Raises:
             StopRequestedError: somebody asked to stop.
-            CourierError: the job does not start.
         """
-        names, least = set(self.terms.roster.roster.names), self.terms.roster.roster.thresholds.least
+        roster = self.terms.roster
+        names, enough = set(roster.roster.names), roster.roster.thresholds.least if least is None else least
         began, shown = time.monotonic(), frozenset[str]()
         self.board.state("waiting")
-        self.watch.note(f"waiting for {', '.join(sorted(names))}; {least} are enough after {patience:g} s")
+        self.watch.note(f"waiting for {', '.join(sorted(names))}; {enough} are enough after {patience:g} s")
         while True:
             if stopping():
                 raise StopRequestedError
@@ -100,11 +107,29 @@ class CoordinatorService:
                 named = ", ".join(sorted(there)) or "none"
                 self.watch.note(f"{len(there)} of {len(names)} sites are connected: {named}")
             waited = time.monotonic() - began
-            if there == names or (len(there) >= least and waited > patience):
+            counted = there if least is not None else there & roster.confirmed
+            if there == names or (len(counted) >= enough and waited > patience):
                 break
             time.sleep(LOOK)
-        line.courier.renew(RENEWAL)
+        self._begin_job(line, stopping)
         self.board.state("running")
+
+    def _begin_job(self, line: DeployedLine, stopping: Callable[[], bool]) -> None:
+        """A job for the sites that are connected; tried until it runs, or nobody is connected any more."""
+        pause = LOOK
+        while line.courier.connected:
+            if stopping():
+                raise StopRequestedError
+            line.check()
+            try:
+                line.courier.renew(RENEWAL)
+                return
+            except CourierError as error:
+                self.watch.note(f"the sites are not reached: {error.what}; tried again")
+            until = time.monotonic() + pause
+            while time.monotonic() < until and not stopping():
+                time.sleep(LOOK)
+            pause = min(LONGEST_PAUSE, 2.0 * pause)
 
     def _show(self, there: Collection[str], names: Collection[str]) -> None:
         for name in sorted(names):

@@ -9,11 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
 from types import TracebackType
 
 from ..errors import PlatformError
@@ -102,7 +102,7 @@ class Commands:
         self._folder, self._logs = folder, logs
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
         self._environment = kept | environment | {"COLUMNS": "120"}
-        self._lock, self._closed = Lock(), False
+        self._lock, self._closed = threading.Lock(), False
         self._live: list[Running] = []
         self._children: dict[int, int] = {}
 
@@ -201,6 +201,10 @@ class Commands:
 
     def close(self) -> None:
         """End everything that was started: asked first, then killed, and what these had started as well."""
+        with _undisturbed():
+            self._close()
+
+    def _close(self) -> None:
         with self._lock:
             self._closed = True
             live = [each for each in self._live if each.alive]
@@ -236,6 +240,20 @@ def descendants(process: int) -> dict[int, int]:
 def living(processes: dict[int, int]) -> list[int]:
     """Those of them that still run; a process id that was given to somebody else since does not count."""
     return [each for each, began in processes.items() if (found := _stat(each)) is not None and found[1] == began]
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Whoever presses Ctrl-C again, or asks again, must not keep the demo from ending what it started."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _await_end(processes: dict[int, int]) -> None:

@@ -105,6 +105,8 @@ class SiteService:
         client = ClientKeeper(lambda: start_client(self.kit, self.socket), self.note, self.clock)
         connected = False
         self._last = self.clock()
+        closing = self.side.ledger.chain.studies[self.terms.digest].closing
+        self._closed = "cosignature" in closing  # a start after the end: nothing more is to come
         try:
             self.board.state("waiting")
             while not stopping():

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from ...privacy.atomic import canonical_json, make_private, write_atomic
+from ...privacy.atomic import make_private, write_atomic, write_json
 from ...privacy.egress import COORDINATOR
 from ...privacy.identity import Identity
 from ...privacy.secure_aggregation.roster import PinnedRoster, Roster
@@ -21,7 +21,7 @@ from ..coordinator_side import Standing, open_coordinator, standing
 from ..engines.deployed import DeployedLine, StopRequestedError
 from ..enrolling.coordinator_folder import ConsortiumFolder
 from ..enrolling.errors import EnrolmentError
-from ..figures_loop import erase_sums
+from ..figures_loop import erase_sums, sums_are_made
 from ..methods.method import Method, SharedInputs
 from ..own_data import deployed_dataset, shared_without_data
 from ..run_folder import RunFolder
@@ -37,6 +37,8 @@ from .runtime import ServiceError, runtime_folder
 
 Ending = Literal["complete", "aborted", "stopped"]
 ABORTED_FILE = "aborted.json"
+FAREWELL = 30.0
+"""Seconds that sites are waited for who are only to hear that the study is over."""
 LOOK = 0.5
 """Seconds between two looks whether the study was submitted."""
 
@@ -73,8 +75,14 @@ class Ready:
 
     @property
     def aborted(self) -> bool:
-        """Whether somebody ended it before its end."""
-        return (self.run.coordinator / ABORTED_FILE).is_file()
+        """Whether somebody ended it before its end, or asked for that."""
+        return (self.run.coordinator / ABORTED_FILE).is_file() or self.folder.abort.exists()
+
+    @property
+    def told_of_abort(self) -> bool:
+        """Whether the sites that could be told of that end were told."""
+        path = self.run.coordinator / ABORTED_FILE
+        return path.is_file() and bool(json.loads(path.read_bytes())["told"])
 
 
 def pinned_roster(folder: ConsortiumFolder) -> PinnedRoster:
@@ -152,13 +160,13 @@ def coordinate(
         ServiceError: the study was begun and ``resume`` is not given, was aborted, or the server ended.
         RoundError: a round released nothing in all its tries; it can be resumed.
     """
-    if ready.aborted:
-        raise ServiceError(
-            "this study was ended by its coordinator",
-            where=str(ready.run.coordinator / ABORTED_FILE),
-            remedy="Sites take no further part in it. Found a new one",
-        )
     with ready.run.locked():
+        if ready.told_of_abort:
+            raise ServiceError(
+                "this study was ended by its coordinator",
+                where=str(ready.run.coordinator / ABORTED_FILE),
+                remedy="Sites take no further part in it. Found a new one",
+            )
         if ready.complete:
             erase_sums(ready.run)  # a stop may have come between the results and this
             board.at(ready.at.info.round, "")
@@ -172,7 +180,7 @@ def coordinate(
             )
         with _opened(ready, board) as consortium:
             classes = deployed_dataset(ready.study).class_names
-            if _is_over(ready, consortium):
+            if _is_over(ready, consortium) and not ready.aborted:
                 done: Conducted | Ending = concluded(ready.study, classes, consortium, ready.run, watch)
             else:
                 done = _over_the_network(ready, classes, consortium, watch, board, stopping, patience, listen)
@@ -214,22 +222,26 @@ def _over_the_network(
     folder, flare = ready.folder, ready.folder.flare
     sockets = runtime_folder(folder.root)
     parts = (ready.terms, ready.identity, flare / "server", flare / "admin", sockets, board, watch, listen)
-    service = CoordinatorService(*parts, round=lambda: consortium.coordinator.position[0])
+    service = CoordinatorService(*parts, round=lambda: min(consortium.coordinator.position[0], ready.study.rounds))
 
     def ending() -> bool:
         return stopping() or folder.abort.exists()
 
+    done = ready.at.info.round == ready.study.rounds and sums_are_made(ready.run, ready.terms.figures)
     try:
         with service.connected(ending) as line:
             try:
+                if ready.aborted:
+                    raise StopRequestedError
                 if not ready.begun:
                     _await_submission(folder, line, ending, board, watch)
-                service.await_sites(line, ending, patience)
+                # Where only the last words are left to be said, those who have gone home are not waited for.
+                service.await_sites(line, ending, min(patience, FAREWELL) if done else patience, 0 if done else None)
                 return conduct(ready.study, ready.method, classes, consortium, ready.run, line, watch)
             except StopRequestedError:
-                if not folder.abort.exists():
+                if stopping() or not ready.aborted:
                     raise
-                _abort(ready, consortium, line, watch, ready.terms.roster.roster.names)
+                _abort(ready, service, consortium, line, stopping, watch)
                 return "aborted"
     except StopRequestedError:
         return "stopped"
@@ -259,12 +271,28 @@ def _await_submission(
         time.sleep(LOOK)
 
 
-def _abort(ready: Ready, consortium: Consortium, line: DeployedLine, watch: Watcher, names: tuple[str, ...]) -> None:
-    """Tell the sites, where any can be told, and write down that the study is over."""
-    if line.courier.present & set(names):
+def _abort(
+    ready: Ready,
+    service: CoordinatorService,
+    consortium: Consortium,
+    line: DeployedLine,
+    stopping: Callable[[], bool],
+    watch: Watcher,
+) -> None:
+    """Tell the sites, where any can be told; that the study is over is on disk before the first hears of it.
+
+    Raises:
+        StopRequestedError: somebody asked to stop; the next start tells the rest.
+    """
+    path, digest = ready.run.coordinator / ABORTED_FILE, ready.terms.digest
+    content = {"study": digest, "round": consortium.coordinator.info.round, "time": int(time.time())}
+    write_json(path, {**content, "told": False})
+    line = replace(line, stopping=stopping)
+    if not line.courier.present:
+        service.await_sites(line, stopping, FAREWELL, 0)
+    if line.courier.present:
         abort(ready.study, consortium, line, watch)
     else:
         watch.note("no site is connected: they learn of the end from people, and leave with: wardround site leave")
-        consortium.close_ledgers(ready.terms.digest)
-    content = {"study": ready.terms.digest, "round": ready.at.info.round, "time": int(time.time())}
-    write_atomic(Path(ready.run.coordinator / ABORTED_FILE), canonical_json(content))
+    consortium.close_ledgers(digest)
+    write_json(path, {**content, "told": True})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from pathlib import Path
 from ...privacy.errors import HomeError
 from ...privacy.home import SiteHome
 from ...privacy.identity import Identity
+from ..engines.nvflare.certificates import fingerprint
+from ..engines.nvflare.kits import CERTIFICATE, KEY, ROOT, check_kit, render
 from ..enrolling.confirming import load_pinned
 from ..enrolling.site_folder import SiteFolder
 from ..features import default_cache
@@ -20,9 +23,10 @@ from ..study_parts import federated_method, study_backbone
 from ..terms import terms_of
 from ..watching import Watcher
 from .board import Board
-from .runtime import runtime_folder
+from .runtime import ServiceError, runtime_folder
 from .site_results import write_site_results
 from .site_service import Ending, SiteService
+from .study_readiness import policy_check
 
 RELAY_SOCKET = "relay.sock"
 
@@ -52,13 +56,23 @@ def take_part(start: SiteStart, watch: Watcher, board: Board, stopping: Callable
         EnrolmentError, RosterError, KeyStoreError: a document, signature or key does not hold.
         LedgerError, BudgetError, PolicyError, CheckpointError: the home's own state is damaged.
         StudyFileError, DataError, BackboneError: study, images or weights are not as they should be.
+        ServiceError: the policy refuses the study; the kit's certificate has expired, or is of another authority.
+        KitError: the kit is no kit.
         FlareProcessError, RelayError: FLARE cannot be started.
     """
     study = start.folder.study()
     check_deployable(study)
+    check_trust(start.folder)
     with ExitStack() as stack:
         home = stack.enter_context(SiteHome.open(start.home.parent, start.name))
         home.check_whole()
+        allowed = policy_check(home.folder, study, start.folder.coordinator_key())
+        if not allowed.sound:
+            raise ServiceError(
+                f"this site's policy does not let it take part: {allowed.found}",
+                where=str(home.policy),
+                remedy=allowed.remedy,
+            )
         state = home.state(study.digest())
         if (state / LEFT_FILE).exists():
             raise HomeError("this site has left the study", where=str(state / LEFT_FILE), remedy="Found it anew")
@@ -95,3 +109,17 @@ def take_part(start: SiteStart, watch: Watcher, board: Board, stopping: Callable
             watch.stage("report")
             write_site_results(study, method, backbone, own, side, pinned, start.folder.report)
         return ending
+
+
+def check_trust(folder: SiteFolder) -> None:
+    """Refuse a certificate that the coordinator's server would not take: FLARE would try for ever, and say nothing.
+
+    Raises:
+        ServiceError: it has expired, or is not of the authority that this site's kit names. KitError: there is none.
+    """
+    kit = folder.read_kit().document
+    render(folder.flare)  # what is not a matter of trust is made anew at each start
+    trust = {str(folder.flare), *(str(folder.flare / name) for name in (CERTIFICATE, ROOT, KEY))}
+    for problem in check_kit(folder.flare, authority=fingerprint(kit.authority.encode()), now=dt.datetime.now(dt.UTC)):
+        if problem.fatal and problem.where in trust:
+            raise ServiceError(problem.what, where=problem.where, remedy=problem.remedy)

@@ -55,6 +55,10 @@ class _Round:
     cosignatures: dict[str, Cosignature] = field(default_factory=dict)
     given_up: set[str] = field(default_factory=set)
 
+    def round_of(self, site: str) -> int:
+        """The round that a site's messages of this exchange name."""
+        return self.receipts[site].round if self.closing and site in self.receipts else self.round
+
 
 class CoordinatorWitness:
     """The coordinator's side, in one study.
@@ -143,8 +147,12 @@ class CoordinatorWitness:
             ProtocolError: it is wrong, or nobody waits for it; the site is given up by the caller.
         """
         now = self._now
-        if now is None or (message.round, message.closing) != (now.round, now.closing) or message.site != sender:
+        if now is None or message.closing != now.closing or message.site != sender:
             raise _refused("an answer that nobody waits for", Refusal.OUT_OF_ORDER, sender)
+        # At the end of a study each site names the last round that it knows: an aborted one ends at different places.
+        free = now.closing and isinstance(message, Receipt)
+        if not free and message.round != now.round_of(sender):
+            raise _refused("an answer about another round", Refusal.OUT_OF_ORDER, sender)
         if sender not in self.waiting():
             return
         if isinstance(message, Receipt):
@@ -220,7 +228,7 @@ class CoordinatorWitness:
             ),
         )
         self._now = None
-        return dict.fromkeys(now.cosignatures, message)
+        return {site: msgspec.structs.replace(message, round=now.round_of(site)) for site in now.cosignatures}
 
     def sign_end(self) -> None:
         """Sign the ledger with the end of the study in it, which nobody else signs.
@@ -245,7 +253,7 @@ class CoordinatorWitness:
         since = min(now.receipts[site].known, now.number)
         unsigned = Batch(
             study=self._context.study,
-            round=now.round,
+            round=now.round_of(site),
             closing=now.closing,
             number=now.number,
             root=now.root,

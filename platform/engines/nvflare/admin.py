@@ -30,6 +30,7 @@ from .frames import (
     Submit,
     Submitted,
 )
+from .processes import clean_environment
 from .relay import Link
 
 SESSION_SECONDS = 10.0
@@ -55,6 +56,7 @@ class AdminProcess:
                 stdout=output,
                 stderr=output,
                 pass_fds=(theirs.fileno(),),
+                env=clean_environment() | {"HOME": str(kit), "PYTHONSAFEPATH": "1"},
                 start_new_session=True,
             )
         except BaseException:

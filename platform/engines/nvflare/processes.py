@@ -20,6 +20,16 @@ from .launch import MARK, kill_marked, marked
 RELAY = "WARDROUND_RELAY"
 COURIER = "WARDROUND_COURIER"
 _KEPT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "VIRTUAL_ENV")
+
+
+def clean_environment() -> dict[str, str]:
+    """What FLARE's processes may know of the starter's environment.
+
+    FLARE takes settings from any variable that begins with its name, and the place of a passphrase may be in there.
+    """
+    return {name: os.environ[name] for name in _KEPT if name in os.environ}
+
+
 _POLL = 0.05
 _PLAIN = re.compile(r"[\w./+@:,-]+", re.ASCII)
 
@@ -128,10 +138,9 @@ def _start(
     command = [sys.executable, "-u", "-m", "wardround.platform.engines.nvflare.launch"]
     command += [f"nvflare.private.fed.app.{module}", "-m", str(kit), "-s", config]
     command += ["--set", "secure_train=true", *options, "org=wardround", "config_folder=config"]
-    # Nothing of the starter's environment: FLARE takes settings from any variable that begins with its name, and a
-    # password of the identity key may be in there.
-    environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    environment |= extra | {MARK: mark, "HOME": str(kit), "TMPDIR": str(scratch), "PYTHONSAFEPATH": "1"}
+    environment = (
+        clean_environment() | extra | {MARK: mark, "HOME": str(kit), "TMPDIR": str(scratch), "PYTHONSAFEPATH": "1"}
+    )
     if python_path is not None:
         environment["PYTHONPATH"] = str(python_path)
     log = kit / "process.log"

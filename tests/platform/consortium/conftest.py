@@ -12,7 +12,7 @@ pytest.importorskip("nvflare")
 from .harness import RealConsortium, study_text
 
 THREE = ("amber", "birch", "cedar")
-FOUR = (*THREE, "delta")
+FOUR = (*THREE, "dune")
 Enrolled = Callable[[str, str, tuple[str, ...]], RealConsortium]
 
 

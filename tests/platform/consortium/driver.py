@@ -10,7 +10,7 @@ HOOKS is ``;``-separated. The N-th time counts from 1, over the life of the proc
 ``slow:ROUND:SECONDS`` this site's training of the round takes so much longer;
 ``full:TAG:N:BYTES``   from the N-th such message on no file may grow beyond so many bytes; ``ledger``: beyond its size;
 ``lie:LIE:ROUND``      this coordinator tells a lie in the round, in all its tries;
-``await:SITE:ROUND``   this coordinator does not begin the round before the site is there.
+``await:SITE:ROUND``   this coordinator does not begin the round before the site, which is gone, is back.
 """
 
 from __future__ import annotations
@@ -124,16 +124,17 @@ def lie(kind: str, number: int) -> None:
         return faults.LyingCoordinator(*parts, script=script)
 
     coordinator_side.Coordinator = lying  # type: ignore[assignment, misc]
+    egress.check = lambda *_: None  # a liar's own policy stops no lie
 
 
 def await_site(site: str, number: int) -> None:
-    """Begin a round only when a site is there."""
+    """Begin a round only when a site that is gone is back."""
     between = deployed.DeployedLine.between_rounds
 
     def waited(self: Any, consortium: Any, **options: Any) -> None:
         until = time.monotonic() + PATIENCE
         while consortium.coordinator.info.round + 1 == number and time.monotonic() < until:
-            if site in self.courier.knocking | self.courier.present:
+            if site in self.courier.knocking or self.stopping():
                 break
             time.sleep(0.1)
         between(self, consortium, **options)

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 from typer.testing import CliRunner
 from wardround.platform.audit.reconciliation import reconcile_sources, unsound, verify_each
 from wardround.platform.audit.sources import Source
@@ -36,7 +35,7 @@ WORDS = re.compile(r"(?:[a-z]{5}-){7}[a-z]{5}")
 KILLED = -signal.SIGKILL
 STUDY = """
 name = "{name}"
-method = "facmic"
+method = "{method}"
 rounds = {rounds}
 round_timeout = {timeout}
 [data]
@@ -46,7 +45,7 @@ images_per_site = {images}
 [sites]
 count = {sites}
 [reference]
-source = "class-means"
+source = "{reference}"
 [evaluation]
 federated = {figures}
 [training]
@@ -64,6 +63,8 @@ def study_text(
     images: int = 24,
     batch: int = 8,
     figures: bool = False,
+    method: str = "facmic",
+    reference: str = "class-means",
     more: str = "",
 ) -> str:
     """A study that takes a second or two."""
@@ -75,7 +76,16 @@ def study_text(
         images=images,
         batch=batch,
         figures=str(figures).lower(),
+        method=method,
+        reference=reference,
         more=more,
+    )
+
+
+def private_text(name: str = "private") -> str:
+    """A study under differential privacy."""
+    return study_text(
+        name, images=48, method="fedclip", reference="none", more="[privacy]\nepsilon = 8.0\ndelta = 0.01"
     )
 
 
@@ -141,8 +151,8 @@ class RealConsortium:
     Attributes:
         root: folder of ``C``, the consortium's, and of one WARDROUND_HOME for each site.
         sites: names. cache: of features, shared by all, for they draw the same phantoms.
-        homes: by site, the name of its WARDROUND_HOME below ``root``, where it is not the site's.
-        folder_name: of the consortium's folder.
+        words: of all parties.
+        folder_name: of the consortium's folder. running: all processes that were started.
     """
 
     root: Path
@@ -392,7 +402,8 @@ class RealConsortium:
             out: a folder that is not there. more: a script of faults, added to the study.
         """
         study = self.root / "in-process.toml"
-        study.write_text((self.folder / "study.toml").read_text() + more)
+        text = (self.folder / "study.toml").read_text()
+        study.write_text((re.sub(r"(?m)^drop = \[\].*\n", "", text) + more) if more else text)
         self.cli(None, "run", study, "--out", out)
         return RunFolder(out).adapter.read_bytes()
 
@@ -400,8 +411,3 @@ class RealConsortium:
     def adapter(self) -> bytes:
         """What the coordinator publishes."""
         return self.run.adapter.read_bytes()
-
-
-def pytest_needs_flare() -> None:
-    """Skip where FLARE is not installed."""
-    pytest.importorskip("nvflare")

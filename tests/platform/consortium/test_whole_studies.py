@@ -27,16 +27,14 @@ def test_an_undisturbed_study_gives_the_same_adapter_as_in_one_process(
     assert three.adapter == same_as_three
 
 
-def test_a_killed_hospital_and_a_killed_coordinator_change_nothing(
-    three: RealConsortium, same_as_three: bytes
-) -> None:
+def test_a_killed_hospital_and_a_killed_coordinator_change_nothing(three: RealConsortium, same_as_three: bytes) -> None:
     """All three are needed: the round waits for the one that was killed, and is tried again with it."""
     coordinator = three.start_coordinator(hook="after:round-00002.safetensors:1")
     sites = three.start_sites(amber="out:masked-vector:3")
     assert sites["amber"].ended() == KILLED
     coordinator.says("round 2 released nothing")
     assert [line["round"] for line in three.rounds if line["released"]] == [1]
-    coordinator.says("waiting: 2 of the 3 sites")
+    coordinator.says("missing: amber")
     sites["amber"] = three.start_site("amber")
     assert coordinator.ended() == KILLED
     refused = three.start_coordinator()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 from wardround.platform.consortium import Consortium, open_consortium
 from wardround.platform.coordinator_side import IDENTITY_FILE
-from wardround.platform.engines.courier import Arrival, Gone
+from wardround.platform.engines.courier import Arrival, CourierError, Gone
 from wardround.platform.engines.deployed import DeployedLine, StopRequestedError
 from wardround.platform.engines.local import SimulatedLine
 from wardround.platform.enrolment import open_identity
@@ -183,6 +183,16 @@ def test_silence_ends_with_the_stages_time(play: Any) -> None:
         assert now[0] == pytest.approx(10.0)
 
 
+class Told(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
 class Mute:
     """A site that takes everything and says nothing."""
 
@@ -239,16 +249,127 @@ def test_a_whole_study_is_conducted_and_its_ledgers_are_closed(play: Any) -> Non
 
 @pytest.mark.parametrize("after", [0, 4, 30])
 def test_an_aborted_study_leaves_no_final_adapter_and_closed_ledgers(play: Any, after: int) -> None:
+    told = Told()
     with play() as played:
         heard: list[str] = []
         played.line.seen = lambda name, wire: heard.append(name)
         played.line.stopping = lambda: len(heard) >= after
         with pytest.raises(StopRequestedError):
             played.rounds()
-        abort(played.made.study, played.consortium, played.line, Silent())
+        played.line.stopping = lambda: False
+        abort(played.made.study, played.consortium, played.line, told)
+        assert told.notes == []  # every ledger was cosigned once more
         digest = played.made.study.digest()
         assert not any(ledger.is_open(digest) for ledger in played.consortium.ledgers.values())
         for site in played.courier.sites.values():
             assert not (site.folder / "adapter.safetensors").exists()
             assert site.witness is not None
             assert site.witness.over
+
+
+# --- between rounds ------------------------------------------------------------------------------------------------
+
+
+def ticking(played: Play, step: float = 1.0) -> list[float]:
+    """A clock that goes on whenever it is read, so that no test waits."""
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += step
+        return now[0]
+
+    played.line.clock = clock
+    return now
+
+
+def test_a_job_that_cannot_be_begun_is_tried_again_and_costs_no_try(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wardround.platform.engines.deployed.time.sleep", lambda _: None)
+    with play(retries=0) as played:
+        ticking(played)
+        played.courier.away = played.courier.back = {"site-1"}
+        honest, failures = played.courier.renew, [3]
+
+        def renew(timeout: float) -> None:
+            if failures[0]:
+                failures[0] -= 1
+                raise CourierError("the server did not take the job")
+            honest(timeout)
+
+        played.courier.renew = renew
+        assert len(played.rounds()) == 2
+        assert played.notes.count("the sites are not reached: the server did not take the job; tried again") == 3
+
+
+def test_a_site_that_knocks_in_vain_is_taken_in_once_it_can(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked less and less often, and taken in once it can."""
+    monkeypatch.setattr("wardround.platform.engines.deployed.time.sleep", lambda _: None)
+    with play(retries=0) as played:
+        ticking(played)
+        least = played.consortium.roster.roster.thresholds.least
+        assert least <= 3
+        played.courier.back, played.courier.away = {"site-1"}, {"site-1"}
+        asked = [0]
+
+        def renew(timeout: float) -> None:
+            asked[0] += 1
+            if asked[0] > 4:  # it mends its kit
+                played.courier.away.clear()
+
+        played.courier.renew = renew
+        played.rounds()
+        assert asked[0] == 5
+
+
+def test_nothing_is_begun_while_too_few_are_there_and_it_is_said(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wardround.platform.engines.deployed.time.sleep", lambda _: None)
+    with play() as played:
+        now = ticking(played)
+        played.courier.away = {"site-1"}
+        played.line.stopping = lambda: now[0] > 500
+        with pytest.raises(StopRequestedError):
+            played.line.between_rounds(played.consortium)
+        assert played.notes == ["waiting for sites: 2 of 3 are there; missing: site-1"]
+
+
+def test_a_site_whose_words_nobody_compared_is_not_counted(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wardround.platform.engines.deployed.time.sleep", lambda _: None)
+    with play() as played:
+        now = ticking(played)
+        pinned = played.consortium.roster
+        unsure = replace(played.consortium, roster=replace(pinned, confirmed=pinned.confirmed - {"site-1"}))
+        played.line.stopping = lambda: now[0] > 500
+        with pytest.raises(StopRequestedError):
+            played.line.between_rounds(unsure)
+        played.line.stopping = lambda: False
+        played.line.between_rounds(played.consortium)
+
+
+def test_what_needs_everybody_is_waited_for_only_so_long(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wardround.platform.engines.deployed.time.sleep", lambda _: None)
+    with play() as played:
+        now = ticking(played)
+        played.courier.away = {"site-3"}
+        played.line.between_rounds(played.consortium, everybody=True, patience=100.0)
+        assert 100 < now[0] < 130
+
+
+def test_an_old_absence_does_not_drop_a_site_that_is_back(play: Any) -> None:
+    with play(retries=0) as played:
+        played.courier.events.append(Gone("site-2"))
+        records = played.rounds()
+        assert [len(record["participants"]) for record in records] == [3, 3]
+
+
+def test_tries_that_the_transport_lost_are_no_tries_up_to_a_number(play: Any) -> None:
+    with play() as played:
+        line = played.line
+        line._lost_now = {"site-1", "site-2"}
+        assert not line.excuses(())
+        assert not line.excuses({"site-1", "site-3"})
+        pauses = []
+        for _ in range(20):
+            assert line.excuses({"site-1"})
+            pauses.append(round(line._pause - line.clock()))
+        assert pauses == sorted(pauses)
+        assert pauses[-1] == 60
+        assert not line.excuses({"site-1"})

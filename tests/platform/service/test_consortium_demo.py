@@ -153,19 +153,21 @@ def test_a_killed_hospital_is_taken_back_and_the_adapter_is_that_of_one_process(
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_an_interrupt_ends_everything(tmp_path: Path) -> None:
-    demo = subprocess.Popen([*DEMO, "--out", str(tmp_path / "demo")], stderr=subprocess.PIPE, text=True)
-    try:
-        assert demo.stderr is not None
-        for text in demo.stderr:
-            if "make their keys" in text:
-                break
-        time.sleep(2)
-        demo.send_signal(signal.SIGINT)
-        assert "interrupted" in demo.stderr.read()
-        assert demo.wait(60) == 130
-    finally:
-        demo.kill()
-        demo.wait()
+    with subprocess.Popen([*DEMO, "--out", str(tmp_path / "demo")], stderr=subprocess.PIPE, text=True) as demo:
+        try:
+            assert demo.stderr is not None
+            for text in demo.stderr:
+                if "make their keys" in text:
+                    break
+            time.sleep(2)
+            assert processes_in(tmp_path)
+            demo.send_signal(signal.SIGINT)
+            time.sleep(0.2)
+            demo.send_signal(signal.SIGINT)  # impatience does not keep it from ending what it started
+            assert "interrupted" in demo.stderr.read()
+            assert demo.wait(60) == 130
+        finally:
+            demo.kill()
     assert not processes_in(tmp_path)
 
 

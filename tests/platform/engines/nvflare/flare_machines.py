@@ -75,7 +75,7 @@ class Machines:
         self.pack: Callable[[Sealed], bytes] = lambda parcel: parcel.wire
         self._processes: dict[str, FlareProcess] = {}
         self._courier: FlareCourier | None = None
-        self._taken = 0
+        self._begun, self._taken = False, 0
 
     def kit(self, site: str) -> Path:
         return self.folder / "h" / site
@@ -87,9 +87,7 @@ class Machines:
         self._courier = FlareCourier(  # a job is a pipe: whose study it is for, it need not know
             self.courier_folder, self.admin_kit, bytes(32), pack=lambda parcel: self.pack(parcel)
         )
-        self._processes[COORDINATOR] = start_server(
-            self.server_kit, self._courier.socket_path, python_path=self.hook
-        )
+        self._processes[COORDINATOR] = start_server(self.server_kit, self._courier.socket_path, python_path=self.hook)
         for site in self.sites:
             self.socket_of(site).parent.mkdir(mode=0o700, parents=True)
             self.start_client(site)
@@ -105,7 +103,8 @@ class Machines:
         """At rest, and every hospital there."""
         courier = self._courier
         assert courier is not None
-        if not courier.present:
+        if not self._begun:
+            self._begun = True
             until(lambda: courier.connected == set(self.sites), "no client came")
             courier.renew(PATIENCE)
         until(lambda: courier.present == set(self.sites), "a site did not come")

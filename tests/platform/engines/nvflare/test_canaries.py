@@ -362,9 +362,10 @@ def test_nothing_says_anything_of_a_machine_its_user_its_files_or_its_patients(
     words = {*FACTS.values(), "/home/", str(machines.folder), str(study.run.folder.root), str(planted.root)}
     words |= {sys.prefix, ".py", ".sock", ".jsonl", ".pem", "metadata.csv", *groups, *PLACES.values()}
     words |= {"Traceback", "Error(", "Exception", "RuntimeError", EXCEPTION}
-    own = [frame for frame in study.frames if frame.kind != FRAME and machine(frame.peer) != machine(frame.sender)]
-    sent = [frame for frame in own if where(frame)[0] != "inside the coordinator"]
-    text = b"\n".join({part for frame in sent for part in (frame.payload, json.dumps(frame.headers).encode())})
+    left = [frame for frame in study.frames if machine(frame.peer) != machine(frame.sender)]
+    sent = [frame for frame in left if where(frame)[0] != "inside the coordinator"]
+    parts = {json.dumps(frame.headers).encode() for frame in sent}
+    text = b"\n".join(parts | {frame.payload for frame in sent if frame.kind != FRAME})  # those are parcels, in (a)
     assert sorted(word for word in words if word.encode() in text) == []
     registered = [frame.headers for frame in sent if frame.kind == ("task", "register") and frame.sender in SITES]
     assert {headers["client_ip"] for headers in registered} <= {""}
