@@ -96,7 +96,7 @@ def test_a_wrong_passphrase_a_policy_a_port_and_a_coordinator_that_is_not_there(
 @pytest.mark.timeout(600)
 def test_an_expired_certificate(three: RealConsortium, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was valid when it was installed; a new kit mends it."""
-    ends = dt.datetime.now(dt.UTC).replace(microsecond=0) + dt.timedelta(seconds=15)
+    ends = dt.datetime.now(dt.UTC).replace(microsecond=0) + dt.timedelta(seconds=45)
     with monkeypatch.context() as patch:
         patch.setattr(authority, "_now", lambda: ends - dt.timedelta(days=398))
         three.cli(None, "consortium", "provision", three.folder, "--renew", "amber")
