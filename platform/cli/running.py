@@ -41,7 +41,9 @@ def _shown(
         watcher = stack.enter_context(RichWatcher())
         log = stack.enter_context(EventLog(logs, side=side, owner=owner, digest=digest, parties=parties))
         board = stack.enter_context(
-            StatusBoard(path, side, study.name, digest, study.rounds, owner=owner, parties=parties)
+            StatusBoard(
+                path, side, study.name, digest, study.rounds, owner=owner, parties=parties, trouble=log.status_trouble
+            )
         )
         if metrics_port:
             stack.enter_context(serve_metrics(metrics_port, board))
@@ -59,6 +61,9 @@ def run_coordinator(
     metrics_port: int,
 ) -> int:
     """``wardround coordinator start``; the exit code."""
+    from ..service.machine_checks import check_ready
+
+    check_ready()
     from ...privacy.atomic import write_atomic
     from ..enrolling.coordinator_folder import ConsortiumFolder
     from ..enrolling.passphrase import passphrase_for
@@ -89,6 +94,9 @@ def run_coordinator(
 
 def run_site(home: Path | None, wanted: str, passphrase_file: Path | None, *, metrics_port: int) -> int:
     """``wardround site start``; the exit code."""
+    from ..service.machine_checks import check_ready
+
+    check_ready()
     from ...privacy.egress import COORDINATOR
     from ...privacy.identity import Identity
     from ..enrolling.finding import find_folder, find_home

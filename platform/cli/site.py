@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from . import site_data, site_enrol, site_keys, site_policy, site_start, site_status
+from . import site_data, site_enrol, site_join, site_keys, site_policy, site_start, site_status
 
 app = typer.Typer(
     no_args_is_help=True, help="A site's own home. Example: wardround site purge --home runs/brain/homes/a"
@@ -16,7 +16,7 @@ def group() -> None:
     """Look after a site's home: its policy, its data, its keys."""
 
 
-app.command("join")(site_enrol.join)
+app.command("join")(site_join.join)
 app.command("approve")(site_enrol.approve)
 app.add_typer(site_enrol.roster, name="roster")
 app.command("start")(site_start.start)

@@ -61,9 +61,7 @@ class SimulatedLine:
         """As :func:`carry`."""
         carry(consortium.coordinator, consortium.sites, parcels, self.tap, self.network)
 
-    def between_rounds(
-        self, consortium: Consortium, *, everybody: bool = False, patience: float | None = None
-    ) -> None:
+    def between_rounds(self, consortium: Consortium, *, everybody: bool = False, patience: float | None = None) -> None:
         """Nobody comes or goes in a simulation."""
 
     def excuses(self, dropped: Collection[str]) -> bool:

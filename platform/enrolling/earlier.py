@@ -13,8 +13,8 @@ from ...privacy.policy import Policy
 from ...privacy.secure_aggregation.roster import Roster
 from ..site_side import LEFT_FILE, ROSTER_FILE
 from .errors import EnrolmentError
+from .site_folder import HASH_PREFIX
 
-_PREFIX = 8
 _RESTORE = "Restore the home from a backup: without it nobody can say what this site's sums were over"
 
 
@@ -74,10 +74,12 @@ def check_earlier(earlier: Collection[Earlier], accepted: Collection[str], *, pr
     Raises:
         EnrolmentError: says which studies, and what their difference would show.
     """
-    short = [each for each in accepted if len(each) < _PREFIX]
+    short = [each for each in accepted if len(each) < HASH_PREFIX]
     if short:
         raise EnrolmentError(
-            f"'{short[0]}' is too short to name a study", where="--sum-again", remedy=f"Give {_PREFIX} digits or more"
+            f"'{short[0]}' is too short to name a study",
+            where="--sum-again",
+            remedy=f"Give {HASH_PREFIX} digits or more",
         )
     open_ = [each for each in earlier if needs_consent(each, private=private)]
     missing = [each for each in open_ if not any(each.study.startswith(name) for name in accepted)]

@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...privacy.ledger.keys import KEY_FILE
 from ..doctor import default_homes
 from .errors import EnrolmentError
-from .site_folder import CONSORTIA, HASH, SiteFolder
+from .site_folder import CONSORTIA, HASH, HASH_PREFIX, SiteFolder
 
-_PREFIX = 8  # digits of a hash that may stand for it
+IDENTITY_FILE = "identity.pem"
 
 
 def folders_of(home: Path) -> Iterator[SiteFolder]:
@@ -33,7 +34,7 @@ def find_folder(home: Path, wanted: str = "") -> SiteFolder:
     """
     found = list(folders_of(home))
     if wanted:
-        by_hash = len(wanted) >= _PREFIX and re.fullmatch(r"[0-9a-f]+", wanted)
+        by_hash = len(wanted) >= HASH_PREFIX and re.fullmatch(r"[0-9a-f]+", wanted)
         chosen = [each for each in found if name_of(each) == wanted or (by_hash and each.digest.startswith(wanted))]
     else:
         chosen = [each for each in found if not each.left.exists()]
@@ -51,7 +52,7 @@ def find_folder(home: Path, wanted: str = "") -> SiteFolder:
         if wanted
         else "this site has left every study that it had joined",
         where=str(home),
-        remedy=f"Name it by its hash, at least {_PREFIX} digits: {listed}",
+        remedy=f"Name it by its hash, at least {HASH_PREFIX} digits: {listed}",
     )
 
 
@@ -74,25 +75,44 @@ def homes_in(root: Path) -> list[Path]:
     return [
         path
         for path in (sorted(root.iterdir()) if root.is_dir() else [])
-        if path.is_dir() and not path.is_symlink() and (path / "identity.pem").is_file()
+        if path.is_dir() and not path.is_symlink() and (path / IDENTITY_FILE).is_file()
     ]
+
+
+def was_used(home: Path) -> bool:
+    """Whether a home has had an identity: it has joined a study, or has a key that only the identity opens."""
+    return (home / CONSORTIA).is_dir() or (home / KEY_FILE).exists()
+
+
+def identity_lost(home: Path) -> EnrolmentError:
+    """A home that was used, whose identity is gone; another in its place would be another hospital's to everybody."""
+    return EnrolmentError(
+        "the identity of this home is gone",
+        where=str(home / IDENTITY_FILE),
+        remedy="Restore the home from a backup. Without one, this site cannot go on with what it has joined",
+    )
 
 
 def find_home(given: Path | None) -> Path:
     """The home that a command is about: the one that is named, or the only one of this machine.
 
     Raises:
-        EnrolmentError: there is none, or more than one and none is named.
+        EnrolmentError: there is none, its identity is gone, or there is more than one and none is named.
     """
     if given is not None:
         home = Path(os.path.abspath(given.expanduser()))
-        if not (home / "identity.pem").is_file():
+        if not (home / IDENTITY_FILE).is_file():
+            if was_used(home):
+                raise identity_lost(home)
             raise EnrolmentError("this is no site's home", where=str(home), remedy="Give the home itself: …/sites/NAME")
         return home
     root = homes_root()
     found = homes_in(root)
     if len(found) == 1:
         return found[0]
+    used = [] if found or not root.is_dir() else [path for path in sorted(root.iterdir()) if was_used(path)]
+    if used:
+        raise identity_lost(used[0])
     raise EnrolmentError(
         f"{len(found)} sites have their homes here: {', '.join(path.name for path in found)}"
         if found

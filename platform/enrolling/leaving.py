@@ -9,6 +9,7 @@ from ...privacy.atomic import sync_folder, write_json
 from ...privacy.home import SiteHome
 from ...privacy.ledger.log import Ledger
 from .noting import note_step
+from .releasing import pending_path
 from .site_folder import SiteFolder
 
 
@@ -59,7 +60,7 @@ def leave(home: SiteHome, folder: SiteFolder, ledger: Ledger) -> Leaving:
     elif folder.flare.exists():
         shutil.rmtree(folder.flare)
     folder.tls_key.unlink(missing_ok=True)
-    folder.root.joinpath(f".{folder.approval.name}.pending").unlink(missing_ok=True)
+    pending_path(folder.approval).unlink(missing_ok=True)
     if folder.root.is_dir():
         sync_folder(folder.root)
     return found

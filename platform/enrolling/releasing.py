@@ -20,7 +20,7 @@ def release_file(path: Path, data: bytes, note: Callable[[], object]) -> None:
     Raises:
         OSError: as the file system reports it. Whatever ``note`` raises; the file has no name then.
     """
-    pending = _pending(path)
+    pending = pending_path(path)
     write_atomic(pending, data)
     note()
     os.replace(pending, path)
@@ -36,7 +36,7 @@ def complete_release(path: Path, named: Callable[[bytes], bool]) -> None:
     Raises:
         OSError: as the file system reports it.
     """
-    pending = _pending(path)
+    pending = pending_path(path)
     if not pending.exists():
         return
     if named(pending.read_bytes()):
@@ -46,5 +46,6 @@ def complete_release(path: Path, named: Callable[[bytes], bool]) -> None:
         pending.unlink()
 
 
-def _pending(path: Path) -> Path:
+def pending_path(path: Path) -> Path:
+    """What a file is called until it takes its name."""
     return path.with_name(f".{path.name}.pending")

@@ -23,6 +23,8 @@ from .portable import check_invitable, portable
 
 CONSORTIA = "consortia"
 HASH = re.compile(r"[0-9a-f]{64}")
+HASH_PREFIX = 8
+"""Digits of a hash, from its beginning, that may stand for it."""
 _BACKUP = "Restore the home from a backup, or join anew with the coordinator's file"
 
 

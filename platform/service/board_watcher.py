@@ -92,14 +92,6 @@ class BoardWatcher:
         if before is not None and before != standing:
             self._log("party", party=name, standing=standing)
 
-    def seen(self, name: str) -> None:
-        """A message came from this party."""
-        self.party(name, "present")
-
-    def lost(self, name: str) -> None:
-        """This party cannot answer at present."""
-        self.party(name, "absent")
-
     def refused(self) -> None:
         """Something that came was refused before it was read."""
         self.board.refused()
@@ -108,13 +100,6 @@ class BoardWatcher:
         """The privacy budget: spent, and left where there is a limit."""
         self.board.privacy(epsilon, left, delta)
         self._log("budget", epsilon=epsilon, left=left)
-
-    def status_trouble(self, error: OSError | None) -> None:
-        """For `StatusBoard`'s ``trouble``: the status could not be written, or can be again."""
-        if error is None:
-            self._log("status-written-again")
-        else:
-            self._log("status-not-written", errno=error.errno)
 
     def _log(self, event: str, **fields: object) -> None:
         if self.log is not None:

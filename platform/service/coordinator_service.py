@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -19,8 +20,11 @@ from ..engines.nvflare.processes import FlareProcess, start_server
 from ..terms import Terms
 from ..watching import Silent, Watcher
 from .board import Board, NoBoard, type_of
+from .network_checks import port_check
 from .runtime import ServiceError
 
+FREED = 10.0
+"""Seconds that a port may be taken by a server that is just ending."""
 LOOK = 0.25
 """Seconds between two looks at who is connected."""
 
@@ -160,3 +164,22 @@ def server_check(process: FlareProcess) -> Callable[[], None]:
             )
 
     return check
+
+
+def check_ports(ports: Collection[int], stopping: Callable[[], bool]) -> None:
+    """Refuse ports that another process has: FLARE would try for ever, and nobody would hear of it.
+
+    Those of a server that was killed a moment ago are waited for.
+
+    Raises:
+        ServiceError: one is taken, or may not be listened at.
+        StopRequestedError: somebody asked to stop.
+    """
+    until = time.monotonic() + FREED
+    for port in sorted(set(ports)):
+        while not (found := port_check("port", port, Path(os.devnull, "none"))).sound:
+            if stopping():
+                raise StopRequestedError
+            if time.monotonic() > until:
+                raise ServiceError(f"port {found.found}", where=f"port {port}", remedy=found.remedy)
+            time.sleep(LOOK)

@@ -1,37 +1,20 @@
-"""Before a start: are a consortium's documents, keys and certificates whole, current, and of one another?"""
+"""Before a start: are a hospital's documents, keys and certificate whole, current, and of one another?"""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterator
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator
 
-from ...privacy.errors import RosterError
 from ...privacy.secure_aggregation.roster import Roster
 from ..doctor import Check
-from ..engines.nvflare.certificates import (
-    SERVER,
-    Checked,
-    Standing,
-    check_certificate,
-    fingerprint,
-    key_fits,
-    read_certificate,
-)
+from ..engines.nvflare.certificates import check_certificate, fingerprint, key_fits
 from ..engines.nvflare.kits import CERTIFICATE, check_kit, read_facts
-from ..engines.nvflare.provisioning import ADMIN
-from ..enrolling.coordinator_folder import ConsortiumFolder
-from ..enrolling.documents import verify
 from ..enrolling.gathering import check_approval
 from ..enrolling.site_folder import SiteFolder
-from ..enrolling.standing import standing_of
 from .checking import guarded
+from .document_checks import check_pinned, judge, sentence
 from .folders import ConsortiumPlace
 
-SOON = dt.timedelta(days=14)
-"""A certificate that ends earlier may end in the middle of a study."""
-_CLOCK = "Look at this machine's clock: timedatectl status. If it is right: "
 _JOIN_AGAIN = "join again with the kit that the coordinator sent: wardround site join KIT"
 
 
@@ -59,74 +42,8 @@ def site_documents(place: ConsortiumPlace, folder: SiteFolder, now: dt.datetime)
         else:
             yield guarded(name, check, f"Restore {folder.root} from a backup, or join anew")
     if "kit" not in missing:
-        yield guarded("certificate", lambda: _site_certificate(folder, now), _sentence(_JOIN_AGAIN))
-        yield guarded("FLARE's files", lambda: _flare_files(folder, now), _sentence(_JOIN_AGAIN))
-
-
-def coordinator_documents(folder: ConsortiumFolder, now: dt.datetime) -> Iterator[Check]:
-    """What a coordinator has of its consortium, each part against the others."""
-    backup = f"Restore {folder.root} from a backup"
-    yield guarded("study", lambda: Check("study", True, f"{folder.study().name}, unchanged"), backup)
-    yield guarded("enrolment", lambda: _enrolment(folder, now), backup)
-    yield guarded("roster", lambda: _coordinator_roster(folder), backup)
-    server, admin = folder.flare / "server" / "startup", folder.flare / "admin" / "startup"
-    renew = f"renew it: wardround consortium provision {folder.root} --renew coordinator"
-    if not server.is_dir():
-        yield Check(
-            "server certificate",
-            False,
-            "not made yet",
-            f"wardround consortium provision {folder.root}, once requests are in",
-        )
-        return
-    kits = (
-        ("server certificate", server / "server.crt", server / "server.key", SERVER),
-        ("admin certificate", admin / "client.crt", admin / "client.key", ADMIN),
-    )
-    for name, certificate, key, owner in kits:
-        yield guarded(name, partial(_own_certificate, folder, name, certificate, key, owner, renew, now), backup)
-    yield guarded("host in certificate", lambda: _host_named(folder, server / "server.crt", renew), backup)
-    yield guarded("hospitals' certificates", lambda: _sites_certificates(folder, now), backup)
-
-
-def judge(name: str, checked: Checked, anew: str, now: dt.datetime) -> Check:
-    """Words for a certificate that was looked at.
-
-    Args:
-        name: of the check. checked: what was found. anew: how a new one is got, as the end of a sentence.
-        now: the time that it was looked at.
-    """
-    clock = f"this machine's clock says {_moment(now)}"
-    match checked.standing:
-        case Standing.UNREADABLE:
-            return Check(name, False, "the certificate or its authority's cannot be read", _sentence(anew))
-        case Standing.OTHER_AUTHORITY:
-            found = "it was not signed by the consortium's authority: it is of another consortium, or of an older kit"
-            return Check(name, False, found, _sentence(anew))
-        case Standing.OTHER_NAME:
-            return Check(name, False, f"it is for '{checked.name}'", _sentence(anew))
-        case Standing.NOT_YET:
-            found = f"it is valid only from {_moment(checked.since)}, and {clock}"
-            return Check(name, False, found, f"{_CLOCK}wait until then, or {anew}")
-        case Standing.EXPIRED:
-            found = f"it expired on {_moment(checked.until)}, and {clock}"
-            return Check(name, False, found, f"{_CLOCK}{anew}")
-    left = (checked.until or now) - now
-    found = f"for '{checked.name}', until {_moment(checked.until)}"
-    if left < SOON:
-        return Check(name, False, f"{found}: it expires in {left.days} days", _sentence(anew))
-    return Check(name, True, found)
-
-
-def _moment(time: dt.datetime | None) -> str:
-    return "?" if time is None else f"{time.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-# --- a hospital ------------------------------------------------------------------------------------------------------
+        yield guarded("certificate", lambda: _site_certificate(folder, now), sentence(_JOIN_AGAIN))
+        yield guarded("FLARE's files", lambda: _flare_files(folder, now), sentence(_JOIN_AGAIN))
 
 
 def _invitation(folder: SiteFolder) -> Check:
@@ -186,7 +103,7 @@ def _signed_roster(folder: SiteFolder) -> Check:
             "the signed roster is not the one in the kit that this site approved",
             "Do not start. Ask the coordinator for the signed roster of this kit: wardround site roster confirm",
         )
-    return _pinned("roster", signed.roster, signed.signatures)
+    return check_pinned("roster", signed.roster, signed.signatures)
 
 
 def _confirmation(folder: SiteFolder) -> Check:
@@ -197,15 +114,6 @@ def _confirmation(folder: SiteFolder) -> Check:
     return Check("confirmation", True, "there; its signature is checked at the start, with the site's key")
 
 
-def _pinned(name: str, text: str, signatures: dict[str, str], confirmed: Collection[str] = ()) -> Check:
-    roster = Roster.from_bytes(text.encode())
-    try:
-        roster.pin({site: bytes.fromhex(given) for site, given in signatures.items()}, confirmed)
-    except RosterError as error:
-        return Check(name, False, error.what, "Do not start. Ask the coordinator for the signed roster once more")
-    return Check(name, True, f"signed by all {len(roster.names)} sites")
-
-
 def _site_certificate(folder: SiteFolder, now: dt.datetime) -> Check:
     kit = folder.read_kit().document
     pem, authority = kit.certificate.encode(), kit.authority.encode()
@@ -213,7 +121,7 @@ def _site_certificate(folder: SiteFolder, now: dt.datetime) -> Check:
     found = judge("certificate", check_certificate(pem, authority, name=folder.site, now=now), anew, now)
     if found.sound and not key_fits(folder.tls_key.read_bytes(), pem):
         return Check(
-            "certificate", False, "it is not for this site's TLS key (tls.key was replaced)", f"{_sentence(anew)}"
+            "certificate", False, "it is not for this site's TLS key (tls.key was replaced)", f"{sentence(anew)}"
         )
     return found
 
@@ -224,81 +132,9 @@ def _flare_files(folder: SiteFolder, now: dt.datetime) -> Check:
         if problem.fatal and problem.where != str(folder.flare / CERTIFICATE):  # which the check before was about
             return Check("FLARE's files", False, f"{problem.what} ({problem.where})", problem.remedy)
     if (folder.flare / CERTIFICATE).read_bytes() != kit.certificate.encode():
-        return Check("FLARE's files", False, "they are of another kit than kit.json", _sentence(_JOIN_AGAIN))
+        return Check("FLARE's files", False, "they are of another kit than kit.json", sentence(_JOIN_AGAIN))
     machine = read_facts(folder.flare).machine
     if (machine.host, machine.port) != (invitation.host, invitation.port):
         found = f"they lead to {machine.host}:{machine.port}, the invitation to {invitation.host}:{invitation.port}"
-        return Check("FLARE's files", False, found, _sentence(_JOIN_AGAIN))
+        return Check("FLARE's files", False, found, sentence(_JOIN_AGAIN))
     return Check("FLARE's files", True, "as this program writes them")
-
-
-# --- a coordinator ---------------------------------------------------------------------------------------------------
-
-
-def _enrolment(folder: ConsortiumFolder, now: dt.datetime) -> Check:
-    folder.read_invitation()
-    standing = standing_of(folder, now=now)
-    of = [row for row in standing.sites if row.takes_part]
-    asked, approved = sum(row.samples is not None for row in of), sum(row.approved for row in of)
-    found = f"{asked} requests and {approved} approvals of {len(of)} hospitals"
-    if not standing.signed:
-        return Check("enrolment", False, found, "; ".join(standing.steps))
-    return Check("enrolment", True, found)
-
-
-def _coordinator_roster(folder: ConsortiumFolder) -> Check:
-    signed, draft = folder.read_signed_roster(), folder.read_roster()
-    if signed is None:
-        remedy = f"Take in all approvals, then: wardround consortium provision {folder.root}"
-        return Check("roster", False, "not signed by all hospitals yet", remedy)
-    if draft is None or draft.to_bytes() != signed.document.roster.encode():
-        remedy = f"Restore {folder.root} from one backup"
-        return Check("roster", False, "the signed roster is not the one that was drawn here", remedy)
-    keys = {site.name: site.public_key for site in draft.sites}
-    confirmed = [name for name, key in folder.confirmed().items() if keys.get(name) == key]
-    found = _pinned("roster", signed.document.roster, dict(signed.document.signatures), confirmed)
-    least = max(draft.thresholds.m, draft.thresholds.t)
-    if found.sound and len(confirmed) < least:
-        return Check(
-            "roster",
-            False,
-            f"{found.found}, but the words of {len(confirmed)} were compared here, and a sum needs {least}",
-            f"Compare by telephone, and add the requests again: wardround consortium add-site REQUEST --consortium "
-            f"{folder.root} --words WORDS",
-        )
-    return found
-
-
-def _own_certificate(
-    folder: ConsortiumFolder, name: str, certificate: Path, key: Path, owner: str, renew: str, now: dt.datetime
-) -> Check:
-    pem, authority = certificate.read_bytes(), (folder.flare / "authority" / "ca.crt").read_bytes()
-    found = judge(name, check_certificate(pem, authority, name=owner, now=now), renew, now)
-    if found.sound and not key_fits(key.read_bytes(), pem):
-        return Check(name, False, "it is not for the key beside it", _sentence(renew))
-    return found
-
-
-def _host_named(folder: ConsortiumFolder, certificate: Path, renew: str) -> Check:
-    from cryptography import x509
-
-    name, host = "host in certificate", folder.record.host
-    found = read_certificate(certificate.read_bytes())
-    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    listed = [str(each.value) for each in names]
-    if host not in listed:
-        return Check(name, False, f"it is for {', '.join(listed)}, the invitation says {host}", _sentence(renew))
-    return Check(name, True, host)
-
-
-def _sites_certificates(folder: ConsortiumFolder, now: dt.datetime) -> Check:
-    name = "hospitals' certificates"
-    authority = (folder.flare / "authority" / "ca.crt").read_bytes()
-    for site, kit in folder.kits().items():
-        renew = f"wardround consortium provision {folder.root} --renew {site}, and send the hospital its new kit"
-        pem = kit.document.certificate.encode()
-        found = judge(name, check_certificate(pem, authority, name=site, now=now), renew, now)
-        if not found.sound:
-            return Check(name, False, f"{site}: {found.found}", found.remedy)
-        verify(kit, bytes.fromhex(folder.record.coordinator))
-    return Check(name, True, f"{len(folder.kits())}, valid for {SOON.days} days and more")

@@ -24,7 +24,7 @@ from ...privacy.egress import COORDINATOR
 from ...privacy.errors import Refusal
 from ...privacy.messages import BY_TAG, STAGE
 from .board import Standing, State
-from .words import ADMINISTRATIVE
+from .private_words import ADMINISTRATIVE
 
 LOG_FILE = "events.jsonl"
 FILE_BYTES, FILES = 5_000_000, 5
@@ -165,7 +165,7 @@ class EventLog:
         make_private(folder)
         alike = {"side": side, "owner": owner, "study": digest, "software": f"wardround {__version__}"}
         formatter = _Lines(alike)
-        formatter.converter = _utc
+        formatter.converter = time.gmtime
         self._handler = _PrivateFile(self.path)
         self._handler.setFormatter(formatter)
         self._handler.addFilter(EventFilter(parties))
@@ -200,6 +200,13 @@ class EventLog:
         fields = {"error": kind, "code": str(code) if isinstance(code, Refusal) else None}
         self._logger.error("error", extra={_EXTRA: {**fields, "errno": getattr(error, "errno", None)}})
 
+    def status_trouble(self, error: OSError | None) -> None:
+        """For `StatusBoard`'s ``trouble``: the status could not be written, or, where None, can be again."""
+        if error is None:
+            self.event("status-written-again")
+        else:
+            self.event("status-not-written", errno=error.errno)
+
     def close(self) -> None:
         """Close the file."""
         self._logger.removeHandler(self._handler)
@@ -216,7 +223,3 @@ class EventLog:
             self.error(value)
         self.event("process-ended")
         self.close()
-
-
-def _utc(seconds: float | None) -> Any:
-    return time.gmtime(seconds)

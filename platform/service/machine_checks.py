@@ -5,16 +5,19 @@ from __future__ import annotations
 import datetime as dt
 import os
 import shutil
+import sys
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from ...privacy.ledger.reading import read_good
 from ...privacy.secure_aggregation.roster import Roster
 from ..checkpoint import KEPT
 from ..doctor import OTHERS, Check
+from ..engines.nvflare.hardening import FLARE_VERSION
 from ..engines.nvflare.relay import PATH_LIMIT
 from .logs import FILE_BYTES, FILES
-from .runtime import runtime_folder
+from .runtime import ServiceError, check_system, runtime_folder
 
 SKEW = dt.timedelta(minutes=5)
 """Clocks may differ by so much."""
@@ -23,7 +26,7 @@ BASE = 200_000_000
 FEATURE_BYTES = 4 * 1024 * 2
 """Bytes of one image's features, the widest there are, while a shard is merged into another."""
 _LOG = FILE_BYTES * FILES
-_FLARE = (2, 9)
+_DEPLOY = "pip install 'wardround[deploy]'"
 
 
 def clock_check(known: dict[str, dt.datetime], ledger: Path, now: dt.datetime) -> Check:
@@ -106,6 +109,18 @@ def feature_bytes(samples: int) -> int:
     return 2 * samples * FEATURE_BYTES
 
 
+def check_ready() -> None:
+    """Refuse a machine on which no process of a consortium can run, before anything is read or asked.
+
+    Raises:
+        ServiceError: it does not run Linux; FLARE is missing, or of another version.
+    """
+    check_system()
+    flare = flare_check()
+    if not flare.sound:
+        raise ServiceError(f"NVIDIA FLARE is needed to start: {flare.found}", where=sys.prefix, remedy=flare.remedy)
+
+
 def umask_check() -> Check:
     """Whether new files of helping programs would be open to others' writing."""
     now = os.umask(0o077)
@@ -118,19 +133,15 @@ def umask_check() -> Check:
 
 
 def flare_check() -> Check:
-    """Whether FLARE is installed, in a version that its hardening is made for."""
+    """Whether FLARE is installed, in the version that its hardening is made for. Nothing of it is imported."""
     try:
         found = version("nvflare")
     except PackageNotFoundError:
-        return Check("FLARE", False, "nvflare is not installed", "pip install 'wardround[deploy]'")
-    numbers = tuple(int(part) for part in found.split(".")[:2] if part.isdigit())
-    if numbers < _FLARE or numbers[:1] != _FLARE[:1]:
-        return Check(
-            "FLARE",
-            False,
-            f"nvflare {found}: this program hardens 2.9 and later 2.x",
-            "pip install 'wardround[deploy]'",
-        )
+        found = ""
+    if not found or find_spec("nvflare") is None:
+        return Check("FLARE", False, "nvflare is not installed", _DEPLOY)
+    if found != FLARE_VERSION:
+        return Check("FLARE", False, f"nvflare {found} is installed, and {FLARE_VERSION} is the one made safe", _DEPLOY)
     return Check("FLARE", True, f"nvflare {found}")
 
 

@@ -85,7 +85,7 @@ def serve_metrics(port: int, board: StatusBoard) -> MetricsServer:
     except ImportError:
         raise MetricsError(
             "metrics need the package prometheus_client, which is not installed",
-            remedy="pip install 'wardround[deploy]', or start without --metrics",
+            remedy="pip install 'wardround[deploy]', or start without --metrics-port",
         ) from None
     # A registry of its own: the default one also tells of the process, Python and the platform.
     registry = CollectorRegistry(auto_describe=False)
@@ -97,7 +97,7 @@ def serve_metrics(port: int, board: StatusBoard) -> MetricsServer:
         raise MetricsError(
             f"port {port} is taken by another process" if taken else f"port {port} cannot be listened at: {error}",
             where=f"{ADDRESS}:{port}",
-            remedy="Give another port: --metrics PORT, or end what listens there (see: ss -ltnp)",
+            remedy="Give another port: --metrics-port PORT, or end what listens there (see: ss -ltnp)",
         ) from None
     return MetricsServer(server, thread)
 

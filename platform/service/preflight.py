@@ -19,8 +19,9 @@ from ..enrolling.site_folder import SiteFolder
 from ..features import default_cache
 from ..opening import LEDGER_FILE
 from .checking import guarded
+from .consortium_checks import coordinator_documents
 from .folders import place_of
-from .kit_checks import coordinator_documents, site_documents
+from .kit_checks import site_documents
 from .machine_checks import (
     clock_check,
     coordinator_bytes,

@@ -80,8 +80,14 @@ def ask_to_end(process: Process, seconds: float) -> bool:
         Whether it has ended within the time.
 
     Raises:
-        RunningError: it does not run, is another user's, or cannot be told from another process.
+        RunningError: it does not run, is another user's, cannot be told from another process, or this is not Linux.
     """
+    if not hasattr(os, "pidfd_open") or not hasattr(signal, "pidfd_send_signal"):
+        raise RunningError(
+            "this system cannot end exactly one process",
+            where=f"process {process.pid}",
+            remedy="Sites and coordinators run on Linux; run this command on the machine that runs the process",
+        )
     refused = "Look for it with: ps -o pid,lstart,args -p"
     try:
         # A descriptor stays this process's: its number could be given out anew between the look and the signal.

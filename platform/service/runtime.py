@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import resource
 import signal
 import stat
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -19,11 +19,25 @@ from ..errors import PlatformError
 
 _PR_SET_DUMPABLE = 4
 _NAME = 16  # hexadecimal digits: the path of a socket may have 107 bytes
-ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+ENDING = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 
 
 class ServiceError(PlatformError):
     """A process that runs for days cannot start, or must end."""
+
+
+def check_system() -> None:
+    """Refuse a system that cannot guard what a long-running process holds.
+
+    Raises:
+        ServiceError: it is not Linux.
+    """
+    if not sys.platform.startswith("linux"):
+        raise ServiceError(
+            "sites and coordinators run on Linux only: their memory, sockets and processes are guarded by its kernel",
+            where=sys.platform,
+            remedy="Use a Linux machine, or a container or virtual machine; simulations run here: wardround run",
+        )
 
 
 def runtime_folder(owner: Path) -> Path:
@@ -60,6 +74,8 @@ def runtime_folder(owner: Path) -> Path:
 
 def guard_memory() -> None:
     """No core files, nothing readable for others, and no process of the same user may look into this one's memory."""
+    import resource  # other systems have no such module
+
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

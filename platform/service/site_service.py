@@ -6,6 +6,7 @@ end. No key, picture or plain update is in any of FLARE's processes; what these 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -39,8 +40,10 @@ STABLE = 120.0
 class ClientKeeper:
     """Keeps FLARE's client running: it ends when the network or the server does it harm, and is started again.
 
+    It looks from a thread of its own, so that a client that ends while the site trains is back before it is needed.
+
     Attributes:
-        start: starts it. note: told what a person should know. clock: monotonic seconds.
+        start: starts it. note: told, on that thread, what a person should know. clock: monotonic seconds.
     """
 
     start: Callable[[], FlareProcess]
@@ -50,9 +53,41 @@ class ClientKeeper:
     _since: float = 0.0
     _failed: int = 0
     _again: float = 0.0
+    _failure: Exception | None = None
+    _thread: threading.Thread | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _closing: threading.Event = field(default_factory=threading.Event)
+
+    def watch(self) -> None:
+        """Start the client, and from now on look after it, until `close`.
+
+        Raises:
+            FlareProcessError, OSError: it cannot be started.
+        """
+        self.look()
+        self._thread = threading.Thread(target=self._look_on, name="client", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise what kept the thread from starting the client again, if anything did."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _look_on(self) -> None:
+        while not self._closing.wait(STEP):
+            try:
+                self.look()
+            except Exception as error:  # whoever asks by `check` raises it
+                self._failure = error
+                return
 
     def look(self) -> None:
         """Start the client where it does not run, and its time has come."""
+        with self._lock:
+            if not self._closing.is_set():
+                self._look()
+
+    def _look(self) -> None:
         now = self.clock()
         if self.process is not None and self.process.alive:
             return
@@ -66,10 +101,14 @@ class ClientKeeper:
             self.process, self._since = self.start(), now
 
     def close(self) -> None:
-        """End it."""
-        if self.process is not None:
-            self.process.stop()
-            self.process = None
+        """End it; calling it twice does no harm."""
+        self._closing.set()
+        with self._lock:
+            if self.process is not None:
+                self.process.stop()
+                self.process = None
+        if self._thread is not None:
+            self._thread.join()  # it waits for nothing but the lock
 
 
 @dataclass
@@ -109,8 +148,9 @@ class SiteService:
         self._closed = "cosignature" in closing  # a start after the end: nothing more is to come
         try:
             self.board.state("waiting")
+            client.watch()
             while not stopping():
-                client.look()
+                client.check()
                 relay.step(self.handle, STEP)
                 if relay.connected != connected:
                     connected = relay.connected

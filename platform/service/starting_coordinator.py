@@ -32,7 +32,7 @@ from ..watching import Watcher
 from .board import Board
 from .conducting import Conducted, abort, concluded, conduct
 from .coordinator_results import write_coordinator_results
-from .coordinator_service import CoordinatorService
+from .coordinator_service import CoordinatorService, check_ports
 from .runtime import ServiceError, runtime_folder
 
 Ending = Literal["complete", "aborted", "stopped"]
@@ -229,6 +229,7 @@ def _over_the_network(
 
     done = ready.at.info.round == ready.study.rounds and sums_are_made(ready.run, ready.terms.figures)
     try:
+        check_ports((folder.record.port, folder.record.admin_port), stopping)
         with service.connected(ending) as line:
             try:
                 if ready.aborted:

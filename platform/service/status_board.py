@@ -19,9 +19,9 @@ from ...privacy.egress import COORDINATOR
 from ...privacy.messages import BY_TAG, STAGE
 from ..errors import RoundError
 from .board import Standing, State
+from .private_words import scrubbed, words_of
 from .running import this_process
 from .status import FINAL, Direction, Party, Spent, Status, Traffic, now
-from .words import scrubbed, words_of
 
 INTERVAL = 0.5
 """Seconds between two writes, but for a change of state or stage, which is written at once."""
@@ -124,14 +124,6 @@ class StatusBoard:
     def party(self, name: str, standing: Standing) -> None:
         """Whether another party is there; unknown names are passed over."""
         self._change(lambda was: {"parties": _with(was.parties, name, standing, heard=standing == "present")})
-
-    def seen(self, name: str) -> None:
-        """A message came from this party."""
-        self.party(name, "present")
-
-    def lost(self, name: str) -> None:
-        """This party cannot answer at present."""
-        self.party(name, "absent")
 
     def refused(self) -> None:
         """This side refused a message or stopped one from leaving."""

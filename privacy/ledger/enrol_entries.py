@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import Literal, get_args
 
 from .entries import Entry, Record
-from .log import Ledger
 
 Step = Literal["request", "approval", "confirmation", "left", "other-patients", "count-again", "sum-again"]
 """``request``: a request to take part was made, which states how much the site trains on. ``approval``: the roster was
@@ -32,17 +31,6 @@ def enrolment(step: Step, study: str, *, document: str = "", roster: str = "", s
     if samples is not None:
         facts["samples"] = samples
     return Record(kind="enrol", study="", outcome="noted", rule=step, facts=facts)
-
-
-def note_enrolment(
-    ledger: Ledger, step: Step, study: str, *, document: str = "", roster: str = "", samples: int | None = None
-) -> None:
-    """Write the entry of one step, synced; see :func:`enrolment`.
-
-    Raises:
-        LedgerError: the ledger cannot be written.
-    """
-    ledger.append([enrolment(step, study, document=document, roster=roster, samples=samples)])
 
 
 def steps_of(entries: Iterable[Entry], study: str = "") -> list[Entry]:

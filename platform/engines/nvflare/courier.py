@@ -34,12 +34,11 @@ from .frames import (
     Submitted,
 )
 from .job import write_job
-from .relay import Link, Listener
+from .listener import Listener
+from .presence import Presence
+from .relay import Link
 
 POLL_SECONDS = 1.0
-FRESH_SECONDS = 12.0
-"""A client that FLARE heard within so many seconds is connected: three of its heartbeats."""
-
 STOP_SECONDS = 5.0
 ASK_SECONDS = 30.0
 JOIN_SECONDS = 15.0
@@ -79,8 +78,7 @@ class FlareCourier:
         self._told: set[str] = set()
         self._present: frozenset[str] = frozenset()
         self._waiting: frozenset[str] = frozenset()
-        self._lost_at: dict[str, float] = {}
-        self._clients: dict[str, float] = {}
+        self._clients = Presence()
         self._job: str | None = None
         self._link: Link | None = None
         self._joined: dict[str, Link] = {}
@@ -109,13 +107,13 @@ class FlareCourier:
     def knocking(self) -> frozenset[str]:
         """See `Courier`."""
         with self._changed:
-            return self._connected() - self._present - self._waiting
+            return self._clients.connected - self._present - self._waiting
 
     @property
     def connected(self) -> frozenset[str]:
         """Sites whose FLARE client was heard by the server just now, whatever the job."""
         with self._changed:
-            return self._connected()
+            return self._clients.connected
 
     # --- parcels ---------------------------------------------------------------------------------------------------
 
@@ -157,6 +155,7 @@ class FlareCourier:
         until = time.monotonic() + timeout
         self._finish()
         with self._changed:
+            self._drop_joined()
             self._events.clear()
             self._owed.clear()
             self._failed.clear()
@@ -194,13 +193,19 @@ class FlareCourier:
         if link is None:
             return False
         self._link = link
+        self._drop_joined()
         threading.Thread(target=self._read, args=(link,), name="wardround-job", daemon=True).start()
         return True
 
+    def _drop_joined(self) -> None:
+        """Let go of controllers whose job was given up before they came: each ends with its link."""
+        while self._joined:
+            self._joined.popitem()[1].close()
+
     def _await_clients(self, until: float) -> frozenset[str]:
         with self._changed:
-            self._changed.wait_for(lambda: bool(self._connected()), max(0.0, until - time.monotonic()))
-            sites = self._connected()
+            self._changed.wait_for(lambda: bool(self._clients.connected), max(0.0, until - time.monotonic()))
+            sites = self._clients.connected
         if not sites:
             raise CourierError(
                 "no site is connected to FLARE's server",
@@ -238,8 +243,7 @@ class FlareCourier:
         for thread in self._threads:
             thread.join(STOP_SECONDS)
         with self._changed:
-            for link in self._joined.values():
-                link.close()
+            self._drop_joined()
 
     # --- threads ---------------------------------------------------------------------------------------------------
 
@@ -247,7 +251,7 @@ class FlareCourier:
         while not self._closed.is_set():
             try:
                 link = self._listener.accept()
-            except RelayError:
+            except RelayError:  # closed
                 return
             if link is None:
                 continue
@@ -281,7 +285,7 @@ class FlareCourier:
             self._missed(site)
         self._owed.clear()
         self._link = None
-        self._clients = {}  # perhaps the server is gone with its job; the next poll says
+        self._clients.doubt()  # perhaps the server is gone with its job; the next poll says
         self._changed.notify_all()
 
     def _handle(self, frame: Frame) -> None:
@@ -295,10 +299,8 @@ class FlareCourier:
                 self._missed(frame.site)
         elif isinstance(frame, Reach):
             present, waiting = frozenset(frame.sites), frozenset(frame.waiting)
-            for site in (self._present | self._waiting) - present - waiting:
-                self._lost_at[site] = time.time()
-            for site in present | waiting:
-                self._lost_at.pop(site, None)
+            self._clients.lost((self._present | self._waiting) - present - waiting)
+            self._clients.found(present | waiting)
             self._reach(present, waiting)
 
     def _reach(self, present: frozenset[str], waiting: frozenset[str]) -> None:
@@ -317,21 +319,14 @@ class FlareCourier:
             self._events.append(Gone(site))
             self._changed.notify_all()
 
-    def _connected(self) -> frozenset[str]:
-        """Clients heard lately, and after this job lost them: before, it may have been the one that died."""
-        now = time.time()
-        return frozenset(
-            name
-            for name, seen in self._clients.items()
-            if now - seen < FRESH_SECONDS and seen > self._lost_at.get(name, 0.0)
-        )
-
     def _poll(self) -> None:
         while not self._closed.wait(POLL_SECONDS):
+            with self._changed:
+                self._clients.asking()
             answer = self._ask(Poll(""))
             with self._changed:
-                clients = answer.clients if isinstance(answer, Polled) else ()
-                self._clients = {client.name: client.seen for client in clients}
+                if isinstance(answer, Polled):
+                    self._clients.answered(answer.clients)
                 self._changed.notify_all()
 
     def _ask(self, frame: Submit | Abort | Poll) -> Frame:

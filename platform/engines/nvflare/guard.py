@@ -30,10 +30,9 @@ from nvflare.private.fed import authenticator
 from nvflare.private.fed.client import admin_commands, client_req_processors, scheduler_cmds, training_cmds
 
 from .cells import CHANNEL
+from .hardening import FLARE_VERSION
 from .job_guard import JobRefusedError, check_archive, check_folder, check_meta
 
-TESTED = ("2.9.0",)
-"""Versions of FLARE whose seams are the ones that are closed here; a site starts under no other."""
 _REFUSED = "refused by this site"
 _SERVER = "server"
 _LAUNCH = "wardround.platform.engines.nvflare.launch"
@@ -103,8 +102,8 @@ def close_remote_control() -> None:
     Raises:
         ConfigError: this version of FLARE is not one that was tested.
     """
-    if flare_version not in TESTED:
-        raise ConfigError(f"NVIDIA FLARE {flare_version} is not one that Wardround is tested with: {', '.join(TESTED)}")
+    if flare_version != FLARE_VERSION:
+        raise ConfigError(f"NVIDIA FLARE {flare_version} is not the one that Wardround is made for: {FLARE_VERSION}")
     _close_orders()
     _close_cells()
     authenticator._get_client_ip = str  # a site registers without its address inside the hospital's network

@@ -15,6 +15,8 @@ from typing import Any, Final
 from ....privacy.atomic import canonical_json
 from .certificates import SERVER
 
+FLARE_VERSION: Final = "2.9.0"
+"""The one whose seams are closed here and in `guard`; no process starts under another."""
 EXECUTOR: Final = "wardround.platform.engines.nvflare.executor.RelayExecutor"
 CONTROLLER: Final = "wardround.platform.engines.nvflare.controller.RelayController"
 GUARD: Final = "wardround.platform.engines.nvflare.guard.SiteGuard"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -21,6 +22,11 @@ RELAY = "WARDROUND_RELAY"
 COURIER = "WARDROUND_COURIER"
 _KEPT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "VIRTUAL_ENV")
 
+_POLL = 0.05
+KILL_SECONDS = 10.0
+"""How long an end by force is waited for: a process that a broken disk holds ends when the disk lets it go."""
+_PLAIN = re.compile(r"[\w./+@:,-]+", re.ASCII)
+
 
 def clean_environment() -> dict[str, str]:
     """What FLARE's processes may know of the starter's environment.
@@ -28,10 +34,6 @@ def clean_environment() -> dict[str, str]:
     FLARE takes settings from any variable that begins with its name, and the place of a passphrase may be in there.
     """
     return {name: os.environ[name] for name in _KEPT if name in os.environ}
-
-
-_POLL = 0.05
-_PLAIN = re.compile(r"[\w./+@:,-]+", re.ASCII)
 
 
 class FlareProcessError(PlatformError):
@@ -75,10 +77,12 @@ class FlareProcess:
         self.kill()
 
     def kill(self) -> None:
-        """End it all at once, as a power cut would."""
-        while kill_marked(self._mark):
+        """End it all at once, as a power cut would; after `KILL_SECONDS` what is left is left."""
+        until = time.monotonic() + KILL_SECONDS
+        while kill_marked(self._mark) and time.monotonic() < until:
             time.sleep(_POLL)
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(max(_POLL, until - time.monotonic()))
         if self._process.stdin is not None:
             self._process.stdin.close()
 

@@ -7,7 +7,6 @@ peer does, dying in the middle of a frame too, ends in `RelayError` or in nothin
 from __future__ import annotations
 
 import contextlib
-import hmac
 import os
 import select
 import socket
@@ -17,14 +16,11 @@ import threading
 import time
 from pathlib import Path
 
-from ....privacy.atomic import make_private, write_atomic
 from .frames import MAX_FRAME, Codec, Frame, RelayError
 
 PATH_LIMIT = 107
 """Longest path of a Unix socket, in bytes: the kernel's structure has 108, the last of them zero."""
 
-SECRET_BYTES = 32
-PROOF_SECONDS = 2.0
 SEND_SECONDS = 30.0
 """How long a peer may leave a frame unread before the link is given up."""
 
@@ -95,7 +91,7 @@ class Link:
                     self._write(memoryview(part))
             except OSError:
                 self.close()
-                raise _gone() from None
+                raise gone() from None
             except BaseException:
                 self.close()  # half a frame is out; nothing can follow it
                 raise
@@ -107,13 +103,13 @@ class Link:
                 left = left[self._socket.send(left, socket.MSG_NOSIGNAL) :]
             except BlockingIOError:
                 if not self._wait(select.POLLOUT, until):
-                    raise _gone() from None
+                    raise gone() from None
 
     def _wait(self, event: int, until: float | None) -> bool:
         poll = select.poll()
         number = self._socket.fileno()
         if number < 0:
-            raise _gone()
+            raise gone()
         poll.register(number, event)
         seconds = None if until is None else max(0.0, until - time.monotonic())
         return bool(poll.poll(None if seconds is None else seconds * 1000))
@@ -137,11 +133,11 @@ class Link:
                         return None
                     continue
                 if not data:
-                    raise _gone()
+                    raise gone()
                 self._buffer += data
         except OSError:
             self.close()
-            raise _gone() from None
+            raise gone() from None
         except RelayError:
             self.close()
             raise
@@ -167,11 +163,17 @@ class Link:
         self._socket.close()
 
 
-def _gone() -> RelayError:
+def gone() -> RelayError:
+    """What ends a link, or the wait for one."""
     return RelayError("the other end of a relay is gone")
 
 
-def _checked(path: Path) -> Path:
+def checked_path(path: Path) -> Path:
+    """The absolute path of a socket.
+
+    Raises:
+        RelayError: it is longer than the system allows.
+    """
     path = path.absolute()
     size = len(os.fsencode(path))
     if size > PATH_LIMIT:
@@ -206,111 +208,13 @@ def secret_path(path: Path) -> Path:
     return path.with_name(path.name + ".key")
 
 
-class Listener:
-    """Accepts links on a socket file, mode 0600 in a folder of mode 0700; both are made where they are missing.
-
-    Beside it lie 32 random bytes, new each time, that whoever connects must show first: only who can read this user's
-    private files can. A socket file that a killed process left behind is replaced; one still listened on is not.
-
-    Args:
-        path: of the socket; at most `PATH_LIMIT` bytes, in any private folder.
-        kinds: the frames that may arrive.
-        limit: largest frame in bytes.
-        uid: the user whose processes may connect; this one's by default.
-
-    Raises:
-        RelayError: when the path is too long, its folder is open to others, or another process listens there.
-    """
-
-    def __init__(
-        self, path: Path, kinds: tuple[type[Frame], ...], *, limit: int = MAX_FRAME, uid: int | None = None
-    ) -> None:
-        self.path, self._kinds, self._limit, self._uid = _checked(path), kinds, limit, uid
-        self._secret = os.urandom(SECRET_BYTES)
-        try:
-            make_private(self.path.parent)
-        except OSError as error:
-            raise RelayError("the folder of a relay cannot be made", where=f"{path.parent}: {error.strerror}") from None
-        check_folder(self.path.parent)
-        self._clear()
-        write_atomic(secret_path(self.path), self._secret)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._socket.bind(str(self.path))
-            self.path.chmod(0o600)
-            self._socket.listen(8)
-            self._inode = self.path.lstat().st_ino
-        except OSError as error:
-            self._socket.close()
-            raise RelayError("the socket of a relay cannot be made", where=f"{path}: {error.strerror}") from None
-
-    def _clear(self) -> None:
-        try:
-            status = self.path.lstat()
-        except FileNotFoundError:
-            return
-        if not stat.S_ISSOCK(status.st_mode):
-            raise RelayError("a file is where a relay's socket belongs", where=str(self.path), remedy="Move it away.")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(2.0)
-            try:
-                probe.connect(str(self.path))
-            except (ConnectionRefusedError, FileNotFoundError):
-                self.path.unlink(missing_ok=True)
-                return
-            except OSError:
-                pass  # whoever does not accept now is there all the same
-        raise RelayError(
-            "another process listens on this relay", where=str(self.path), remedy="Stop the one that runs already."
-        )
-
-    def accept(self, timeout: float | None = None) -> Link | None:
-        """The next link; None when nobody came within ``timeout`` seconds, or somebody who may not.
-
-        Raises:
-            RelayError: when the listener is closed.
-        """
-        try:
-            self._socket.settimeout(timeout)
-            connection, _ = self._socket.accept()
-        except TimeoutError:
-            return None
-        except OSError:
-            raise _gone() from None
-        with contextlib.suppress(RelayError, OSError):
-            if self._proves(connection):
-                return Link(connection, self._kinds, limit=self._limit, uid=self._uid)
-        connection.close()
-        return None
-
-    def _proves(self, connection: socket.socket) -> bool:
-        connection.settimeout(PROOF_SECONDS)
-        shown = b""
-        while len(shown) < SECRET_BYTES:
-            part = connection.recv(SECRET_BYTES - len(shown))
-            if not part:
-                return False
-            shown += part
-        return hmac.compare_digest(shown, self._secret)
-
-    def close(self) -> None:
-        """Stop listening and remove the socket file, unless it is another's by now."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        with contextlib.suppress(OSError):
-            if self.path.lstat().st_ino == self._inode:
-                self.path.unlink()
-                secret_path(self.path).unlink(missing_ok=True)
-
-
 def connect(path: Path, kinds: tuple[type[Frame], ...], *, limit: int = MAX_FRAME, uid: int | None = None) -> Link:
-    """A link to whoever listens at ``path``; see `Listener`.
+    """A link to whoever listens at ``path``; see `listener.Listener`.
 
     Raises:
         RelayError: when nobody does, or the path, its folder or its owner is not as it must be.
     """
-    path = _checked(path)
+    path = checked_path(path)
     check_folder(path.parent)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from ....privacy.egress import Sealed
 from .frames import FRAME_BYTES, MAX_ANSWERS, MAX_FRAME, TO_SITE, Answer, Dropped, Frame, Hand, RelayError, Stop
-from .relay import Link, Listener
+from .listener import Listener
+from .relay import Link
 
-POLL_SECONDS = 0.5
+WAITING = 16
+"""Parcels that may wait while the site is at work; who sends more is no job of ours, and loses its link."""
 
 Handle = Callable[[bytes], Iterable[Sealed]]
 """The site: exact bytes of a message to it, and the sealed messages that it answers."""
@@ -98,7 +100,7 @@ class SiteRelay:
         while not self._closed:
             try:
                 link = self._listener.accept()
-            except RelayError:
+            except RelayError:  # closed
                 return
             if link is None:
                 continue
@@ -117,6 +119,8 @@ class SiteRelay:
                 if isinstance(frame, Hand):
                     with self._changed:
                         if link is self._link:
+                            if len(self._parcels) >= WAITING:
+                                raise RelayError(f"more than {WAITING} parcels wait for the site")
                             self._parcels.append((link, frame))
                             self._changed.notify_all()
         except RelayError:

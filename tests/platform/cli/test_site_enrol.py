@@ -16,11 +16,14 @@ import typer
 from typer.testing import CliRunner
 from wardround.platform.cli.app import app
 from wardround.platform.cli.site_enrol_asking import ask_share
+from wardround.platform.cli.site_enrol_home import held_home, identity_to_join, own_identity
 from wardround.platform.engines.nvflare.hardening import Machine
 from wardround.platform.enrolling.coordinator_folder import ConsortiumFolder
+from wardround.platform.enrolling.documents import sign_document
 from wardround.platform.enrolling.errors import EnrolmentError
 from wardround.platform.enrolling.founding import found
 from wardround.platform.enrolling.gathering import add_file
+from wardround.platform.enrolling.kinds import SignedRoster
 from wardround.platform.enrolling.provisioned import provision
 from wardround.platform.enrolling.site_folder import SiteFolder
 from wardround.privacy.identity import fingerprint
@@ -266,6 +269,46 @@ def test_an_earlier_study_is_named_by_a_person(run: Call, ready: Town) -> None:
     assert not ready.site().approval.exists()
     ended = typed(ready, "amber", "cdcdcdcd\ntiny\n", "site", "approve")
     assert ended.exit_code == 0, ended.output
+
+
+def signed_roster(town: Town) -> bytes:
+    kit = town.site().read_kit().document
+    roster = SignedRoster(kit.study_hash, kit.roster, dict.fromkeys(SITES, "00" * 64))
+    return sign_document(roster, town.folder.read_identity(SECRET.encode())).data
+
+
+def test_a_site_whose_identity_is_gone_gets_no_other(run: Call, ready: Town) -> None:
+    identity = ready.home("amber") / "identity.pem"
+    identity.unlink()
+    signed = ready.root / "signed-roster.json"
+    signed.write_bytes(signed_roster(ready))
+    home = ("--home", ready.home("amber"))
+    again = ("--site", "amber", "--words", ready.words, "--yes", "--count-again")
+    for words in (
+        ("approve", "--yes"),
+        ("approve", "--yes", *home),
+        ("roster", "confirm", signed, *home),
+        ("join", ready.folder.kit("amber")),
+        ("leave", "--yes"),
+        ("start",),
+    ):
+        ended = run(ready, "amber", "site", *words)
+        ended.assert_explains("the identity of this home is gone", "backup")
+        assert not identity.exists()
+    ended = run(ready, "amber", "site", "join", ready.folder.invitation, *again)
+    assert ended.code == 1
+    assert "the identity of this home is gone" in ended.err
+    assert not identity.exists()
+
+
+def test_only_joining_makes_an_identity(town: Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WARDROUND_PASSPHRASE_FILE", str(town.root / "secret"))
+    with held_home(tmp_path / "sites" / "amber") as held:
+        with pytest.raises(EnrolmentError, match="identity of this home is gone"):
+            own_identity(held, None)
+        assert not held.identity.exists()
+        made = identity_to_join(held, None)
+        assert own_identity(held, None).public_key == identity_to_join(held, None).public_key == made.public_key
 
 
 def test_a_policy_is_edited_on_a_copy_checked_and_replaced_whole(

@@ -258,7 +258,7 @@ def test_a_coordinator(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with StatusBoard(tmp_path / "status.json", "coordinator", "brain", DIGEST, 5, parties=["amber", "birch"]) as board:
         board.state("running")
         board.at(1, "advert")
-        board.seen("amber")
+        board.party("amber", "present")
         board.party("birch", "dropped")
         board.message("advert", 250_000, "in", "amber")
         until = time.monotonic() + 10

@@ -93,14 +93,14 @@ def test_a_budget_is_not_spent_twice(opened: Enrolled, place: str) -> None:
     assert sorted(charged) == keys["amber"]
 
 
-LIES = ("two-adapters", "substituted-key", "small-cohort", "two-survivor-sets", "changed-unmask")
+LATE = ("small-cohort", "two-survivor-sets", "changed-unmask")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("lie", LIES)
-def test_sites_release_nothing_to_a_coordinator_that_lies(opened: Enrolled, lie: str) -> None:
-    """It lies in the second round in all its tries: nothing comes of it, and the first round's adapter stays."""
+@pytest.mark.parametrize("lie", ["two-adapters", "substituted-key"])
+def test_a_coordinator_that_lies_before_the_sum_gets_none(opened: Enrolled, lie: str) -> None:
+    """It lies in all its tries at the second round: nothing comes of it, and the first round's adapter stays."""
     three = opened("three-lies", study_text(), THREE)
     sites = three.start_sites()
     coordinator = three.start_coordinator(hook=f"lie:{lie}:2")
@@ -113,6 +113,20 @@ def test_sites_release_nothing_to_a_coordinator_that_lies(opened: Enrolled, lie:
     if lie != "two-adapters":  # whose adverts, of two adapters, add up to nothing before anybody is asked more
         assert any(three.status(site)["refusals"] for site in THREE)
     three.check_ledgers()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("lie", LATE)
+def test_a_coordinator_that_lies_about_the_sum_gets_no_other(opened: Enrolled, lie: str) -> None:
+    """Sites refuse the lie; what it gets in the end is the sum of all three, as if it had not lied."""
+    three = opened("three-lies", study_text(), THREE)
+    coordinator, sites = three.start_coordinator(hook=f"lie:{lie}:2"), three.start_sites()
+    three.complete(coordinator, sites)
+    assert f"round 2: the coordinator lied, as scripted: {lie}" in coordinator.said
+    assert any(three.status(site)["refusals"] for site in THREE)
+    assert three.participants == [list(THREE)] * 3
+    assert three.adapter == three.in_process(three.root / "same")
 
 
 @pytest.fixture

@@ -175,9 +175,9 @@ def test_the_watcher_tells_all_three(tmp_path: Path) -> None:
         watcher.state("running")
         watcher.at(1, "advert")
         watcher.at(1, "advert")
-        watcher.seen("amber")
-        watcher.lost("birch")
-        watcher.lost("birch")
+        watcher.party("amber", "present")
+        watcher.party("birch", "absent")
+        watcher.party("birch", "absent")
         watcher.message("masked-vector", 9, "in", "amber")
         watcher.note(f"left out: {PLANTED[2]}")
         watcher.round_done(
@@ -189,8 +189,8 @@ def test_the_watcher_tells_all_three(tmp_path: Path) -> None:
             },
             5,
         )
-        watcher.status_trouble(OSError(errno.ENOSPC, "full"))
-        watcher.status_trouble(None)
+        log.status_trouble(OSError(errno.ENOSPC, "full"))
+        log.status_trouble(None)
         watcher.privacy(1.0, 2.0, 1e-5)
         status = board.snapshot()
     assert {party.name: party.standing for party in status.parties} == {"amber": "present", "birch": "dropped"}

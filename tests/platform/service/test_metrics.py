@@ -72,7 +72,7 @@ def test_a_port_that_is_taken(board: StatusBoard) -> None:
         with pytest.raises(MetricsError) as refused:
             serve_metrics(listener.getsockname()[1], board)
     assert "taken" in refused.value.what
-    assert "--metrics" in refused.value.remedy
+    assert "--metrics-port PORT" in refused.value.remedy
 
 
 def test_after_its_end_the_port_is_free(board: StatusBoard, tmp_path: Path) -> None:
@@ -88,3 +88,4 @@ def test_without_the_package(board: StatusBoard, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(MetricsError) as refused:
         serve_metrics(0, board)
     assert "wardround[deploy]" in refused.value.remedy
+    assert "--metrics-port" in refused.value.remedy

@@ -31,7 +31,7 @@ from wardround.platform.service.preflight import examine_kit
 from wardround.platform.service.status_board import StatusBoard
 from wardround.privacy.atomic import write_atomic
 from wardround.privacy.identity import Identity
-from wardround.privacy.ledger.enrol_entries import note_enrolment
+from wardround.privacy.ledger.enrol_entries import enrolment
 from wardround.privacy.ledger.log import Ledger
 from wardround.privacy.secure_aggregation.roster import Roster
 
@@ -228,7 +228,7 @@ def test_a_clock_that_is_behind(enrolled: Enrolled) -> None:
 def test_a_clock_that_was_set_back_since_the_last_entry(enrolled: Enrolled) -> None:
     later = NOW + dt.timedelta(days=3)
     with Ledger.open(enrolled.home / "ledger.jsonl", owner=enrolled.site, clock=lambda: later) as ledger:
-        note_enrolment(ledger, "request", enrolled.digest)
+        ledger.append([enrolment("request", enrolled.digest)])
     check = only(enrolled.folder.root, "clock")
     assert "last ledger entry" in check.found
     assert not faults(enrolled.folder.root, now=later)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
+from wardround.platform.service import running
 from wardround.platform.service.running import Life, Process, RunningError, ask_to_end, look, this_process
 
 TELL = (
@@ -103,3 +104,11 @@ def test_one_that_has_ended_is_no_longer_there(child: tuple[subprocess.Popen[str
     end(popen)
     with pytest.raises(RunningError, match="has ended already"):
         ask_to_end(process, 0.1)
+
+
+@pytest.mark.parametrize("missing", [(running.os, "pidfd_open"), (running.signal, "pidfd_send_signal")])
+def test_a_system_without_such_signals_is_said(monkeypatch: pytest.MonkeyPatch, missing: tuple[object, str]) -> None:
+    monkeypatch.delattr(*missing)
+    with pytest.raises(RunningError, match="cannot end exactly one process") as refused:
+        ask_to_end(this_process(), 0.1)
+    assert "Linux" in refused.value.remedy

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from wardround.platform.service import runtime
-from wardround.platform.service.runtime import ServiceError, runtime_folder, until_signalled
+from wardround.platform.service.runtime import ServiceError, check_system, runtime_folder, until_signalled
 
 PATIENCE = 20
 
@@ -210,3 +210,30 @@ def test_memory_is_guarded() -> None:
         assert os.stat(f"/proc/{child.pid}/mem").st_uid == 0
     finally:
         end(child)
+
+
+# --- other systems --------------------------------------------------------------------------------------------------
+
+ELSEWHERE = """
+import signal, sys
+sys.modules["resource"] = None
+del signal.SIGHUP
+from wardround.platform.service import machine_checks, running, runtime
+print(*(signal.Signals(number).name for number in runtime.ENDING))
+"""
+
+
+def test_these_modules_load_where_they_cannot_be_used() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE], capture_output=True, text=True, timeout=PATIENCE * 3, check=True
+    )
+    assert told.stdout.split() == ["SIGTERM", "SIGINT"]
+
+
+def test_another_system_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_system()
+    monkeypatch.setattr(runtime.sys, "platform", "darwin")
+    with pytest.raises(ServiceError, match="Linux only") as refused:
+        check_system()
+    assert refused.value.where == "darwin"
+    assert refused.value.remedy

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -13,6 +15,7 @@ import pytest
 from wardround.platform.consortium import Consortium, open_consortium
 from wardround.platform.coordinator_side import IDENTITY_FILE
 from wardround.platform.engines.local import SimulatedLine
+from wardround.platform.engines.nvflare.processes import FlareProcessError
 from wardround.platform.enrolment import open_identity
 from wardround.platform.faults import SimulatedClock
 from wardround.platform.service import site_service
@@ -110,6 +113,51 @@ def test_a_client_that_had_worked_is_started_again_soon() -> None:
     assert f"again in {RESTARTS[0]:g} s" in kept.notes[-1]
 
 
+def wait(true: Callable[[], object]) -> None:
+    end = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def test_a_client_is_looked_after_while_the_site_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site_service, "STEP", 0.01)
+    kept = Kept()
+    kept.keeper.watch()
+    assert len(kept.started) == 1
+    kept.started[0][1].alive = False  # and nobody calls `look`
+    wait(lambda: kept.notes)
+    kept.now = RESTARTS[0]
+    wait(lambda: len(kept.started) == 2)
+    kept.keeper.check()
+    kept.keeper.close()
+    kept.keeper.close()
+    assert [process.ended for _, process in kept.started] == [["kill"], ["stop"]]
+    assert not [thread for thread in threading.enumerate() if thread.name == "client"]
+    kept.keeper.look()
+    assert len(kept.started) == 2  # nothing is started after the end
+
+
+def test_a_client_that_cannot_be_started_again_is_said_to_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site_service, "STEP", 0.01)
+    kept = Kept()
+    kept.keeper.watch()
+    kept.keeper.start = lambda: (_ for _ in ()).throw(FlareProcessError("this folder holds no site's kit"))
+    kept.started[0][1].alive = False
+    wait(lambda: kept.notes)
+    kept.now = RESTARTS[0]
+
+    def asked() -> bool:
+        try:
+            kept.keeper.check()
+        except FlareProcessError:
+            return True
+        return False
+
+    wait(asked)
+    kept.keeper.close()
+
+
 # --- the service ----------------------------------------------------------------------------------------------------
 
 
@@ -203,7 +251,7 @@ def world(toy: Callable[..., Any], tmp_path: Path, BACKBONE: str, monkeypatch: p
         terms = Terms(
             made.study, made.method, site.trainer.layout, consortium.coordinator.state, consortium.roster, BACKBONE
         )
-        side = SideOf(site, consortium.homes[NAME])
+        side = SideOf(site, consortium.homes[NAME], consortium.ledgers[NAME])
         notes: list[str] = []
         clock = [0.0]
         service = SiteService(
@@ -223,6 +271,7 @@ class SideOf:
 
     site: Any
     home: Any
+    ledger: Any = None
     budget: Any = None
 
 

@@ -19,7 +19,7 @@ from wardround.platform.purging import plan_purge, purge
 from wardround.privacy.errors import LedgerError
 from wardround.privacy.home import SiteHome
 from wardround.privacy.identity import Identity
-from wardround.privacy.ledger.enrol_entries import enrolment, note_enrolment, steps_of
+from wardround.privacy.ledger.enrol_entries import enrolment, steps_of
 from wardround.privacy.ledger.entries import Record
 from wardround.privacy.ledger.keys import open_key
 from wardround.privacy.ledger.log import Ledger
@@ -41,10 +41,10 @@ def home(tmp_path: Path) -> Path:
         identity = Identity.create(made.identity, b"a long passphrase")
         with Ledger.open(made.ledger, owner="amber", clock=now) as ledger:
             open_key(made.folder, identity, ledger)
-            note_enrolment(ledger, "request", STUDY, document=DOCUMENT, samples=24)
-            note_enrolment(ledger, "count-again", OTHER)
-            note_enrolment(ledger, "request", OTHER, document=DOCUMENT, samples=0)
-            note_enrolment(ledger, "approval", STUDY, document=DOCUMENT, roster=ROSTER)
+            ledger.append([enrolment("request", STUDY, document=DOCUMENT, samples=24)])
+            ledger.append([enrolment("count-again", OTHER)])
+            ledger.append([enrolment("request", OTHER, document=DOCUMENT, samples=0)])
+            ledger.append([enrolment("approval", STUDY, document=DOCUMENT, roster=ROSTER)])
         (made.state(STUDY) / "request.json").write_bytes(b"{}")
         return made.folder
 

@@ -22,6 +22,7 @@ from wardround.platform.engines.nvflare.frames import (
     Frame,
     Joined,
     Lost,
+    Poll,
     Polled,
     Reach,
     RelayError,
@@ -29,6 +30,7 @@ from wardround.platform.engines.nvflare.frames import (
     Submit,
     Submitted,
 )
+from wardround.platform.engines.nvflare.presence import FRESH_SECONDS
 from wardround.platform.engines.nvflare.relay import Link, connect
 from wardround.privacy import egress
 
@@ -48,6 +50,8 @@ class Flare:
         self.asked: list[Frame] = []
         self.jobs: list[Link] = []
         self.ended = False
+        self.polls = 0
+        self.silent = False
 
     def __call__(self, kit: Path, log: Path) -> Flare:
         return self
@@ -60,7 +64,16 @@ class Flare:
             return self.answer or Submitted(f"job-{len(self.asked)}")
         if isinstance(frame, Abort):
             self.asked.append(frame)
+        if isinstance(frame, Poll):
+            self.polls += 1
+        if self.silent:
+            return Failed("unreachable")
         return Polled(tuple(Client(name, seen or time.time()) for name, seen in self.sites.items()), "")
+
+    def polled(self) -> None:
+        """Wait until a question that is put from now on has been answered."""
+        before = self.polls
+        wait(lambda: self.polls >= before + 2)
 
     def join(self, job: str) -> None:
         link = connect(self.folder / "courier.sock", FROM_COURIER)
@@ -159,13 +172,12 @@ def test_who_came_later_or_came_back_knocks_and_who_only_lacks_its_process_does_
     wait(lambda: courier.knocking == {"charlie"})
     job.send(Reach(("alpha",), ("bravo",)))
     wait(lambda: courier.present == {"alpha"})
-    time.sleep(0.2)
+    flare.polled()
     assert courier.knocking == {"charlie"}
     flare.sites["bravo"] = time.time()  # its last heartbeat; then it died, and FLARE has not noticed
-    time.sleep(0.1)
     job.send(Reach(("alpha",), ()))
-    wait(lambda: courier._lost_at)
-    time.sleep(0.2)
+    wait(lambda: not courier._waiting)
+    flare.polled()
     assert courier.knocking == {"charlie"}
     flare.sites["bravo"] = 0.0
     wait(lambda: courier.knocking == {"bravo", "charlie"})
@@ -201,7 +213,6 @@ def test_renewing_drops_what_was_queued(courier: FlareCourier, flare: Flare) -> 
         ({}, None, True, "no site is connected"),
         ({"alpha": 0.0}, Failed("unreachable"), True, "did not take the job"),
         ({"alpha": 0.0}, None, False, "did not start within"),
-        ({"alpha": 1.0}, None, True, "no site is connected"),
     ],
 )
 def test_a_job_that_cannot_be_had_is_said_in_words(
@@ -214,6 +225,41 @@ def test_a_job_that_cannot_be_had_is_said_in_words(
     assert courier.present == frozenset()
     if not start:
         assert isinstance(flare.asked[-1], Abort)  # nothing half-started is left
+
+
+def test_a_poll_that_fails_forgets_nobody(courier: FlareCourier, flare: Flare, monkeypatch: pytest.MonkeyPatch) -> None:
+    flare.sites = {"alpha": 0.0}
+    wait(lambda: courier.connected == {"alpha"})
+    flare.silent = True
+    flare.polled()
+    assert courier.connected == {"alpha"}
+    late = time.monotonic() + FRESH_SECONDS
+    monkeypatch.setattr(courier._clients, "_clock", lambda: late)
+    assert courier.connected == frozenset()
+
+
+def test_a_site_that_is_heard_no_more_is_not_waited_for(
+    courier: FlareCourier, flare: Flare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flare.sites = {"alpha": 1.0}
+    wait(lambda: courier.connected == {"alpha"})
+    late = time.monotonic() + FRESH_SECONDS
+    monkeypatch.setattr(courier._clients, "_clock", lambda: late)
+    with pytest.raises(CourierError, match="no site is connected"):
+        courier.renew(0.2)
+
+
+def test_a_controller_that_comes_after_its_job_was_given_up_is_let_go(courier: FlareCourier, flare: Flare) -> None:
+    flare.sites, flare.start = {"alpha": 0.0}, False
+    with pytest.raises(CourierError, match="did not start within"):
+        courier.renew(0.3)
+    flare.join("job-1")
+    wait(lambda: courier._joined)
+    late, flare.start = flare.jobs[0], True
+    started(courier, flare, "alpha")
+    with pytest.raises(RelayError):
+        late.receive(5.0)
+    assert courier._joined == {}
 
 
 def test_one_coordinator_process_a_folder(courier: FlareCourier, flare: Flare) -> None:

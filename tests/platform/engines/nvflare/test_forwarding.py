@@ -13,6 +13,7 @@ from wardround.platform.engines.nvflare import dispatcher as dispatcher_module
 from wardround.platform.engines.nvflare.dispatcher import Dispatcher
 from wardround.platform.engines.nvflare.forwarder import Forwarder
 from wardround.platform.engines.nvflare.frames import (
+    FROM_SITE,
     NO_KEY,
     Answer,
     Answered,
@@ -26,7 +27,8 @@ from wardround.platform.engines.nvflare.frames import (
     Receipt,
     RelayError,
 )
-from wardround.platform.engines.nvflare.site_relay import SiteRelay
+from wardround.platform.engines.nvflare.relay import connect
+from wardround.platform.engines.nvflare.site_relay import WAITING, SiteRelay
 from wardround.privacy import egress
 
 NUMBERS = [bytes([n]) * 16 for n in range(8)]
@@ -217,3 +219,21 @@ def test_one_handler_at_a_time(world: World) -> None:
     for thread in threads:
         thread.join(10.0)
     until(lambda: len([told for told in world.told if isinstance(told, Answered)]) == 4)
+
+
+def test_who_sends_more_than_a_site_can_take_loses_its_link(tmp_path: Path) -> None:
+    site = SiteRelay(tmp_path / "s" / "relay.sock", limit=1000)
+    link = connect(tmp_path / "s" / "relay.sock", FROM_SITE)
+    try:
+        until(lambda: site.connected)
+        for number in range(WAITING):
+            link.send(Hand(bytes([number]) * 16, b"x"))
+        assert link.receive(0.1) is None
+        link.send(Hand(b"n" * 16, b"x"))
+        with pytest.raises(RelayError):
+            link.receive(5.0)
+        until(lambda: not site.connected)
+        assert not site.step(lambda wire: (), 0.0)  # nothing of it is left
+    finally:
+        link.close()
+        site.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from typing import Any
 
 import pytest
 from wardround.platform.engines.nvflare.frames import Answer, Beat, Codec, Hand, RelayError
-from wardround.platform.engines.nvflare.relay import Link, Listener, connect, secret_path
+from wardround.platform.engines.nvflare.listener import Listener
+from wardround.platform.engines.nvflare.relay import Link, connect, secret_path
 
 KINDS = (Hand, Beat)
 NUMBER = bytes(range(16))
@@ -183,3 +185,35 @@ def test_a_long_path_and_an_open_folder_are_refused_in_words(tmp_path: Path, pat
     path.parent.chmod(0o700)
     with pytest.raises(RelayError, match="nobody listens"):
         connect(path, KINDS)
+
+
+def test_too_many_open_files_end_no_listener(listener: Listener) -> None:
+    ours = kept(connect(listener.path, KINDS))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open(os.devnull) as lowest:
+        free = lowest.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))  # what is open stays so
+    try:
+        assert listener.accept(5.0) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    theirs = listener.accept(5.0)
+    assert theirs is not None
+    kept(theirs)
+    ours.send(Beat())
+    assert theirs.receive(5.0) == Beat()
+
+
+def test_who_waits_for_a_link_is_woken_when_the_listener_is_closed(listener: Listener) -> None:
+    ended: list[bool] = []
+
+    def wait() -> None:
+        with pytest.raises(RelayError):
+            listener.accept()
+        ended.append(True)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    listener.close()
+    thread.join(5.0)
+    assert ended == [True]
