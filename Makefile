@@ -38,11 +38,12 @@ types: install
 	@mkdir -p .lint && ln -sfn .. .lint/wardround
 	MYPYPATH=.lint $(BIN)/mypy $(FOLDERS:%=-p wardround.%)
 
+# A process a core, each test file whole in one of them.
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-all: lint types
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(BIN)/python -m pytest -m 'slow or not slow' -n auto --dist loadfile
 
 # setuptools copies what an earlier build left in build/, also modules that are gone since.
 wheel: install

@@ -74,9 +74,12 @@ def run_coordinator(
     study = folder.study()
     secret = passphrase_for(passphrase_file, new=False, folder=folder.root)
     parties = members(study)
-    with _shown(study, folder.status, folder.logs, "coordinator", "coordinator", parties, metrics_port) as (
-        watch,
-        stopping,
+    with (
+        folder.run.locked(),  # before the status: a second start must not write over that of the first
+        _shown(study, folder.status, folder.logs, "coordinator", "coordinator", parties, metrics_port) as (
+            watch,
+            stopping,
+        ),
     ):
         ready = prepare(folder, secret, watch)
         if submit:
@@ -98,6 +101,7 @@ def run_site(home: Path | None, wanted: str, passphrase_file: Path | None, *, me
 
     check_ready()
     from ...privacy.egress import COORDINATOR
+    from ...privacy.home import SiteHome
     from ...privacy.identity import Identity
     from ..enrolling.finding import find_folder, find_home
     from ..enrolling.passphrase import passphrase_for
@@ -108,11 +112,14 @@ def run_site(home: Path | None, wanted: str, passphrase_file: Path | None, *, me
     folder.check_not_left()
     study = folder.study()
     secret = passphrase_for(passphrase_file, new=False, folder=place)
-    with _shown(study, folder.status, folder.logs, "site", place.name, [COORDINATOR], metrics_port) as (
-        watch,
-        stopping,
+    with (
+        SiteHome.open(place.parent, place.name) as home,  # before the status: that of a running process stays
+        _shown(study, folder.status, folder.logs, "site", place.name, [COORDINATOR], metrics_port) as (
+            watch,
+            stopping,
+        ),
     ):
-        start = SiteStart(place, place.name, folder, lambda path: Identity.load(path, secret))
+        start = SiteStart(home, folder, lambda path: Identity.load(path, secret))
         ending = take_part(start, watch, watch, stopping)
         watch.state(ending)
     if ending == "complete":

@@ -147,7 +147,7 @@ def coordinate(
     patience: float,
     listen: str = "",
 ) -> Ending:
-    """Run a study to its end, or until somebody asks to stop.
+    """Run a study to its end, or until somebody asks to stop; the caller holds the run's lock.
 
     Args:
         ready: from `prepare`. watch, board: told of the progress.
@@ -160,46 +160,47 @@ def coordinate(
         ServiceError: the study was begun and ``resume`` is not given, was aborted, or the server ended.
         RoundError: a round released nothing in all its tries; it can be resumed.
     """
-    with ready.run.locked():
-        if ready.told_of_abort:
-            raise ServiceError(
-                "this study was ended by its coordinator",
-                where=str(ready.run.coordinator / ABORTED_FILE),
-                remedy="Sites take no further part in it. Found a new one",
-            )
-        if ready.complete:
-            erase_sums(ready.run)  # a stop may have come between the results and this
-            board.at(ready.at.info.round, "")
-            watch.note("the study is complete; nothing to resume")
-            return "complete"
-        if ready.begun and not resume:
-            raise ServiceError(
-                f"this study was begun, and {ready.at.info.round} of its {ready.study.rounds} rounds are done",
-                where=str(ready.run.root),
-                remedy="Go on with it: wardround coordinator start --resume",
-            )
-        with _opened(ready, board) as consortium:
-            classes = deployed_dataset(ready.study).class_names
-            if _is_over(ready, consortium) and not ready.aborted:
-                done: Conducted | Ending = concluded(ready.study, classes, consortium, ready.run, watch)
-            else:
-                done = _over_the_network(ready, classes, consortium, watch, board, stopping, patience, listen)
-            if not isinstance(done, Conducted):
-                return done
-            watch.stage("dossier")
-            write_coordinator_results(
-                ready.run,
-                ready.study,
-                ready.method,
-                ready.backbone,
-                ready.shared,
-                consortium,
-                done.records,
-                done.unreleased,
-                done.figures,
-                done.seconds,
-            )
+    if ready.told_of_abort:
+        _forget_exact(ready.run)  # a stop may have come between the last word and this
+        raise ServiceError(
+            "this study was ended by its coordinator",
+            where=str(ready.run.coordinator / ABORTED_FILE),
+            remedy="Sites take no further part in it. Found a new one",
+        )
+    if ready.complete:
+        erase_sums(ready.run)  # a stop may have come between the results and this
+        board.at(ready.at.info.round, "")
+        watch.note("the study is complete; nothing to resume")
         return "complete"
+    if ready.begun and not resume:
+        raise ServiceError(
+            f"this study was begun, and {ready.at.info.round} of its {ready.study.rounds} rounds are done",
+            where=str(ready.run.root),
+            remedy="Go on with it: wardround coordinator start --resume",
+        )
+    with _opened(ready, board) as consortium:
+        classes = deployed_dataset(ready.study).class_names
+        # What was complete when somebody asked for its end stays complete.
+        if _is_over(ready, consortium) and not (ready.run.coordinator / ABORTED_FILE).is_file():
+            done: Conducted | Ending = concluded(ready.study, classes, consortium, ready.run, watch)
+        else:
+            done = _over_the_network(ready, classes, consortium, watch, board, stopping, patience, listen)
+        if not isinstance(done, Conducted):
+            return done
+        watch.stage("dossier")
+        write_coordinator_results(
+            ready.run,
+            ready.study,
+            ready.method,
+            ready.backbone,
+            ready.shared,
+            consortium,
+            done.records,
+            done.unreleased,
+            done.figures,
+            done.seconds,
+        )
+    return "complete"
 
 
 def _is_over(ready: Ready, consortium: Consortium) -> bool:
@@ -297,3 +298,10 @@ def _abort(
         watch.note("no site is connected: they learn of the end from people, and leave with: wardround site leave")
     consortium.close_ledgers(digest)
     write_json(path, {**content, "told": True})
+    _forget_exact(ready.run)
+
+
+def _forget_exact(run: RunFolder) -> None:
+    """Of a study that was ended nothing is published, and no exact figure of images is kept."""
+    erase_sums(run)
+    run.write_rounds([{**record, "train_loss": None, "validation": None} for record in run.read_rounds()])

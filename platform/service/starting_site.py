@@ -36,23 +36,22 @@ class SiteStart:
     """What ``wardround site start`` works from.
 
     Attributes:
-        home: folder of the home. name: the site. folder: of the consortium, in the home.
+        home: locked. folder: of the consortium, in the home.
         identity: unlocks the site's identity; called once the home is held.
         cache: of features; None for WARDROUND_CACHE or its default.
     """
 
-    home: Path
-    name: str
+    home: SiteHome
     folder: SiteFolder
     identity: Callable[[Path], Identity]
     cache: Path | None = None
 
 
 def take_part(start: SiteStart, watch: Watcher, board: Board, stopping: Callable[[], bool]) -> Ending:
-    """Hold the home, read the data, and answer messages until the study is over or somebody asks to stop.
+    """Read the data, and answer messages until the study is over or somebody asks to stop.
 
     Raises:
-        HomeError: another process holds the home; the site has left; the data are not those that it joined with.
+        HomeError: the site has left; the data are not those that it joined with.
         EnrolmentError, RosterError, KeyStoreError: a document, signature or key does not hold.
         LedgerError, BudgetError, PolicyError, CheckpointError: the home's own state is damaged.
         StudyFileError, DataError, BackboneError: study, images or weights are not as they should be.
@@ -64,7 +63,7 @@ def take_part(start: SiteStart, watch: Watcher, board: Board, stopping: Callable
     check_deployable(study)
     check_trust(start.folder)
     with ExitStack() as stack:
-        home = stack.enter_context(SiteHome.open(start.home.parent, start.name))
+        home = start.home
         home.check_whole()
         allowed = policy_check(home.folder, study, start.folder.coordinator_key())
         if not allowed.sound:
@@ -82,9 +81,9 @@ def take_part(start: SiteStart, watch: Watcher, board: Board, stopping: Callable
         backbone, method = study_backbone(study), federated_method(study)
         watch.stage("reading data")
         cache = start.cache or default_cache()
-        with image_index(study, cache, start.home.parent, watch.note) as reader:
+        with image_index(study, cache, home.folder.parent, watch.note) as reader:
             drawn = start.folder.phantoms
-            plan = own_plan(study, start.name, drawn, reader=reader, note=watch.note)
+            plan = own_plan(study, home.site, drawn, reader=reader, note=watch.note)
             watch.stage("encoding images")
             own = own_data(
                 study,

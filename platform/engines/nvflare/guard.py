@@ -50,6 +50,7 @@ _CHANNELS = frozenset(
         CHANNEL,
     }
 )
+_BYE = "bye"
 _log = get_module_logger(__name__, "SiteGuard")
 
 
@@ -177,6 +178,12 @@ def _drop(message: CellMessage, own: str) -> CellMessage | None:
     origin = str(message.get_header(MessageHeaderKey.ORIGIN, "")).split(".")[0]
     request = message.get_header(MessageHeaderKey.MSG_TYPE) == MessageType.REQ
     sender = message.get_header(CellMessageAuthHeaderKey.CLIENT_NAME)
+    # Beside its "bye", FLARE's own channel between cells has orders that look into processes, stop them and load them;
+    # and "bulk", which hides any message from this very filter.
+    managed = channel == CellChannel.CELLNET and message.get_header(MessageHeaderKey.TOPIC, "") != _BYE
+    if managed and request:
+        _log.warning("dropped an order to manage this site's processes")
+        return make_reply(ReturnCode.INVALID_REQUEST)
     ours = origin in (_SERVER, own) and sender in (None, "", _SERVER, AUTH_CLIENT_NAME_FOR_SJ, own)
     if ours and (channel in _CHANNELS or not request):
         return None

@@ -56,6 +56,7 @@ def change_policy(consortium: RealConsortium, site: str) -> None:
     path.write_text(text.replace(consortium.digest, "ab" * 32))
 
 
+@pytest.mark.slow
 def test_a_wrong_passphrase_a_policy_a_port_and_a_coordinator_that_is_not_there(three: RealConsortium) -> None:
     other = three.root / "other.pass"
     other.touch(mode=0o600)

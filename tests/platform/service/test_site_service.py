@@ -365,18 +365,23 @@ def test_the_last_message_is_who_cosigned(world: World) -> None:
     assert ends == [False] * (len(ends) - 1) + [True]
 
 
+@pytest.mark.parametrize("heard", [True, False])
 def test_a_site_that_starts_again_after_the_end_waits_for_the_last_messages(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, heard: bool
 ) -> None:
+    """But where it has cosigned: then nothing more is to come."""
     world.rounds()
-    world.finish()
+    if heard:
+        world.finish()
+    else:
+        world.service.handle(world.envelope(encode(StudyEnd(world.consortium.roster.roster.study, "aborted", b""))))
     again = SiteService(
         world.service.terms, world.service.side, Path("kit"), Path("socket"), clock=lambda: world.clock[0]
     )
     world.clock[0] = 500.0
     feeding(world, monkeypatch, [])
-    assert again.run(never) == "complete"
-    assert world.clock[0] > 500.0 + PATIENCE
+    assert again.run(never) == ("complete" if heard else "aborted")
+    assert (world.clock[0] > 500.0 + PATIENCE) is not heard
 
 
 def test_somebody_asks_to_stop(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

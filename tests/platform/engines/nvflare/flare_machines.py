@@ -9,7 +9,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -248,10 +248,13 @@ class _Carrying:
         line.settle()
         line.carry(consortium, ())
 
-    def between_rounds(self, consortium: Consortium, *, everybody: bool = False) -> None:
+    def between_rounds(self, consortium: Consortium, *, everybody: bool = False, patience: float | None = None) -> None:
         line = self.run.open(consortium, self.clock, self.tap)
         until(lambda: self.run.there(consortium.roster.roster.names), "a site did not come back")
-        line.between_rounds(consortium, everybody=everybody)
+        line.between_rounds(consortium, everybody=everybody, patience=patience)
+
+    def excuses(self, dropped: Collection[str]) -> bool:
+        return False
 
 
 @contextmanager

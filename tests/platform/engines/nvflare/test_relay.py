@@ -200,8 +200,8 @@ def test_too_many_open_files_end_no_listener(listener: Listener) -> None:
     theirs = listener.accept(5.0)
     assert theirs is not None
     kept(theirs)
-    ours.send(Beat())
-    assert theirs.receive(5.0) == Beat()
+    ours.send(Beat(True))
+    assert theirs.receive(5.0) == Beat(True)
 
 
 def test_who_waits_for_a_link_is_woken_when_the_listener_is_closed(listener: Listener) -> None:
