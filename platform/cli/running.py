@@ -113,13 +113,13 @@ def run_site(home: Path | None, wanted: str, passphrase_file: Path | None, *, me
     study = folder.study()
     secret = passphrase_for(passphrase_file, new=False, folder=place)
     with (
-        SiteHome.open(place.parent, place.name) as home,  # before the status: that of a running process stays
+        SiteHome.open(place.parent, place.name) as held,  # before the status: that of a running process stays
         _shown(study, folder.status, folder.logs, "site", place.name, [COORDINATOR], metrics_port) as (
             watch,
             stopping,
         ),
     ):
-        start = SiteStart(home, folder, lambda path: Identity.load(path, secret))
+        start = SiteStart(held, folder, lambda path: Identity.load(path, secret))
         ending = take_part(start, watch, watch, stopping)
         watch.state(ending)
     if ending == "complete":

@@ -124,8 +124,9 @@ def hear(roster: Roster, own: str, missing: Sequence[str], heard: dict[str, str]
                 say(error.what, title="error:", out=ERR, style="bold red")
                 continue
             heard[site] = typed
-            if site not in persons:
-                persons[site] = _ask("Who spoke, and for which institution", default="")
+            spoke = "" if site in persons else _ask("Who spoke, and for which institution", default="")
+            if spoke.strip():
+                persons[site] = spoke
             break
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,6 +47,7 @@ def own_identity(held: SiteHome, passphrase_file: Path | None) -> Identity:
 
     if not held.identity.exists():
         raise identity_lost(held.folder)
+    _guard()
     return Identity.load(held.identity, passphrase_for(passphrase_file, new=False, folder=held.folder))
 
 
@@ -61,4 +63,16 @@ def identity_to_join(held: SiteHome, passphrase_file: Path | None) -> Identity:
 
     if held.identity.exists() or was_used(held.folder):
         return own_identity(held, passphrase_file)
+    _guard()
     return Identity.create(held.identity, passphrase_for(passphrase_file, new=True, folder=held.folder))
+
+
+def _guard() -> None:
+    """No core file and no other process of this user sees the passphrase and the key, where the system can see to it.
+
+    Sites and coordinators run on Linux only; on other systems a study can be joined and not be run.
+    """
+    if sys.platform.startswith("linux"):
+        from ..service.runtime import guard_memory
+
+        guard_memory()

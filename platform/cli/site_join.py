@@ -48,7 +48,8 @@ def join(
         bool, typer.Option("--other-patients", help="A second home on this machine, of other patients.")
     ] = False,
     count_again: Annotated[
-        bool, typer.Option("--count-again", help="Tell this coordinator another number of the same images.")
+        bool,
+        typer.Option("--count-again", help="Tell another number of the same images, to whomever the first was told."),
     ] = False,
 ) -> None:
     """Join a study: count this site's own data and ask to take part; later, install the kit that comes back.
@@ -119,7 +120,7 @@ def _join_invitation(
         check_own_policy(held.policy, study, invited.coordinator)
         identity = identity_to_join(held, passphrase_file)
         with open_ledger(held, identity) as ledger:
-            told = check_not_counted(ledger, held.folder, invited.coordinator, again=count_again)
+            told = check_not_counted(ledger, held.folder, again=count_again)
             note_other_homes(held, ledger, invited.digest)
             if told:
                 note_step(ledger, "count-again", invited.digest)

@@ -1,12 +1,13 @@
 """What is asked before a hospital's data are counted: its policy, its ledger, and the other homes of its machine.
 
-The number of images that pass a coordinator's filters is an answer to the coordinator's question. So a site answers
-one coordinator once, unless a person says that it may be answered again, and the ledger says so too.
+The number of images that pass a coordinator's filters is an answer to the coordinator's question. Whoever asks twice
+can do so under two keys. So a site answers once, whoever asks, unless a person says that it may answer again, and the
+ledger says so too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ...privacy.home import SiteHome
@@ -18,10 +19,11 @@ from ...privacy.ledger.reading import read_entries
 from ...privacy.policy import Policy
 from ..config import Study
 from ..policy_check import check_policy
+from ..site_side import REQUEST_FILE
+from .documents import Request, read_document
 from .errors import EnrolmentError
-from .finding import homes_in
+from .finding import homes_beside
 from .noting import note_step, open_ledger
-from .site_folder import SiteFolder
 
 
 def check_own_policy(policy_file: Path, study: Study, coordinator: bytes) -> None:
@@ -51,44 +53,41 @@ def refused_coordinator(policy: Policy, public_key: bytes) -> list[tuple[str, st
     return [] if known else [("coordinator.allow", f"the coordinator's fingerprint is {key}")]
 
 
-def earlier_requests(home: Path, entries: Sequence[Entry], coordinator: bytes) -> Mapping[str, int]:
-    """Numbers that this site has told a coordinator before, by the study's hash; the newest of each.
+def earlier_requests(home: Path, entries: Iterable[Entry]) -> Mapping[str, int]:
+    """Numbers that this site has told before, to whomever, by the study's hash; the newest of each.
 
-    A study whose invitation is no longer here counts too: nobody can say that it was another coordinator's.
+    They are in the ledger, and in the home's states for when the ledger was purged.
+
+    Raises:
+        EnrolmentError: a request that was kept is damaged.
     """
     found = {}
+    for path in sorted(home.glob(f"state/*/{REQUEST_FILE}")):
+        found[path.parent.name] = read_document(path, Request).document.samples
     for entry in steps_of(entries):
-        facts = entry.facts or {}
-        study = str(facts.get("study", ""))
-        if entry.rule == "request" and _same_coordinator(home, study, coordinator):
-            found[study] = int(facts.get("samples", 0))
+        if entry.rule == "request":
+            facts = entry.facts or {}
+            found[str(facts.get("study", ""))] = int(facts.get("samples", 0))
     return found
 
 
-def _same_coordinator(home: Path, study: str, coordinator: bytes) -> bool:
-    try:
-        return SiteFolder(home, study).coordinator_key() == coordinator
-    except EnrolmentError:
-        return True
-
-
-def check_not_counted(ledger: Ledger, home: Path, coordinator: bytes, *, again: bool) -> bool:
-    """Refuse to tell a coordinator another number of these images, unless a person allows it.
+def check_not_counted(ledger: Ledger, home: Path, *, again: bool) -> bool:
+    """Refuse to tell another number of these images, unless a person allows it.
 
     Args:
-        ledger: of the home. home: its folder. coordinator: raw public key. again: whether it is allowed.
+        ledger: of the home. home: its folder. again: whether it is allowed.
 
     Returns:
-        Whether it was told one before.
+        Whether one was told before.
 
     Raises:
         EnrolmentError: lists what was told before.
     """
-    told = earlier_requests(home, list(read_entries(ledger.path)), coordinator)
+    told = earlier_requests(home, read_entries(ledger.path))
     if told and not again:
         listed = ", ".join(f"{number} in study {study[:16]}" for study, number in told.items())
         raise EnrolmentError(
-            f"this site has told this coordinator numbers of its images before: {listed}",
+            f"this site has told numbers of its images before: {listed}",
             where=str(ledger.path),
             remedy="By asking with other filters each time, somebody could learn about single patients. If this study "
             "is meant to be over the same images, say so with --count-again; the ledger will",
@@ -102,7 +101,7 @@ def note_other_homes(held: SiteHome, ledger: Ledger, study: str) -> None:
     Raises:
         HomeError: another home is in use. LedgerError: a ledger cannot be written.
     """
-    others = [home for home in homes_in(held.folder.parent) if home.name != held.site]
+    others = homes_beside(held.folder)
     if not others or any(entry.rule == "other-patients" for entry in steps_of(read_entries(ledger.path))):
         return
     for home in others:

@@ -144,6 +144,12 @@ def check_heard(roster: Roster, own: str, words: Mapping[str, str], persons: Map
                 f"'{site}' is no other site of this roster", where="--words", remedy=f"The others are {others}"
             )
     for site, person in persons.items():
+        if not person.strip():
+            raise EnrolmentError(
+                f"who spoke for '{site}' is left empty",
+                where="--person",
+                remedy="Write who it was and for which institution, or leave the option out",
+            )
         if len(person) > _LONGEST or not person.isprintable():
             raise EnrolmentError(f"the person at '{site}' is not written in one short line", where="--person")
     for site, heard in words.items():

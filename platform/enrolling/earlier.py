@@ -11,7 +11,7 @@ from ...privacy.ledger.log import Ledger
 from ...privacy.ledger.rosters import read_rosters
 from ...privacy.policy import Policy
 from ...privacy.secure_aggregation.roster import Roster
-from ..site_side import LEFT_FILE, ROSTER_FILE
+from ..site_side import LEFT_FILE, ROSTER_FILE, has_begun
 from .errors import EnrolmentError
 from .site_folder import HASH_PREFIX
 
@@ -58,7 +58,8 @@ def earlier_studies(home: Path, roster: Roster, policy: Policy | None, ledger: L
         study = each.study.hex()
         other = cohorts.get(study, "")
         disjoint = bool(own) and bool(other) and own != other
-        unbegun = (home / "state" / study / LEFT_FILE).exists() and not ledger.knows(study)
+        state = home / "state" / study
+        unbegun = (state / LEFT_FILE).exists() and not ledger.knows(study) and not has_begun(state)
         if each.study != roster.study and not disjoint and not unbegun:
             found[each.digest] = each
     return [_compared(roster, each) for each in sorted(found.values(), key=lambda each: each.digest)]

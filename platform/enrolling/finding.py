@@ -71,12 +71,21 @@ def homes_root() -> Path:
 
 
 def homes_in(root: Path) -> list[Path]:
-    """The homes below ``root`` that have been used, in order."""
+    """The homes below ``root`` that have been used, in order; a link to one counts, for its ledger is as real."""
     return [
         path
         for path in (sorted(root.iterdir()) if root.is_dir() else [])
-        if path.is_dir() and not path.is_symlink() and (path / IDENTITY_FILE).is_file()
+        if path.is_dir() and (path / IDENTITY_FILE).is_file()
     ]
+
+
+def homes_beside(home: Path) -> list[Path]:
+    """All other homes of this machine that can be found: in the same folder and where homes lie by default.
+
+    Links are followed, so that each home is there once and ``home`` itself is not.
+    """
+    found = {path.resolve() for root in (home.parent, homes_root()) for path in homes_in(root)}
+    return sorted(found - {home.resolve()})
 
 
 def was_used(home: Path) -> bool:

@@ -227,6 +227,13 @@ def _check_before(signed: Signed[Kit], before: Signed[Kit]) -> None:
             where=signed.source,
             remedy=f"A roster is fixed for a study. {_ASK}",
         )
+    if fingerprint(signed.document.authority.encode()) != fingerprint(before.document.authority.encode()):
+        raise EnrolmentError(
+            "this kit's certificates are of another authority than those of the kit that is installed",
+            where=signed.source,
+            remedy="Do not go on. Ask the coordinator by telephone, at a number that you had before, why: whoever has "
+            "the new authority can pass for the server and for every site",
+        )
     if signed.document.created < before.document.created:
         raise EnrolmentError(
             "this kit is older than the one that is installed",

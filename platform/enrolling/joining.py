@@ -28,7 +28,7 @@ from ..study_split import SPLIT_FILE, keep_split
 from .counting import Counted
 from .documents import Invitation, Request, Signed, project_of, read_document, sign_document, verify
 from .errors import EnrolmentError
-from .finding import homes_in
+from .finding import homes_beside, homes_in
 from .noting import newest_step, note_step
 from .portable import OwnPlaces, check_invitable, received
 from .releasing import complete_release, release_file
@@ -62,7 +62,7 @@ def read_invited(signed: Signed[Invitation]) -> Invited:
     """Check everything about an invitation that a machine can check.
 
     Raises:
-        EnrolmentError: its signature is wrong, or its study is not what it says.
+        EnrolmentError: its signature is wrong, its study is not what it says, or its address is a site's name.
         StudyFileError, MethodError, CertificateError: the study cannot be run, or the address cannot be used.
     """
     invitation = signed.document
@@ -70,6 +70,12 @@ def read_invited(signed: Signed[Invitation]) -> Invited:
     study = received(invitation.study, invitation.study_hash, OwnPlaces(), where=signed.source)
     check_invitable(study)
     federated_method(study)
+    if invitation.host.casefold() in {name.casefold() for name in members(study)}:
+        raise EnrolmentError(
+            f"'{invitation.host}' is a site of the study and the coordinator's own address",
+            where=signed.source,
+            remedy="Do not use the file: a site could be taken for the coordinator's server. Ask the coordinator why",
+        )
     check_place(project_of(invitation.study_hash), Machine(invitation.host, invitation.port, invitation.admin_port))
     return Invited(signed, study)
 
@@ -110,16 +116,22 @@ def choose_site(invited: Invited, root: Path, name: str, *, other_patients: bool
             remedy=f"Say which one with --site; the study's sites are {', '.join(names)}",
         )
     check_machine_name(name)
-    others = [home for home in homes if home != name]
-    if others and name not in homes and not other_patients:
+    others = homes_beside(root / name)
+    if others and not other_patients and not _said_before(root / name):
         raise EnrolmentError(
-            f"this machine has the home of '{others[0]}' already; a second one would have a privacy budget and a list "
-            "of withdrawn patients of its own",
-            where=str(root),
+            f"this machine has the home of '{others[0].name}' already; a second one would have a privacy budget and a "
+            "list of withdrawn patients of its own",
+            where=str(others[0]),
             remedy="Join under that name: ask the coordinator to call this hospital so. If the other home is of other "
             "patients, say so with --other-patients; both ledgers will",
         )
     return name
+
+
+def _said_before(home: Path) -> bool:
+    """Whether a person said of this home, when it or the other one was made, that it is of other patients."""
+    ledger = home / LEDGER_FILE
+    return ledger.exists() and newest_step(steps_of(read_entries(ledger)), "other-patients") is not None
 
 
 def answered(folder: SiteFolder, invited: Invited) -> Signed[Request] | None:

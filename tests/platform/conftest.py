@@ -7,7 +7,7 @@ features pretend to come from.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -140,6 +140,14 @@ def make_results(toy: Toy, *, unseen: bool = True, skipped: int = 0) -> Results:
         seconds=12.3456,
         skipped=skipped,
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unguarded() -> Iterator[None]:
+    """Commands that run in this process leave its umask and its memory as they are; `test_runtime` guards another."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wardround.platform.service.runtime.guard_memory", lambda: None)
+        yield
 
 
 @pytest.fixture(name="BACKBONE", scope="session")

@@ -13,6 +13,7 @@ import runpy
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 from .confinement import confine
@@ -52,8 +53,9 @@ def kill_marked(mark: str, number: int = signal.SIGKILL) -> list[int]:
 def _watch(mark: str) -> None:
     while os.read(0, 1):
         pass
-    while kill_marked(mark):
-        pass
+    until = time.monotonic() + 10.0
+    while kill_marked(mark) and time.monotonic() < until:
+        time.sleep(0.02)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -304,11 +304,15 @@ def test_a_site_whose_identity_is_gone_gets_no_other(run: Call, ready: Town) -> 
 
 def test_only_joining_makes_an_identity(town: Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WARDROUND_PASSPHRASE_FILE", str(town.root / "secret"))
+    guarded: list[bool] = []
+    monkeypatch.setattr("wardround.platform.service.runtime.guard_memory", lambda: guarded.append(True))
     with held_home(tmp_path / "sites" / "amber") as held:
         with pytest.raises(EnrolmentError, match="identity of this home is gone"):
             own_identity(held, None)
         assert not held.identity.exists()
+        assert not guarded
         made = identity_to_join(held, None)
+        assert guarded == ([True] if sys.platform.startswith("linux") else [])  # before there was a key in memory
         assert own_identity(held, None).public_key == identity_to_join(held, None).public_key == made.public_key
 
 

@@ -171,6 +171,8 @@ def test_an_earlier_roster_is_found_in_the_state_as_well_and_its_difference_is_i
     check_earlier([each], (), private=True)  # the budget counts those
     (state / "left.json").write_text("{}")
     assert proposed(ready).earlier == []  # it left before anything was sent
+    (state / "progress.json").write_text("{}")
+    assert len(proposed(ready).earlier) == 1  # it had begun, and its ledger was purged since
     (state / "roster.json").write_bytes(b"{}")
     with pytest.raises(EnrolmentError, match="damaged"):
         proposed(ready)

@@ -73,6 +73,13 @@ def test_words_of_a_stranger_or_of_oneself_are_refused(approved: Place) -> None:
             try_confirm(approved, approved.signed(), {**approved.words(*OTHERS), name: "x"})
 
 
+def test_a_person_may_be_left_out_and_not_left_empty(approved: Place) -> None:
+    for empty in ("", "  "):
+        with pytest.raises(EnrolmentError, match="who spoke for 'birch' is left empty"):
+            confirm_one(approved, *OTHERS, birch=empty)
+    assert not approved.site().pinned.exists()
+
+
 def test_too_few_are_refused_and_nothing_is_kept(approved: Place) -> None:
     with pytest.raises(EnrolmentError, match=r"2 sites are confirmed, this one among them, and a sum needs 3.*cedar"):
         confirm_one(approved, "birch")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from wardround.platform.engines.nvflare.authority import Authority
 from wardround.platform.engines.nvflare.kits import KitError, check_kit
-from wardround.platform.enrolling.documents import Signed, sign_document
+from wardround.platform.enrolling.documents import Signed, project_of, sign_document
 from wardround.platform.enrolling.errors import EnrolmentError
 from wardround.platform.enrolling.installing import install_kit
 from wardround.platform.enrolling.kinds import Kit
@@ -133,6 +135,21 @@ def test_a_second_kit_renews_certificates_and_never_the_roster(joined: Place) ->
     other = other_roster(joined, lambda roster: with_site(roster, "birch", samples=77))
     with pytest.raises(EnrolmentError, match="another roster"):
         install_kit(folder, other)
+
+
+def test_a_second_kit_is_of_the_first_ones_authority(joined: Place, tmp_path: Path) -> None:
+    folder, kit = joined.site(), joined.kit().document
+    install_kit(folder, joined.kit())
+    other = Authority.create(tmp_path / "authority", project_of(folder.digest))
+    certificate = other.sign_site(folder.signing_request.read_bytes(), ONE).decode()
+    authority = next(path for path in (tmp_path / "authority").iterdir() if b"CERTIFICATE" in path.read_bytes())
+    changes = {"authority": authority.read_text(), "certificate": certificate, "created": kit.created + 5}
+    with pytest.raises(EnrolmentError, match="of another authority") as refused:
+        install_kit(folder, forged(joined, **changes))
+    assert "Ask the coordinator" in (refused.value.remedy or "")
+    assert folder.kit.read_bytes() == joined.kit().data
+    folder.kit.unlink()
+    assert install_kit(folder, forged(joined, **changes)).new  # it would hold, were it the first one
 
 
 def test_after_the_approval_no_other_roster_is_taken_even_without_the_former_kit(joined: Place) -> None:

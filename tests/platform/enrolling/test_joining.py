@@ -22,11 +22,12 @@ from wardround.platform.enrolling.documents import Signed, sign_document
 from wardround.platform.enrolling.errors import EnrolmentError
 from wardround.platform.enrolling.joining import answered, check_words, choose_site, make_request, read_invited
 from wardround.platform.enrolling.kinds import Invitation
-from wardround.platform.enrolling.noting import note_step
+from wardround.platform.enrolling.noting import note_step, open_ledger
 from wardround.platform.enrolling.site_folder import SiteFolder
 from wardround.platform.held_home import HeldHome
 from wardround.platform.site_side import count_of
 from wardround.privacy.errors import LedgerError
+from wardround.privacy.home import SiteHome
 from wardround.privacy.identity import Identity, fingerprint, fingerprint_hex
 from wardround.privacy.ledger.enrol_entries import steps_of
 from wardround.privacy.ledger.reading import read_entries
@@ -78,6 +79,9 @@ def test_what_a_machine_can_see_of_an_invitation_is_checked(invited: Place) -> N
         read_invited(invitation(invited, study={**study, "rounds": 7}))
     with pytest.raises(EnrolmentError, match=r"more than its hash covers|cannot be read"):
         read_invited(invitation(invited, study={**study, "device": "cuda"}))
+    for host in (ONE, "Birch"):
+        with pytest.raises(EnrolmentError, match="a site of the study and the coordinator's own address"):
+            read_invited(invitation(invited, host=host))
     assert read_invited(invitation(invited)).digest == invited.folder.record.study_hash
 
 
@@ -102,6 +106,41 @@ def test_a_machine_has_one_home_unless_the_patients_are_others(joined: Place) ->
         choose_site(invited, root, "zeder", other_patients=True)
     with pytest.raises(EnrolmentError, match="which hospital"):
         choose_site(invited, root.parent / "empty", "", other_patients=False)
+
+
+def test_a_home_elsewhere_or_behind_a_link_is_one_of_this_machine(
+    joined: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invited, root = joined.invited(), joined.homes(ONE)
+    monkeypatch.setenv("WARDROUND_HOME", str(root.parent))
+    elsewhere = tmp_path / "elsewhere"
+    for name in (ONE, "birch"):
+        with pytest.raises(EnrolmentError, match="has the home of 'amber'"):
+            choose_site(invited, elsewhere, name, other_patients=False)
+    assert choose_site(invited, elsewhere, ONE, other_patients=True) == ONE
+    assert choose_site(invited, root, ONE, other_patients=False) == ONE
+    monkeypatch.setenv("WARDROUND_HOME", str(tmp_path / "none"))
+    elsewhere.mkdir()
+    (elsewhere / ONE).symlink_to(root / ONE)
+    with pytest.raises(EnrolmentError, match="has the home of 'amber'"):
+        choose_site(invited, elsewhere, "birch", other_patients=False)
+
+
+def test_a_home_elsewhere_is_noted_in_both_ledgers(
+    joined: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WARDROUND_HOME", str(joined.homes(ONE).parent))
+    elsewhere = tmp_path / "elsewhere"
+    invited, digest = joined.invited(), joined.site().digest
+    with SiteHome.open(elsewhere, ONE) as home:
+        Identity.create(home.identity, PASSPHRASE)
+        with pytest.raises(EnrolmentError, match="has the home of 'amber'"):  # nobody has said so yet
+            choose_site(invited, elsewhere, ONE, other_patients=False)
+        with open_ledger(home) as ledger:
+            note_other_homes(home, ledger, digest)
+    assert joined.steps().count("other-patients") == 1
+    assert [entry.rule for entry in steps_of(read_entries(elsewhere / ONE / "ledger.jsonl"))] == ["other-patients"]
+    assert choose_site(invited, elsewhere, ONE, other_patients=False) == ONE
 
 
 def test_a_second_home_is_noted_in_both_ledgers_once(joined: Place) -> None:
@@ -147,19 +186,26 @@ def test_the_sites_own_policy_speaks_before_data_are_read(invited: Place, tmp_pa
         check_own_policy(path, study, key)
 
 
-def test_one_coordinator_is_told_one_number_unless_a_person_says_so(joined: Place) -> None:
-    folder, key = joined.site(), joined.invited().coordinator
+def test_one_number_is_told_whoever_asks_unless_a_person_says_so(joined: Place) -> None:
+    folder = joined.site()
+    samples = folder.read_request().document.samples
     with joined.held() as (_, _, ledger):
-        with pytest.raises(EnrolmentError, match="has told this coordinator numbers"):
-            check_not_counted(ledger, folder.home, key, again=False)
-        assert check_not_counted(ledger, folder.home, key, again=True)
-        assert not check_not_counted(ledger, folder.home, identity_of("another").public_key, again=False)
-        # An invitation that is gone may have been anybody's.
+        with pytest.raises(EnrolmentError, match=f"has told numbers of its images before: {samples} in study"):
+            check_not_counted(ledger, folder.home, again=False)
+        assert check_not_counted(ledger, folder.home, again=True)
         note_step(ledger, "request", "cd" * 32, document="ef" * 32, samples=17)
         entries = list(read_entries(ledger.path))
-    other = identity_of("another").public_key
-    assert earlier_requests(folder.home, entries, other) == {"cd" * 32: 17}
-    assert set(earlier_requests(folder.home, entries, key)) == {"cd" * 32, folder.digest}
+    assert earlier_requests(folder.home, entries) == {"cd" * 32: 17, folder.digest: samples}
+
+
+def test_without_its_ledger_a_request_still_counts(joined: Place) -> None:
+    folder = joined.site()
+    samples = folder.read_request().document.samples
+    assert earlier_requests(folder.home, []) == {folder.digest: samples}
+    assert earlier_requests(folder.home.parent / "new", []) == {}
+    folder.state_request.write_bytes(b"{")
+    with pytest.raises(EnrolmentError):
+        earlier_requests(folder.home, [])
 
 
 def test_few_are_not_told_at_all(invited: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -227,6 +227,9 @@ def test_a_text_of_others_is_scrubbed_and_unknown_parties_are_not_taken_in(board
         lambda told: json.dumps({**told, "since": "yesterday"}).encode(),
         lambda told: json.dumps({**told, "since": "2026-99-01T00:00:00Z"}).encode(),
         lambda told: json.dumps({**told, "state": "sleeping"}).encode(),
+        lambda told: json.dumps({**told, "error": "\x1b[2J all is well"}).encode(),
+        lambda told: json.dumps({**told, "owner": "amber\n"}).encode(),
+        lambda told: json.dumps({**told, "parties": [{"name": "birch\x9b2J"}]}).encode(),
         lambda told: b"\xff" + json.dumps(told).encode(),
     ],
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,6 +143,30 @@ def test_who_cannot_show_the_secret_gets_no_link(listener: Listener) -> None:
     assert secret_path(listener.path).stat().st_mode & 0o777 == 0o600
     assert listener.path.stat().st_mode & 0o777 == 0o600
     assert listener.path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_who_shows_the_secret_byte_by_byte_is_not_waited_for(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wardround.platform.engines.nvflare.listener.PROOF_SECONDS", 0.4)
+    stranger, ended = kept(socket.socket(socket.AF_UNIX)), threading.Event()
+    stranger.connect(str(listener.path))
+
+    def drip() -> None:
+        for byte in secret_path(listener.path).read_bytes():  # each comes in time; all of them take 3 seconds
+            with contextlib.suppress(OSError):
+                stranger.send(bytes([byte]))
+            if ended.wait(0.1):
+                return
+
+    dripping = threading.Thread(target=drip)
+    dripping.start()
+    began = time.monotonic()
+    assert listener.accept(5.0) is None
+    assert time.monotonic() - began < 2.0
+    ended.set()
+    dripping.join(5.0)
+    pair(listener)
 
 
 def test_another_user_gets_no_link(path: Path) -> None:
