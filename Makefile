@@ -38,12 +38,12 @@ types: install
 	@mkdir -p .lint && ln -sfn .. .lint/wardround
 	MYPYPATH=.lint $(BIN)/mypy $(FOLDERS:%=-p wardround.%)
 
-# A process a core, each test file whole in one of them.
+# A process a core, each test file whole in one of them, long files with few tests not last.
 test: lint types
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-all: lint types
-	$(BIN)/python -m pytest -m 'slow or not slow' -n auto --dist loadfile
+	$(BIN)/python -m pytest -m 'slow or not slow' -n auto --dist loadfile --no-loadscope-reorder
 
 # setuptools copies what an earlier build left in build/, also modules that are gone since.
 wheel: install

@@ -75,7 +75,7 @@ def found(study_file: Path, out: Path, machine: Machine, passphrase: Callable[[]
     names = members(study)
     for name in names:
         check_machine_name(name)
-        if name == machine.host:
+        if name == machine.host.casefold():
             raise EnrolmentError(
                 f"'{name}' is a hospital and the server's own address", remedy="Give the server's full name"
             )

@@ -109,6 +109,7 @@ def started(courier: FlareCourier, flare: Flare, *sites: str) -> Link:
     flare.sites = dict.fromkeys(sites, 0.0)
     courier.renew(10.0)
     assert courier.present == frozenset(sites)
+    wait(lambda: flare.jobs)  # the courier may know of it a moment before the stand-in has written it down
     return flare.jobs[-1]
 
 
