@@ -9,6 +9,7 @@ import typer
 
 from . import coordinator_status
 from .console import OUT
+from .running import MetricsPort
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,10 +47,7 @@ def start(
     passphrase_file: Annotated[
         Path | None, typer.Option("--passphrase-file", metavar="FILE", help="Unlocks the coordinator's identity.")
     ] = None,
-    metrics_port: Annotated[
-        int,
-        typer.Option("--metrics-port", metavar="PORT", min=0, max=65535, help="Serve figures on loopback; 0: not."),
-    ] = 0,
+    metrics_port: MetricsPort = 0,
 ) -> None:
     """Start the server, wait for the sites, and run the study; Ctrl-C or SIGTERM leaves it to be resumed.
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
 
 from .console import OUT, RichWatcher
 
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from ..config import Study
     from ..service.board_watcher import BoardWatcher
 
+MetricsPort = Annotated[
+    int, typer.Option("--metrics-port", metavar="PORT", min=0, max=65535, help="Serve figures on loopback; 0: not.")
+]
 RESUMABLE = 0
 """Exit code of an orderly stop: the service manager must not take it for a failure."""
 
@@ -31,10 +36,9 @@ def _shown(
     from ..service.board_watcher import BoardWatcher
     from ..service.logs import EventLog
     from ..service.metrics import serve_metrics
-    from ..service.runtime import guard_memory, until_signalled
+    from ..service.runtime import until_signalled
     from ..service.status_board import StatusBoard
 
-    guard_memory()
     digest = study.digest()
     with ExitStack() as stack:
         asked = stack.enter_context(until_signalled())
@@ -68,10 +72,12 @@ def run_coordinator(
     from ..enrolling.coordinator_folder import ConsortiumFolder
     from ..enrolling.passphrase import passphrase_for
     from ..own_data import members
+    from ..service.runtime import guard_memory
     from ..service.starting_coordinator import coordinate, prepare
 
     folder = ConsortiumFolder.load(root)
     study = folder.study()
+    guard_memory()  # before there is a secret in it
     secret = passphrase_for(passphrase_file, new=False, folder=folder.root)
     parties = members(study)
     with (
@@ -105,12 +111,14 @@ def run_site(home: Path | None, wanted: str, passphrase_file: Path | None, *, me
     from ...privacy.identity import Identity
     from ..enrolling.finding import find_folder, find_home
     from ..enrolling.passphrase import passphrase_for
+    from ..service.runtime import guard_memory
     from ..service.starting_site import SiteStart, take_part
 
     place = find_home(home)
     folder = find_folder(place, wanted)
     folder.check_not_left()
     study = folder.study()
+    guard_memory()  # before there is a secret in it
     secret = passphrase_for(passphrase_file, new=False, folder=place)
     with (
         SiteHome.open(place.parent, place.name) as held,  # before the status: that of a running process stays

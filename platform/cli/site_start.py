@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .running import MetricsPort
+
 
 def start(
     study: Annotated[
@@ -19,10 +21,7 @@ def start(
     passphrase_file: Annotated[
         Path | None, typer.Option("--passphrase-file", metavar="FILE", help="Unlocks the site's identity.")
     ] = None,
-    metrics_port: Annotated[
-        int,
-        typer.Option("--metrics-port", metavar="PORT", min=0, max=65535, help="Serve figures on loopback; 0: not."),
-    ] = 0,
+    metrics_port: MetricsPort = 0,
 ) -> None:
     """Take part in a study that was approved here, until it is complete; Ctrl-C or SIGTERM leaves it to go on later.
 

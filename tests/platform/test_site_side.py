@@ -80,6 +80,10 @@ def test_withdrawn_images_count(parties: Parties) -> None:
     )
     parties.made = replace(parties.made, data=replace(parties.made.data, sites=(replace(site, train=kept), *others)))
     with ExitStack() as stack:
+        assert parties.site(stack).site.name == site.name
+    lost = replace(kept, withdrawn=())  # the same images without their number: no longer what the roster says
+    parties.made = replace(parties.made, data=replace(parties.made.data, sites=(replace(site, train=lost), *others)))
+    with ExitStack() as stack, pytest.raises(HomeError, match="the roster that it signed says"):
         parties.site(stack)
 
 
